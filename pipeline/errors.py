@@ -1,0 +1,74 @@
+"""What can go wrong for a user: each class knows the exit code of the command that it ends.
+
+Codes (README lists them too): 0 done or nothing to do, 1 failed, 2 bad usage or configuration, 3 the gate refused,
+4 budget used up (resumable), 5 memory cap, 6 cluster or machine not fit, 130/143 interrupted after a checkpoint.
+"""
+
+import signal
+
+
+class SeqpipeError(Exception):
+    """A failure that a user can cause or mend.
+
+    The message is one or two lines: what happened, then what to do. Only the command line turns it into an exit code.
+    """
+
+    exit_code = 1
+
+
+class ConfigError(SeqpipeError):
+    """A configuration, flag or name that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(SeqpipeError):
+    """The data set is missing, out of reach, damaged, or not the one that it should be."""
+
+
+class WorkspaceError(SeqpipeError):
+    """The workspace cannot be read or written: permissions, a full disk, a damaged manifest."""
+
+
+class CheckpointError(SeqpipeError):
+    """No checkpoint in a folder can be used."""
+
+
+class TrainingDivergedError(SeqpipeError):
+    """The loss is no longer finite."""
+
+
+class TrackingError(SeqpipeError):
+    """The MLflow store or server cannot be used."""
+
+
+class GateRefusedError(SeqpipeError):
+    """A promotion that the gate did not allow."""
+
+    exit_code = 3
+
+
+class BudgetExhaustedError(SeqpipeError):
+    """`--max-time` is used up; a checkpoint is on disk and the same command goes on."""
+
+    exit_code = 4
+
+
+class MemoryCapError(SeqpipeError):
+    """The memory cap was reached, or the machine ran out of memory."""
+
+    exit_code = 5
+
+
+class MachineUnfitError(SeqpipeError):
+    """This machine or cluster cannot do what was asked (no such device, no memory for the cap)."""
+
+    exit_code = 6
+
+
+class InterruptedRunError(SeqpipeError):
+    """Ctrl-C or SIGTERM; a checkpoint is on disk and the same command goes on."""
+
+    def __init__(self, message: str, signal_number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,1 @@
+"""One training: loop, optimiser, checkpoints, and the numerics that it runs under."""
