@@ -7,7 +7,7 @@ after it is cut off when the training resumes, and is made again, with the same 
     {"kind": "params",   "time_ms": ..., "values": {"train.epochs": 12}}
     {"kind": "tags",     "time_ms": ..., "values": {"seqpipe.device": "cpu"}}
     {"kind": "metrics",  "time_ms": ..., "step": 3, "values": {"validation/accuracy": 0.81}}
-    {"kind": "dataset",  "time_ms": ..., "values": {"name": ..., "digest": ..., "context": ..., "source": ..., "profile": ...}}
+    {"kind": "dataset",  "time_ms": ..., "values": {"name": ..., "digest": ..., "context": ..., "profile": ...}}
     {"kind": "artifact", "time_ms": ..., "file": "plots/confusion.png", "folder": "plots"}
 """
 

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -188,12 +188,16 @@ class StageFolder:
             self.partial.mkdir(parents=True, exist_ok=True)
         return self.partial
 
-    def finish(self, manifest: Manifest) -> Path:
-        """Write the manifest and give the folder its final name."""
+    def finish(self, manifest: Manifest, scratch: Sequence[str] = ()) -> Path:
+        """Write the manifest, give the folder its final name, and only then drop what a resume would have needed.
+
+        `scratch` are patterns of such files.
+        """
+        dropped = {path for pattern in scratch for path in self.partial.glob(pattern)}
         files = {
             path.relative_to(self.partial).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
             for path in sorted(self.partial.rglob("*"))
-            if path.is_file() and path.name != MANIFEST
+            if path.is_file() and path.name != MANIFEST and path not in dropped
         }
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write_json(self.partial / MANIFEST, asdict(manifest) | {"files": files, "created": stamp})
@@ -202,6 +206,8 @@ class StageFolder:
                 shutil.rmtree(self.whole)
             self.partial.rename(self.whole)
             sync_folder(self.whole.parent)
+            for path in dropped:
+                (self.whole / path.name).unlink(missing_ok=True)
         return self.whole
 
     def discard(self) -> None:

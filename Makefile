@@ -1,0 +1,64 @@
+# make run    set up .venv, then `seqpipe run all`; flags go in ARGS: make run ARGS="--model medium"
+# make test   set up .venv with the developers' tools, then the tests
+#
+# Needs Python 3.11 or newer, git and make. PYTHON and TORCH_INDEX_URL are explained in scripts/setup.sh.
+# make itself ends with 2 whatever went wrong; for seqpipe's own exit codes call .venv/bin/seqpipe.
+
+ARGS =
+BIN = .venv/bin
+export PYTHON
+export TORCH_INDEX_URL
+
+.PHONY: help run test test-faults lint format bench constraints setup setup-dev clean
+.DEFAULT_GOAL = help
+
+help:
+	@echo "make run          set up, then seqpipe run all         (ARGS=\"...\" adds flags)"
+	@echo "make test         set up, then the tests               (ARGS=\"...\" goes to pytest)"
+	@echo "make test-faults  the slow tests: kills, nodes, full disks"
+	@echo "make lint         ruff, mypy, the layers"
+	@echo "make format       let ruff mend what it can"
+	@echo "make bench        measure what the README claims       (BENCH=name for one of them)"
+	@echo "make constraints  resolve the pinned versions anew"
+	@echo "make clean        remove .venv and caches; data, runs and models stay"
+
+run: setup
+	$(BIN)/seqpipe run all $(ARGS)
+
+test: setup-dev
+	$(BIN)/pytest $(ARGS)
+
+# pyproject.toml keeps the slow tests out of a plain `pytest`; its other options are repeated here.
+test-faults: setup-dev
+	$(BIN)/pytest -o addopts="-q --strict-markers --strict-config" tests/faults $(ARGS)
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+BENCH = *
+bench: setup-dev
+	@for file in benchmarks/$(BENCH).py; do \
+	    [ -f "$$file" ] || { echo "no such benchmark: $$file" >&2; exit 2; }; \
+	    echo "$$file"; \
+	    $(BIN)/python "$$file" $(ARGS) || exit 1; \
+	done
+
+constraints: setup-dev
+	$(BIN)/python scripts/constraints.py
+
+setup:
+	@sh scripts/setup.sh
+
+setup-dev:
+	@sh scripts/setup.sh dev
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

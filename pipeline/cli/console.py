@@ -1,0 +1,186 @@
+"""How results and progress look: rich in a terminal, plain lines in a pipe, JSON when asked.
+
+Results go to stdout; progress, notes and errors to stderr. No bar without a terminal.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipeline.durations import readable
+from pipeline.reporting import TrainProgress
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress, TaskID
+
+PLAIN_EVERY_S = 15.0
+
+
+def emit_json(content: object) -> None:
+    """Write one JSON document to stdout."""
+    sys.stdout.write(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
+
+
+def emit(text: str = "") -> None:
+    """Write a line of the result to stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def complain(text: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Write a table to stdout: rich in a terminal, aligned text in a pipe."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        drawn = Table(title=title or None, title_justify="left", header_style="bold")
+        for column in columns:
+            drawn.add_column(column, overflow="fold")
+        for row in rows:
+            drawn.add_row(*row)
+        Console().print(drawn)
+        return
+    if title:
+        emit(title)
+    widths = [max(len(row[index]) for row in [columns, *rows]) for index in range(len(columns))]
+    for row in [columns, *rows]:
+        emit("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+class Watcher:
+    """Shows what stages tell, on stderr: live bars in a terminal, now and then a line in a pipe."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._rich: RichConsole | None = None
+        self._bars: Progress | None = None
+        self._task: TaskID | None = None
+        self._task_text = ""
+        self._said_at = 0.0
+
+    def heading(self, text: str) -> None:
+        """Begin something new."""
+        self._end_bar()
+        self._print(text, style="bold")
+
+    def note(self, text: str) -> None:
+        """Say a line that is no problem."""
+        self._print(f"  {text}")
+
+    def warn(self, text: str) -> None:
+        """Say a line that the user should know of."""
+        self._print(f"  warning: {text}", style="yellow")
+
+    def bytes_done(self, description: str, done_bytes: int, total_bytes: int | None) -> None:
+        """Show how far a download or a conversion is."""
+        if not self._live:
+            if description != self._task_text:
+                self._task_text = description
+                self.note(description)
+            return
+        if description != self._task_text:
+            self._begin_bar(description, total_bytes)
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=done_bytes, total=total_bytes)
+        if total_bytes is not None and done_bytes >= total_bytes:
+            self._end_bar()
+
+    def training(self, progress: TrainProgress) -> None:
+        """Show the running epoch."""
+        figures = (
+            f"{progress.images_per_s:.0f} images/s, loss {progress.loss:.3f}, accuracy {progress.accuracy:.1%}, "
+            f"{progress.memory_mb:.0f} MB, {readable(progress.remaining_s)} left"
+        )
+        if not self._live:
+            now = time.monotonic()
+            if now - self._said_at >= PLAIN_EVERY_S:
+                self._said_at = now
+                self.note(
+                    f"epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps}: {figures}"
+                )
+            return
+        if self._task_text != "training":
+            self._begin_bar("training", progress.steps)
+        if self._bars is not None and self._task is not None:
+            self._bars.update(
+                self._task,
+                completed=progress.step,
+                total=progress.steps,
+                description=f"epoch {progress.epoch}/{progress.epochs}",
+                figures=figures,
+            )
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """Report a finished epoch, kept on the screen."""
+        self._print(
+            f"  epoch {row['epoch']:>3}: train loss {row['train/loss']:.4f}, accuracy {row['train/accuracy']:.2%}; "
+            f"validation loss {row['validation/loss']:.4f}, accuracy {row['validation/accuracy']:.2%}; "
+            f"{row['images_per_second']:.0f} images/s"
+        )
+
+    def close(self) -> None:
+        """End what is still drawn."""
+        self._end_bar()
+
+    def _print(self, text: str, style: str = "") -> None:
+        if not self._live:
+            complain(text)
+            return
+        self._console().print(text, style=style or None, markup=False, highlight=False)
+
+    def _console(self) -> "RichConsole":
+        if self._rich is None:
+            from rich.console import Console
+
+            self._rich = Console(stderr=True)
+        return self._rich
+
+    def _begin_bar(self, description: str, total: int | None) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._end_bar()
+        self._task_text = description
+        self._bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=None if self._console().width > 100 else 12),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[figures]}"),
+            console=self._console(),
+            transient=True,
+        )
+        self._task = self._bars.add_task(description, total=total, figures="")
+        self._bars.start()
+
+    def _end_bar(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = self._task = None
+        self._task_text = ""
+
+
+@contextmanager
+def watching() -> Iterator[Watcher]:
+    """A watcher whose bars end with the block, however that ends."""
+    watcher = Watcher()
+    try:
+        yield watcher
+    finally:
+        watcher.close()
+
+
+def percent(share: float | None) -> str:
+    """0.8485 -> `84.85 %`."""
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with None left out."""
+    return {key: value for key, value in mapping.items() if value is not None}

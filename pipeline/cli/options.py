@@ -1,0 +1,40 @@
+"""Options that several commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Model(StrEnum):
+    """The architectures."""
+
+    small = "small"
+    medium = "medium"
+    vanilla = "vanilla"
+
+
+class Device(StrEnum):
+    """Where a model trains."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+Models = Annotated[
+    list[Model] | None,
+    typer.Option("--model", "-m", help="Which model; repeat it for several. Default: small.", show_default=False),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="A YAML file of settings (`seqpipe config show` writes one).")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY.PATH=VALUE", help="One setting, such as train.epochs=20; repeatable."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
+DeviceOption = Annotated[Device | None, typer.Option("--device", help="Where the model trains.")]
+Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")]

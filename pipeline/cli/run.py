@@ -1,0 +1,232 @@
+"""`seqpipe run`: stages in, a table out."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli import options
+from pipeline.cli.console import Watcher, emit, emit_json, percent, table, watching
+from pipeline.durations import parse_seconds, readable
+
+if TYPE_CHECKING:
+    from pipeline.config import RunConfig
+    from pipeline.evaluation.published import ComparisonRow
+    from pipeline.runner import ModelOutcome, Step
+    from pipeline.tracking import Tracker
+    from pipeline.workspace import Workspace
+
+
+class Stage(StrEnum):
+    """What to run; everything that it needs upstream runs first."""
+
+    all = "all"
+    prepare = "prepare"
+    train = "train"
+    evaluate = "evaluate"
+    register = "register"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the root."""
+    app.command("run")(run)
+
+
+def run(
+    stage: Annotated[Stage, typer.Argument(help="The stage to run, after whatever it needs; all: every stage.")],
+    model: options.Models = None,
+    config: options.ConfigFile = None,
+    set_: options.Sets = None,
+    seed: options.Seed = None,
+    device: options.DeviceOption = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Discard what the stage made before; with all, every stage.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run or be skipped, and why; do nothing.")
+    ] = False,
+    max_time: Annotated[
+        str | None,
+        typer.Option("--max-time", help="Leave after this long (90s, 15m, 1h30m), resumable: exit code 4."),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run the pipeline: prepare, train, evaluate, register. What is up to date is skipped."""
+    import os
+
+    from pipeline import mlflow_settings, runner
+    from pipeline.config import resolve
+    from pipeline.interrupts import Control
+    from pipeline.stages.context import Context
+    from pipeline.tracking import Tracker
+    from pipeline.workspace import Workspace
+
+    flags: dict[str, object] = {
+        "seed": seed,
+        "compute.device": device.value if device else None,
+        "compute.max_time_s": parse_seconds(max_time) if max_time else None,
+    }
+    names = list(dict.fromkeys(name.value for name in model)) if model else [None]
+    configs = [resolve(name, config, set_ or (), flags) for name in names]
+    through = runner.check_stage(stage.value)
+    workspace = Workspace.find()
+    mlflow = mlflow_settings.load(workspace, os.environ)
+
+    if dry_run:
+        plans = [(one, runner.plan(one, mlflow, workspace, through, fresh=fresh)) for one in configs]
+        _show_plans(plans, as_json)
+        return
+
+    workspace.create()
+    with watching() as watcher, Control(configs[0].compute.max_time_s).installed() as control:
+        tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
+        work = runner.Runner(Context(workspace, watcher, control, mlflow, tracker), fresh=fresh)
+        outcomes = [work.run(one, through, _announcer(watcher, one)) for one in configs]
+        tracker.deliver_pending()
+    _show_outcomes(outcomes, workspace, tracker, as_json)
+
+
+def _announcer(watcher: Watcher, config: "RunConfig") -> Any:
+    def announce(stage: str, why: str) -> None:
+        if why != "up to date":
+            watcher.heading(f"{stage} ({config.model.name}): {why}")
+
+    return announce
+
+
+def _show_plans(plans: "list[tuple[RunConfig, list[Step]]]", as_json: bool) -> None:
+    if as_json:
+        emit_json(
+            {
+                "models": [
+                    {
+                        "model": config.model.name,
+                        "stages": {
+                            step.stage: {
+                                "would": "run" if step.runs else "skip",
+                                "state": step.state,
+                                "why": step.why,
+                                "fingerprint": step.fingerprint,
+                            }
+                            for step in steps
+                        },
+                    }
+                    for config, steps in plans
+                ]
+            }
+        )
+        return
+    rows = [
+        [config.model.name, step.stage, "run" if step.runs else "skip", f"{step.state}: {step.why}"]
+        for config, steps in plans
+        for step in steps
+    ]
+    table(["model", "stage", "would", "why"], rows)
+
+
+def _show_outcomes(outcomes: "list[ModelOutcome]", workspace: "Workspace", tracker: "Tracker", as_json: bool) -> None:
+    from pipeline.evaluation.published import ModelResult, comparison_rows
+    from pipeline.stages.train import identity_of
+
+    results = [
+        ModelResult(
+            model=outcome.config.model.name,
+            accuracy=outcome.evaluation.accuracy,
+            accuracy_low=outcome.evaluation.accuracy_low,
+            accuracy_high=outcome.evaluation.accuracy_high,
+            loss=outcome.evaluation.loss,
+            images=outcome.evaluation.images,
+            dataset=outcome.prepared.dataset,
+            class_names=outcome.prepared.class_names,
+            fraction=outcome.prepared.fraction,
+        )
+        for outcome in outcomes
+        if outcome.evaluation and outcome.prepared
+    ]
+    compared = {row.model: row for row in comparison_rows(results)}
+    if as_json:
+        emit_json({"models": [_outcome_json(one, compared.get(one.config.model.name), tracker) for one in outcomes]})
+        return
+    if compared:
+        _show_comparison(list(compared.values()), outcomes)
+    for outcome in outcomes:
+        name = outcome.config.model.name
+        if outcome.did_nothing:
+            emit(f"{name}: nothing to do, every stage is up to date")
+        else:
+            done = [f"{one.stage} {readable(one.seconds)}" for one in outcome.stages if one.status == "done"]
+            emit(f"{name}: {', '.join(done)}")
+        if outcome.trained:
+            identity = identity_of(outcome.trained)
+            emit(f"  run {tracker.run_id(identity) or identity.key}: {tracker.location(identity)}")
+        elif outcome.prepared:
+            counts = ", ".join(f"{outcome.prepared.images_in(split)} {split}" for split in outcome.prepared.counts)
+            emit(f"  {counts} images in {outcome.prepared.folder}")
+        if outcome.registration:
+            registered = outcome.registration
+            emit(f"  model {registered.name}, version {registered.version} ({', '.join(registered.aliases)})")
+    emit(f"next: {_next_command(outcomes)}")
+
+
+def _show_comparison(rows: "list[ComparisonRow]", outcomes: "list[ModelOutcome]") -> None:
+    prepared = outcomes[0].prepared
+    classes = len(prepared.class_names) if prepared else 0
+    table(
+        ["model", "test accuracy", "95 % interval", "loss", "published", "difference"],
+        [
+            [
+                row.model,
+                percent(row.accuracy),
+                f"{100 * row.accuracy_low:.2f} to {100 * row.accuracy_high:.2f} %",
+                f"{row.loss:.4f}",
+                percent(row.published_accuracy),
+                "-" if row.difference_points is None else f"{row.difference_points:+.2f} points",
+            ]
+            for row in rows
+        ],
+        title=f"{prepared.dataset if prepared else ''}, {classes} classes, {rows[0].images} test images",
+    )
+    for reason in dict.fromkeys(row.reason for row in rows if row.reason):
+        emit(f"not compared with the published figures: {reason}")
+
+
+def _outcome_json(outcome: "ModelOutcome", row: "ComparisonRow | None", tracker: "Tracker") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from pipeline.stages.train import identity_of
+
+    content: dict[str, Any] = {
+        "model": outcome.config.model.name,
+        "stages": {
+            one.stage: {
+                "status": one.status,
+                "why": one.why,
+                "fingerprint": one.fingerprint,
+                "seconds": round(one.seconds, 3),
+            }
+            for one in outcome.stages
+        },
+    }
+    if outcome.prepared:
+        content["data"] = outcome.prepared.model_dump(mode="json")
+    if outcome.trained:
+        content["training"] = outcome.trained.model_dump(mode="json")
+        content["run_id"] = tracker.run_id(identity_of(outcome.trained))
+    if row is not None and outcome.evaluation:
+        content["test_accuracy"] = row.accuracy
+        content["evaluation"] = outcome.evaluation.model_dump(mode="json")
+        content["comparison"] = asdict(row)
+    if outcome.registration:
+        content["registered"] = outcome.registration.model_dump(mode="json")
+    return content
+
+
+def _next_command(outcomes: "list[ModelOutcome]") -> str:
+    last = outcomes[-1]
+    if last.trained is None:
+        return "seqpipe run all"
+    if last.registration is None:
+        return f"seqpipe run all --model {last.config.model.name}"
+    others = [name.value for name in options.Model if name.value not in {one.config.model.name for one in outcomes}]
+    more = f"; or another model: seqpipe run all --model {others[0]}" if others else ""
+    return f"seqpipe ui{more}"

@@ -1,0 +1,29 @@
+"""`seqpipe ui`: the MLflow UI over this workspace."""
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.console import emit
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the root."""
+    app.command("ui")(ui)
+
+
+def ui(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Serve the MLflow UI on 127.0.0.1 until Ctrl-C; ends all of its processes."""
+    import os
+
+    from pipeline import mlflow_server, mlflow_settings
+    from pipeline.workspace import Workspace
+
+    workspace = Workspace.find()
+    settings = mlflow_settings.load(workspace, os.environ)
+    code = mlflow_server.serve_ui(
+        settings, port=port, on_ready=lambda url: emit(f"MLflow UI: {url} (Ctrl-C ends it)")
+    )
+    raise typer.Exit(code)

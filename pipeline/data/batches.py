@@ -1,0 +1,119 @@
+"""Augmented batches of a split that lies on disk as uint8.
+
+B images in a batch, H = W pixels on a side, C colour channels. Every random draw is a function of (seed, epoch, first
+image of the batch), so a training can go on in the middle of an epoch with nothing kept but its position, and two
+micro-batches of one batch get the draws that the whole batch would have got.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.config import AugmentConfig
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one split, memory-mapped.
+
+    images: N x H x W x C uint8; labels: N int64, 0..classes-1.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def open(cls, folder: Path, name: str) -> "Split":
+        """Map a split that `prepare` wrote."""
+        return cls(
+            np.load(folder / f"{name}_images.npy", mmap_mode="r", allow_pickle=False),
+            np.load(folder / f"{name}_labels.npy", mmap_mode="r", allow_pickle=False),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each channel, on the 0..255 scale of the pixels."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """B x C x H x W uint8 -> the same shape, float32, about zero mean and unit variance."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
+        scale = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1).reciprocal()
+        return (pixels.float() - mean) * scale
+
+
+class TrainBatches:
+    """The training split, shuffled anew each epoch and augmented batch by batch."""
+
+    def __init__(
+        self, split: Split, normalise: Normalisation, augment: AugmentConfig, batch_size: int, seed: int
+    ) -> None:
+        self.split = split
+        self.normalise = normalise
+        self.augment = augment
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return -(-len(self.split) // self.batch_size)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch from number `first` on: B x C x H x W float32 and B int64."""
+        order = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "order", epoch))).permutation(
+            len(self.split)
+        )
+        for index in range(first, len(self)):
+            chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
+            images = torch.from_numpy(self.split.images[chosen]).permute(0, 3, 1, 2)  # B x C x H x W
+            labels = torch.from_numpy(self.split.labels[chosen])
+            draws = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch, index))
+            yield self.normalise(augmented(images, self.augment, draws)), labels
+
+
+def augmented(images: Tensor, config: AugmentConfig, draws: torch.Generator) -> Tensor:
+    """Shift, mirror and cut out, each image by its own draws. B x C x H x W uint8 in and out; blanks are 0."""
+    B, C, H, W = images.shape
+    if config.translate_pixels:
+        reach = config.translate_pixels
+        padded = torch.nn.functional.pad(images, (reach,) * 4)
+        top, left = torch.randint(0, 2 * reach + 1, (2, B, 1), generator=draws)
+        rows = (top + torch.arange(H)).view(B, 1, H, 1)
+        columns = (left + torch.arange(W)).view(B, 1, 1, W)
+        images = padded[torch.arange(B).view(B, 1, 1, 1), torch.arange(C).view(1, C, 1, 1), rows, columns]
+    if config.flip:
+        mirrored = torch.rand(B, 1, 1, 1, generator=draws) < 0.5
+        images = torch.where(mirrored, images.flip(3), images)
+    if config.cutout_pixels:
+        side = config.cutout_pixels
+        y, x = torch.randint(0, H, (2, B, 1, 1, 1), generator=draws)  # centres, so that corners are cut less
+        rows, columns = torch.arange(H).view(1, 1, H, 1), torch.arange(W).view(1, 1, 1, W)
+        low, high = side // 2, side - side // 2
+        blank = (rows >= y - low) & (rows < y + high) & (columns >= x - low) & (columns < x + high)
+        images = images.masked_fill(blank, 0)
+    return images
+
+
+def plain_batches(split: Split, normalise: Normalisation, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """A split in order, as it is: B x C x H x W float32 and B int64."""
+    for start in range(0, len(split), batch_size):
+        images = torch.from_numpy(np.array(split.images[start : start + batch_size]))
+        labels = torch.from_numpy(np.array(split.labels[start : start + batch_size]))
+        yield normalise(images.permute(0, 3, 1, 2)), labels
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed of 63 bits that depends on every part, the same on every machine."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

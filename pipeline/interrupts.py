@@ -1,0 +1,63 @@
+"""Leaving in order: Ctrl-C, SIGTERM and `--max-time`, asked for at any moment and heeded at a safe one."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from pipeline.errors import BudgetExhaustedError, InterruptedRunError, SeqpipeError
+
+
+class Control:
+    """What a long stage asks between two steps: go on, or leave?
+
+    While a stage is `heeding`, the first Ctrl-C or SIGTERM is only noted, and the stage leaves after a checkpoint; a
+    second one, or one that comes while no stage is heeding, ends the command at once.
+    """
+
+    def __init__(self, max_time_s: float | None = None) -> None:
+        self._deadline = None if max_time_s is None else time.monotonic() + max_time_s
+        self._max_time_s = max_time_s
+        self._signal: int | None = None
+        self._heeding = False
+
+    @contextmanager
+    def installed(self) -> Iterator["Control"]:
+        """Take the signals over while a command runs (main thread only)."""
+        kept = {number: signal.signal(number, self._arrived) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in kept.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def heeding(self) -> Iterator[None]:
+        """Within this, `reason` is asked often, and a first signal waits for it."""
+        self._heeding = True
+        try:
+            yield
+        finally:
+            self._heeding = False
+
+    def reason(self) -> SeqpipeError | None:
+        """Why to leave, as the error that ends the command; None to go on."""
+        if self._signal is not None:
+            return _interrupted(self._signal)
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return BudgetExhaustedError(
+                f"--max-time of {self._max_time_s:g} s is used up; the same command goes on from the checkpoint"
+            )
+        return None
+
+    def _arrived(self, number: int, _frame: FrameType | None) -> None:
+        if self._heeding and self._signal is None:
+            self._signal = number
+            return
+        raise _interrupted(number)
+
+
+def _interrupted(number: int) -> InterruptedRunError:
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    return InterruptedRunError(f"interrupted ({name}); the same command goes on from where it was", number)

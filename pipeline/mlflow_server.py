@@ -1,0 +1,237 @@
+"""Starts the MLflow UI over a workspace's store, and ends all of its processes.
+
+The server runs in a child that holds a pipe to us, so it ends with us however we end. Without MLflow's job runners it is
+two processes of half a gigabyte, instead of ten of 1.7.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+import psutil
+
+from pipeline.errors import ConfigError, TrackingError
+from pipeline.mlflow_settings import ResolvedMlflow, quiet
+from pipeline.tracking import make_database
+from pipeline.workspace import Workspace, writing
+
+START_S = 120.0
+GRACE_S = 5.0
+_PORTS_TRIED = 100
+
+
+def serve_ui(
+    settings: ResolvedMlflow,
+    workspace: Workspace,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 5000,
+    on_ready: Callable[[str], None],
+) -> int:
+    """Serve the MLflow UI until a signal; `on_ready` is told its address when it answers.
+
+    A store that has a server needs none: its address is told, and that is all. Returns the exit code: 0 after Ctrl-C
+    (the way to end it), 128 + n after another signal n. Call it from the main thread.
+
+    Raises:
+        ConfigError: the port is in use; the message names a free one.
+        TrackingError: the store cannot be used, or the server did not start or ended by itself.
+    """
+    if settings.is_http:
+        on_ready(settings.address)
+        return 0
+    _require_free(host, port)
+    log_path = workspace.hidden / "ui.log"
+    with writing(log_path):
+        workspace.create()
+        log = log_path.open("wb")
+    with log, _signals() as caught:
+        server = _start(settings, workspace, host, port, log.fileno())
+        processes: set[psutil.Process] = set()
+        try:
+            _watch(server, processes, caught, f"http://{host}:{port}", on_ready, log_path)
+        finally:
+            _end(server, processes | _tree(server.pid), caught)
+    return 0 if caught.first == signal.SIGINT else 128 + caught.first
+
+
+@dataclass
+class _Caught:
+    """The signals that came; the first asks to end, a second to end at once."""
+
+    numbers: list[int] = field(default_factory=list)
+
+    @property
+    def first(self) -> int:
+        return self.numbers[0] if self.numbers else 0
+
+
+@contextmanager
+def _signals() -> Iterator[_Caught]:
+    caught = _Caught()
+    before = {
+        number: signal.signal(number, lambda n, _: caught.numbers.append(n))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _require_free(host: str, port: int) -> None:
+    if _is_free(host, port):
+        return
+    free = next((other for other in range(port + 1, port + _PORTS_TRIED) if _is_free(host, other)), None)
+    advice = f"use --port {free}" if free else "choose another with --port"
+    raise ConfigError(f"{host}:{port} cannot be listened on (in use, or not this machine's); {advice}")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError):
+            return False
+        return True
+
+
+def _start(
+    settings: ResolvedMlflow, workspace: Workspace, host: str, port: int, log: int
+) -> "subprocess.Popen[bytes]":
+    environ = dict(os.environ) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    quiet(environ)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.mlflow_server"],
+        stdin=subprocess.PIPE,  # stays open as long as we live
+        stdout=log,
+        stderr=log,
+        env=environ,
+        start_new_session=True,  # the terminal's Ctrl-C is for us to pass on
+    )
+    assert server.stdin is not None
+    request = {
+        "settings": asdict(settings) | {"database": str(settings.database) if settings.database else None},
+        "workspace": str(workspace.root),
+        "host": host,
+        "port": port,
+    }
+    try:
+        server.stdin.write(json.dumps(request).encode() + b"\n")  # not arguments: an address may hold a password
+        server.stdin.flush()
+    except BrokenPipeError:  # it died at once; who watches it says so
+        pass
+    return server
+
+
+def _watch(
+    server: "subprocess.Popen[bytes]",
+    processes: set[psutil.Process],
+    caught: _Caught,
+    address: str,
+    on_ready: Callable[[str], None],
+    log_path: Path,
+) -> None:
+    deadline = time.monotonic() + START_S
+    ready = False
+    while not caught.numbers:
+        if server.poll() is not None:
+            raise TrackingError(f"the MLflow UI ended by itself: {_last_line(log_path)}; its log is {log_path}")
+        processes |= _tree(server.pid)
+        if not ready and _answers(f"{address}/health"):
+            ready = True
+            on_ready(address)
+        if not ready and time.monotonic() > deadline:
+            raise TrackingError(f"the MLflow UI does not answer at {address}; its log is {log_path}")
+        time.sleep(0.5 if ready else 0.1)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with build_opener(ProxyHandler({})).open(url, timeout=2.0) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def _end(server: "subprocess.Popen[bytes]", processes: set[psutil.Process], caught: _Caught) -> None:
+    """Ask the server to end; after a grace period, or a second signal, end each of its processes."""
+    signals_before = len(caught.numbers)
+    if server.poll() is None:
+        server.terminate()
+    deadline = time.monotonic() + GRACE_S
+    while time.monotonic() < deadline and len(caught.numbers) == signals_before:
+        if not psutil.wait_procs(processes, timeout=0.1)[1]:
+            break
+    for process in processes | _tree(server.pid):
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    server.wait()
+    assert server.stdin is not None
+    server.stdin.close()
+
+
+def _tree(pid: int) -> set[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return {process, *process.children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def _last_line(log_path: Path) -> str:
+    lines = log_path.read_text(errors="replace").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else "it said nothing"
+
+
+def _end_with_parent() -> None:
+    """End this process and those that it started when the process at the other end of stdin is gone."""
+    while sys.stdin.buffer.read1(1024):
+        continue
+    children = psutil.Process().children(recursive=True)
+    for kill in (psutil.Process.terminate, psutil.Process.kill):
+        for child in children:
+            try:
+                kill(child)
+            except psutil.NoSuchProcess:
+                continue
+        children = psutil.wait_procs(children, timeout=3.0)[1]
+    os._exit(0)
+
+
+def _serve() -> None:
+    """The child: make the store where there is none, then run MLflow's own server."""
+    request = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    database = request["settings"].pop("database")
+    settings = ResolvedMlflow(**request["settings"], database=Path(database) if database else None)
+    make_database(settings, Workspace(Path(request["workspace"])))
+    from mlflow.cli import cli
+
+    arguments = ["server", "--host", request["host"], "--port", str(request["port"]), "--workers", "1"]
+    arguments += ["--backend-store-uri", settings.tracking_uri]
+    if settings.registry_uri:
+        arguments += ["--registry-store-uri", settings.registry_uri]
+    if settings.artifact_location:
+        arguments += ["--default-artifact-root", settings.artifact_location]
+        arguments += ["--artifacts-destination", settings.artifact_location]
+    cli(arguments)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,155 @@
+"""What is known on disk of each run: what it should have been told, and what each store was told so far.
+
+    .seqpipe/runs/<key>.json              what stores should be told: name, status, journals, how far each is durable
+    .seqpipe/runs/<key>@<address>.json    what the store at an address (a digest of it) was told, and as which run
+
+So an outage, a kill or a lost store costs nothing: what a store has not been told is told later, from the journals.
+The first file is written by who makes the run, the second by who delivers. Imports no MLflow, so asking is cheap.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pipeline.journal import FILE_NAME
+from pipeline.workspace import Workspace, write_json, writing
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+_TAIL_BYTES = 1024
+
+
+@dataclass
+class JournalRecord:
+    """A journal that belongs to a run: its stage folder, and how far it may be delivered."""
+
+    folder: str
+    upto: int
+
+
+@dataclass
+class Delivered:
+    """How far a store was told a journal; `tail` is the digest of the last bytes of that part."""
+
+    offset: int
+    tail: str
+
+
+@dataclass
+class StoreRecord:
+    """One store's run, and what it was told."""
+
+    address: str
+    run_id: str
+    experiment_id: str
+    status: Status = "RUNNING"
+    last_event_ms: int = 0
+    delivered: dict[str, Delivered] = field(default_factory=dict)
+
+
+@dataclass
+class RunRecord:
+    """What stores should be told of a run."""
+
+    key: str
+    name: str
+    status: Status = "RUNNING"
+    journals: dict[str, JournalRecord] = field(default_factory=dict)
+
+    def is_news_to(self, store: StoreRecord | None) -> bool:
+        """Whether a store has still to be told something."""
+        if store is None:
+            return bool(self.journals)
+        sent = {name: delivered.offset for name, delivered in store.delivered.items()}
+        return store.status != self.status or any(
+            sent.get(name, 0) < journal.upto for name, journal in self.journals.items()
+        )
+
+
+def run_path(workspace: Workspace, key: str) -> Path:
+    """The file that says what stores should be told of a run."""
+    return workspace.hidden / "runs" / f"{key}.json"
+
+
+def store_path(workspace: Workspace, key: str, address: str) -> Path:
+    """The file that says what one store was told of a run."""
+    return workspace.hidden / "runs" / f"{key}@{hashlib.sha256(address.encode()).hexdigest()[:12]}.json"
+
+
+def read_run(workspace: Workspace, key: str) -> RunRecord | None:
+    """A run's record, or None where there is none (a damaged one counts as none: it is made again)."""
+    try:
+        content = json.loads(run_path(workspace, key).read_bytes())
+        journals = {name: JournalRecord(**journal) for name, journal in content.pop("journals").items()}
+        return RunRecord(**content, journals=journals)
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def read_store(workspace: Workspace, key: str, address: str) -> StoreRecord | None:
+    """What a store was told of a run, or None where nothing is known (it is then searched for the run)."""
+    try:
+        content = json.loads(store_path(workspace, key, address).read_bytes())
+        delivered = {name: Delivered(**one) for name, one in content.pop("delivered").items()}
+        return StoreRecord(**content, delivered=delivered)
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def write_run(workspace: Workspace, record: RunRecord) -> None:
+    """Keep what stores should be told of a run, atomically."""
+    _write(run_path(workspace, record.key), record)
+
+
+def write_store(workspace: Workspace, key: str, record: StoreRecord) -> None:
+    """Keep what a store was told of a run, atomically."""
+    _write(store_path(workspace, key, record.address), record)
+
+
+def forget_store(workspace: Workspace, address: str) -> None:
+    """Forget all that a store was told: it is a new one."""
+    for record in every(workspace):
+        store_path(workspace, record.key, address).unlink(missing_ok=True)
+
+
+def every(workspace: Workspace) -> Iterator[RunRecord]:
+    """All runs of a workspace, by key."""
+    for path in sorted((workspace.hidden / "runs").glob("*.json")):
+        record = None if "@" in path.name else read_run(workspace, path.stem)
+        if record is not None:
+            yield record
+
+
+def open_runs(workspace: Workspace) -> list[RunRecord]:
+    """The runs that are not known to have ended."""
+    return [record for record in every(workspace) if record.status == "RUNNING"]
+
+
+def pending(workspace: Workspace, address: str) -> list[RunRecord]:
+    """The runs of which the store at an address has still to be told something."""
+    return [run for run in every(workspace) if run.is_news_to(read_store(workspace, run.key, address))]
+
+
+def journal_path(workspace: Workspace, journal: JournalRecord) -> Path | None:
+    """Where a journal lies now: its stage folder loses `.partial` when it is whole. None if it is gone."""
+    folder = workspace.root / journal.folder
+    for candidate in (folder, folder.with_name(folder.name.removesuffix(".partial"))):
+        if (candidate / FILE_NAME).is_file():
+            return candidate / FILE_NAME
+    return None
+
+
+def tail_digest(path: Path, offset: int) -> str:
+    """A digest of what stands before an offset, to see that a journal is still the one that was delivered."""
+    start = max(0, offset - _TAIL_BYTES)
+    with path.open("rb") as file:
+        file.seek(start)
+        return hashlib.sha256(file.read(offset - start)).hexdigest()[:16]
+
+
+def _write(path: Path, record: RunRecord | StoreRecord) -> None:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, asdict(record))

@@ -1,0 +1,315 @@
+"""The four stages in their order: skip what is up to date, say why not, resume what is partial.
+
+prepare -> train -> evaluate, and train -> register. Planning reads manifests only, and imports neither torch nor
+mlflow.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError, WorkspaceError
+from pipeline.mlflow_settings import ResolvedMlflow
+from pipeline.stages import evaluate, prepare, register, train
+from pipeline.stages.context import Context
+from pipeline.stages.results import Evaluation, PreparedData, Registration, StageResult, TrainedModel
+from pipeline.workspace import Manifest, StageFolder, Workspace, fingerprint, read_manifest
+
+STAGES = (prepare.NAME, train.NAME, evaluate.NAME, register.NAME)
+State = Literal["up to date", "stale", "partial", "missing"]
+Result = TypeVar("Result", bound=StageResult)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a stage's result depends on, and its hash."""
+
+    stage: str
+    version: int
+    reads: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash that names the stage's folder."""
+        return fingerprint(self.stage, self.version, self.reads, self.inputs)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a plan: whether it would run, and why."""
+
+    stage: str
+    fingerprint: str
+    state: State
+    why: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is something to do."""
+        return self.state != "up to date"
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What became of a stage in this command."""
+
+    stage: str
+    fingerprint: str
+    status: Literal["done", "skipped"]
+    why: str
+    seconds: float
+
+
+@dataclass
+class ModelOutcome:
+    """What a command did and has for one model."""
+
+    config: RunConfig
+    stages: list[StageOutcome] = field(default_factory=list)
+    prepared: PreparedData | None = None
+    trained: TrainedModel | None = None
+    evaluation: Evaluation | None = None
+    registration: Registration | None = None
+
+    @property
+    def did_nothing(self) -> bool:
+        """Whether everything was up to date."""
+        return all(stage.status == "skipped" for stage in self.stages)
+
+
+def identities(config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Identity]:
+    """The identity of every stage under a config."""
+    found: dict[str, Identity] = {}
+
+    def add(stage: str, version: int, reads: Mapping[str, Any], *inputs: str) -> None:
+        found[stage] = Identity(stage, version, reads, {name: found[name].fingerprint for name in inputs})
+
+    add(prepare.NAME, prepare.VERSION, prepare.reads(config))
+    add(train.NAME, train.VERSION, train.reads(config), prepare.NAME)
+    add(evaluate.NAME, evaluate.VERSION, evaluate.reads(config), train.NAME)
+    add(register.NAME, register.VERSION, register.reads(config, mlflow), train.NAME)
+    return found
+
+
+def plan(
+    config: RunConfig, mlflow: ResolvedMlflow, workspace: Workspace, through: str = STAGES[-1], *, fresh: bool = False
+) -> list[Step]:
+    """What a command up to the stage `through` would do."""
+    steps: list[Step] = []
+    for stage, identity in list(identities(config, mlflow).items())[: STAGES.index(through) + 1]:
+        folder = StageFolder(workspace, stage, identity.fingerprint)
+        upstream = [step.stage for step in steps if step.stage in identity.inputs and step.runs]
+        if fresh and through in (stage, STAGES[-1]):
+            state: State = "stale"
+            why = "--fresh discards what is there"
+        elif (manifest := folder.manifest()) is not None:
+            missing = register.missing_store(manifest, mlflow) if stage == register.NAME else None
+            state, why = ("stale", missing) if missing else ("up to date", f"made {manifest.created}")
+            if upstream:
+                state, why = "stale", f"{upstream[-1]} runs again"
+        elif folder.partial.is_dir():
+            how_far = train.progress_text(folder.partial) if stage == train.NAME else None
+            state, why = "partial", how_far or "begun"
+        else:
+            state, why = _why_not_there(workspace, identity, config)
+        steps.append(Step(stage, identity.fingerprint, state, why))
+    return steps
+
+
+class Runner:
+    """Runs stages for one model after another in a workspace."""
+
+    def __init__(self, context: Context, *, fresh: bool = False) -> None:
+        self._context = context
+        self._fresh = fresh
+        self._made: set[Path] = set()
+
+    def run(
+        self, config: RunConfig, through: str = STAGES[-1], on_stage: Callable[[str, str], None] = lambda *_: None
+    ) -> ModelOutcome:
+        """Bring every stage up to `through` up to date; `on_stage` is told each stage and why it runs or not."""
+        context = self._context
+        outcome = ModelOutcome(config)
+        found = identities(config, context.mlflow)
+        through_index = STAGES.index(through)
+
+        def stage(identity: Identity, kind: type[Result], make: Callable[[Path], Result]) -> Result:
+            fresh = self._fresh and through in (identity.stage, STAGES[-1])
+            return self._stage(outcome, identity, kind, make, fresh, on_stage)
+
+        prepared = stage(found["prepare"], PreparedData, lambda folder: prepare.prepare(config, folder, context))
+        outcome.prepared = prepared
+        if through_index >= 1:
+            trained = stage(
+                found["train"], TrainedModel, lambda folder: train.train(config, prepared, folder, context)
+            )
+            outcome.trained = trained
+        if through_index >= 2:
+            evaluation = stage(
+                found["evaluate"],
+                Evaluation,
+                lambda folder: evaluate.evaluate(config, prepared, trained, folder, context),
+            )
+            outcome.evaluation = evaluation
+        if through_index >= 3:
+            outcome.registration = stage(
+                found["register"],
+                Registration,
+                lambda folder: register.register(config, prepared, trained, evaluation, folder, context),
+            )
+        return outcome
+
+    def _stage(
+        self,
+        outcome: ModelOutcome,
+        identity: Identity,
+        kind: type[Result],
+        make: Callable[[Path], Result],
+        fresh: bool,
+        on_stage: Callable[[str, str], None],
+    ) -> Result:
+        context = self._context
+        if (reason := context.control.reason()) is not None:
+            raise reason
+        folder = StageFolder(context.workspace, identity.stage, identity.fingerprint)
+        fresh = fresh and folder.whole not in self._made
+        if not fresh and (manifest := self._current(folder)) is not None:  # no lock for what is only read
+            return self._skip(outcome, identity, kind, folder, manifest, on_stage)
+        with folder.locked(context.reporter.note):
+            if not fresh and (manifest := self._current(folder)) is not None:
+                return self._skip(outcome, identity, kind, folder, manifest, on_stage)
+            why = "--fresh" if fresh else _why(context.workspace, identity, outcome.config, folder)
+            on_stage(identity.stage, why)
+            started = time.monotonic()
+            if fresh or folder.whole.exists():
+                self._discard_dependents(identity)
+            working = folder.begin(fresh=fresh)
+            result = make(working)
+            seconds = time.monotonic() - started
+            manifest = Manifest(
+                stage=identity.stage,
+                version=identity.version,
+                fingerprint=identity.fingerprint,
+                reads=identity.reads,
+                inputs=identity.inputs,
+                result=result.model_dump(mode="json"),
+                seconds=seconds,
+            )
+            whole = folder.finish(manifest, scratch=train.SCRATCH)
+            self._made.add(whole)
+        outcome.stages.append(StageOutcome(identity.stage, identity.fingerprint, "done", why, seconds))
+        result = result.model_copy(update={"folder": whole})
+        if identity.stage == evaluate.NAME and outcome.trained is not None:
+            context.tracker.deliver(train.identity_of(outcome.trained), f"{evaluate.NAME}/{whole.name}", whole)
+        return result
+
+    def _current(self, folder: StageFolder) -> Manifest | None:
+        manifest = folder.manifest()
+        if manifest is None or folder.stage != register.NAME:
+            return manifest
+        return None if register.missing_store(manifest, self._context.mlflow) else manifest
+
+    def _skip(
+        self,
+        outcome: ModelOutcome,
+        identity: Identity,
+        kind: type[Result],
+        folder: StageFolder,
+        manifest: Manifest,
+        on_stage: Callable[[str, str], None],
+    ) -> Result:
+        result = load_result(kind, folder.whole, manifest)
+        on_stage(identity.stage, "up to date")
+        outcome.stages.append(StageOutcome(identity.stage, identity.fingerprint, "skipped", "up to date", 0.0))
+        return result
+
+    def _discard_dependents(self, identity: Identity) -> None:
+        """Remove what stands on a stage that is made anew under the same fingerprint."""
+        workspace = self._context.workspace
+        for stage in STAGES[STAGES.index(identity.stage) + 1 :]:
+            for path in sorted(workspace.stage(stage).glob("*")):
+                manifest = read_manifest(path)
+                if manifest is not None and manifest.inputs.get(identity.stage) == identity.fingerprint:
+                    dependent = Identity(stage, manifest.version, manifest.reads, manifest.inputs)
+                    self._discard_dependents(dependent)
+                    StageFolder(workspace, stage, manifest.fingerprint).discard()
+
+
+def load_result(kind: type[Result], folder: Path, manifest: Manifest) -> Result:
+    """The result that a manifest keeps.
+
+    Raises:
+        WorkspaceError: it is not what this version writes.
+    """
+    try:
+        return kind.model_validate({**manifest.result, "folder": folder})
+    except ValidationError as error:
+        raise WorkspaceError(
+            f"{folder}: its manifest does not hold what this version of seqpipe writes "
+            f"({error.errors()[0]['msg']}); remove that folder, and the next run makes it again"
+        ) from None
+
+
+def check_stage(name: str) -> str:
+    """A stage's name, `all` meaning the last.
+
+    Raises:
+        ConfigError: there is no such stage.
+    """
+    if name == "all":
+        return STAGES[-1]
+    if name not in STAGES:
+        raise ConfigError(f"there is no stage {name!r}; choose from {', '.join(STAGES)}, or all")
+    return name
+
+
+def _why(workspace: Workspace, identity: Identity, config: RunConfig, folder: StageFolder) -> str:
+    if folder.partial.is_dir():
+        how_far = train.progress_text(folder.partial) if identity.stage == train.NAME else None
+        return f"going on: {how_far}" if how_far else "begun before, and made again"
+    return _why_not_there(workspace, identity, config)[1]
+
+
+def _why_not_there(workspace: Workspace, identity: Identity, config: RunConfig) -> tuple[State, str]:
+    """How the newest result of the same stage (and model) differs from what is asked for."""
+    newest: Manifest | None = None
+    for path in workspace.stage(identity.stage).glob("*"):
+        try:
+            manifest = read_manifest(path)
+        except WorkspaceError:  # said when that folder itself is asked for
+            continue
+        if manifest is None or manifest.reads.get("model", {}).get("name") not in (None, config.model.name):
+            continue
+        if manifest.fingerprint == identity.fingerprint:
+            continue
+        if newest is None or manifest.created > newest.created:
+            newest = manifest
+    if newest is None:
+        return "missing", "not made yet"
+    changes = list(_changes(newest.reads, identity.reads))
+    changes += [f"{name} changed" for name in identity.inputs if newest.inputs.get(name) != identity.inputs[name]]
+    if newest.version != identity.version:
+        changes.append(f"this version of seqpipe makes {identity.stage} in another way")
+    shown = ", ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
+    return "stale", shown or "not made yet"
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key in [*new, *(key for key in old if key not in new)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += _changes(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {_shown(before)} -> {_shown(after)}")
+    return found
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,143 @@
+"""evaluate: predict the test split once per trained model, keep the predictions, report on them."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import RunConfig
+from pipeline.errors import WorkspaceError
+from pipeline.journal import Journal
+from pipeline.stages.context import Context
+from pipeline.stages.results import Evaluation, PreparedData, TrainedModel
+from pipeline.workspace import Workspace, exclusive, write_json, writing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipeline.evaluation.metrics import Report
+    from pipeline.evaluation.predictions import Predictions
+
+NAME = "evaluate"
+VERSION = 1
+
+
+def reads(config: RunConfig) -> dict[str, Any]:
+    """What the report depends on beside the trained model."""
+    return config.evaluate.model_dump(mode="json")
+
+
+def evaluate(
+    config: RunConfig, prepared: PreparedData, trained: TrainedModel, folder: Path, context: Context
+) -> Evaluation:
+    """Write `report.json` and the plots into `folder`, from the model's kept predictions."""
+    import numpy as np
+
+    from pipeline.evaluation import galleries, metrics, plots
+    from pipeline.evaluation.predictions import most_confident_mistakes
+
+    predictions = kept_predictions(config, prepared, trained, context)
+    report = metrics.compute(predictions, calibration_bins=config.evaluate.calibration_bins)
+    write_json(folder / "report.json", report.to_json())
+
+    mistakes = most_confident_mistakes(predictions, config.evaluate.mistakes)
+    images = np.load(prepared.folder / "test_images.npy", mmap_mode="r", allow_pickle=False)
+    rows = json.loads(trained.epochs_file.read_bytes())
+    figures = {
+        "confusion_matrix": plots.confusion_chart(report),
+        "calibration": plots.reliability_diagram(report),
+        "class_scores": plots.class_scores_chart(report),
+        "learning_curves": plots.learning_curves(rows, trained.best_epoch),
+        "most_confident_mistakes": galleries.mistakes_gallery(images, mistakes, prepared.class_names),
+    }
+    with Journal(folder) as journal:
+        journal.truncate(0)
+        journal.metrics(run_metrics(report), step=trained.best_epoch)
+        journal.artifact(folder / "report.json")
+        for name, figure in figures.items():
+            with writing(folder):
+                plots.save_figure(figure, folder / f"{name}.png")
+            journal.artifact(folder / f"{name}.png", "plots")
+    return Evaluation(
+        folder=folder,
+        images=report.images,
+        loss=report.loss,
+        accuracy=report.accuracy,
+        accuracy_low=report.accuracy_low,
+        accuracy_high=report.accuracy_high,
+        macro_f1=report.macro_f1,
+        ece=report.ece,
+    )
+
+
+def predictions_folder(workspace: Workspace, trained: TrainedModel) -> Path:
+    """Where the predictions of a trained model lie, whatever is reported on them."""
+    return workspace.predictions / trained.run_key
+
+
+def kept_predictions(
+    config: RunConfig, prepared: PreparedData, trained: TrainedModel, context: Context
+) -> "Predictions":
+    """The model's predictions of the test split, made at the first call and read back at every later one."""
+    from pipeline.evaluation.predictions import load_predictions
+
+    folder = predictions_folder(context.workspace, trained)
+    path = folder / "predictions.npz"
+    with exclusive(
+        context.workspace.lock(f"predictions-{trained.run_key}"), context.reporter.note, what="the predictions"
+    ):
+        if not path.exists():
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            _predict(config, prepared, trained, path, context)
+        return load_predictions(path)
+
+
+def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, path: Path, context: Context) -> None:
+    import numpy as np
+    import torch
+
+    from pipeline.evaluation.predictions import Predictions, save_predictions
+    from pipeline.stages.train import build_model
+    from pipeline.training.checkpoint import load_weights
+    from sequencer_models.inference import probabilities
+
+    test = {name: _open(prepared.folder / f"test_{name}.npy") for name in ("images", "labels", "ids")}
+    model = build_model(config, len(prepared.class_names))
+    model.load_state_dict(load_weights(trained.weights))
+    total = len(test["labels"])
+    torch.set_num_threads(trained.numerics["threads"])
+    found = probabilities(
+        model,
+        test["images"],
+        prepared.mean,
+        prepared.std,
+        done=lambda count: context.reporter.bytes_done("predicting the test images", count, total),
+    )
+    save_predictions(
+        path,
+        Predictions(np.asarray(test["ids"]), np.asarray(test["labels"]), found, tuple(prepared.class_names)),
+    )
+
+
+def _open(path: Path) -> "NDArray[Any]":
+    import numpy as np
+
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise WorkspaceError(
+            f"{path}: the test split is gone; `seqpipe run prepare --fresh` makes it again"
+        ) from None
+    return array
+
+
+def run_metrics(report: "Report") -> dict[str, float]:
+    """The figures that the run's page shows, under the names that people look for."""
+    return {
+        "test/accuracy": report.accuracy,
+        "test/accuracy_low": report.accuracy_low,
+        "test/accuracy_high": report.accuracy_high,
+        "test/loss": report.loss,
+        "test/macro_f1": report.macro_f1,
+        "test/ece": report.ece,
+    } | {f"test/f1_{scores.name}": scores.f1 for scores in report.classes}

@@ -1,0 +1,113 @@
+"""register: a version in the MLflow registry under the task's name, with everything that it takes to trust it."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import RunConfig, to_yaml
+from pipeline.errors import TrackingError
+from pipeline.mlflow_settings import ResolvedMlflow, task_name
+from pipeline.stages.context import Context
+from pipeline.stages.evaluate import run_metrics
+from pipeline.stages.results import Evaluation, PreparedData, Registration, TrainedModel
+from pipeline.stages.train import NAME as TRAIN
+from pipeline.stages.train import identity_of
+from pipeline.workspace import Manifest, write_json
+
+NAME = "register"
+VERSION = 1
+EXAMPLES = 4
+"""Test images that are logged as the input example."""
+
+
+def reads(config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
+    """Where the version goes, and under which name."""
+    return {"registry": mlflow.registry_uri or mlflow.address, "name": model_name(config, mlflow)}
+
+
+def model_name(config: RunConfig, mlflow: ResolvedMlflow) -> str:
+    """The registered model's name: it stands for the task, whatever the architecture."""
+    return mlflow.model_name(task_name(config.data.dataset, config.data.classes))
+
+
+def missing_store(manifest: Manifest, mlflow: ResolvedMlflow) -> str | None:
+    """Why a registration that was made no longer stands; None where it does, as far as a look at the disk tells."""
+    if mlflow.database is not None and not mlflow.database.exists():
+        return f"{mlflow.database.name} is gone"
+    return None
+
+
+def register(
+    config: RunConfig,
+    prepared: PreparedData,
+    trained: TrainedModel,
+    evaluation: Evaluation,
+    folder: Path,
+    context: Context,
+) -> Registration:
+    """Register the trained model, and let it have the aliases that it deserves.
+
+    Raises:
+        TrackingError: the store or the registry cannot be used.
+    """
+    import json
+
+    import numpy as np
+
+    from pipeline import model_registry
+    from pipeline.evaluation.metrics import Report
+
+    identity = identity_of(trained)
+    context.tracker.deliver(identity, f"{TRAIN}/{trained.folder.name}", trained.folder, force=True)
+    run_id = context.tracker.run_id(identity)
+    if run_id is None:
+        raise TrackingError(
+            f"a model is registered under its run, and MLflow at {context.mlflow.address} does not have it yet; "
+            "when it answers again, repeat the command"
+        )
+    report = Report.from_json(json.loads((evaluation.folder / "report.json").read_bytes()))
+    lineage = {
+        "data_hash": prepared.data_hash,
+        "config_hash": folder.name.removesuffix(".partial"),
+        "train_fingerprint": trained.folder.name,
+        "run_key": trained.run_key,
+        "git_commit": trained.git_commit or "unknown",
+    }
+    card = {
+        "architecture": config.model.model_dump(mode="json"),
+        "classes": list(prepared.class_names),
+        "mean": list(prepared.mean),
+        "std": list(prepared.std),
+        "dataset": prepared.dataset,
+        "lineage": lineage,
+        "test": {"images": evaluation.images, "accuracy": evaluation.accuracy, "loss": evaluation.loss},
+        "config": to_yaml(config),
+    }
+    images = np.load(prepared.folder / "test_images.npy", mmap_mode="r", allow_pickle=False)
+    name = model_name(config, context.mlflow)
+    version = model_registry.register(
+        context.tracker,
+        run_id,
+        name,
+        model_registry.Candidate(
+            key=f"{folder.name.removesuffix('.partial')}-{trained.run_key}",
+            weights=trained.weights,
+            card=card,
+            accuracy=evaluation.accuracy,
+            metrics=run_metrics(report),
+            tags={**lineage, "model": config.model.name, "dataset": prepared.dataset},
+            example=np.array(images[:EXAMPLES]),
+            description=(
+                f"{config.model.name}, test accuracy {evaluation.accuracy:.2%} "
+                f"({evaluation.accuracy_low:.2%} to {evaluation.accuracy_high:.2%}) on {evaluation.images} images"
+            ),
+        ),
+    )
+    write_json(folder / "model.json", card)
+    return Registration(
+        folder=folder,
+        name=version.name,
+        version=version.version,
+        aliases=version.aliases,
+        run_id=run_id,
+        tracking_uri=context.mlflow.address,
+    )

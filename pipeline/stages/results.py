@@ -1,0 +1,93 @@
+"""What each stage hands to the next: frozen, typed, kept in the stage's manifest and read back from it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class StageResult(BaseModel):
+    """A result and the folder that holds its files."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    folder: Path = Field(exclude=True)
+    """Where the stage's files lie; not in the manifest, since the folder may move."""
+
+
+class PreparedData(StageResult):
+    """The chosen images as uint8 arrays, N x 32 x 32 x 3, and their labels, one file per split."""
+
+    dataset: str
+    source: str
+    class_names: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    """Images of each class, by split."""
+    fraction: float
+    sha256: Mapping[str, str]
+    """Of the raw bytes of each array."""
+    data_hash: str
+    """One hash over all of them."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of the training split, per channel, on the 0..255 scale."""
+
+    @property
+    def contact_sheet(self) -> Path:
+        """A picture of some training images of each class."""
+        return self.folder / "contact_sheet.png"
+
+    def images_in(self, split: str) -> int:
+        """How many images a split holds."""
+        return sum(self.counts[split].values())
+
+
+class TrainedModel(StageResult):
+    """The weights with the best validation accuracy, the last ones, and how the training went."""
+
+    model: str
+    run_key: str
+    run_name: str
+    parameters: int
+    epochs: int
+    best_epoch: int
+    validation_accuracy: float
+    validation_loss: float
+    trained_s: float
+    images_per_s: float
+    peak_memory_mb: float
+    numerics: Mapping[str, Any]
+    git_commit: str | None
+
+    @property
+    def weights(self) -> Path:
+        """The best weights."""
+        return self.folder / "best.safetensors"
+
+    @property
+    def epochs_file(self) -> Path:
+        """The figures of every epoch."""
+        return self.folder / "epochs.json"
+
+
+class Evaluation(StageResult):
+    """What the model is worth on the test split."""
+
+    images: int
+    loss: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    macro_f1: float
+    ece: float
+
+
+class Registration(StageResult):
+    """A version in the model registry."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    run_id: str
+    tracking_uri: str

@@ -1,0 +1,241 @@
+"""train: find the weights, resumable at any moment."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.config import RunConfig, flatten, to_yaml
+from pipeline.errors import BudgetExhaustedError, InterruptedRunError
+from pipeline.journal import Journal
+from pipeline.provenance import git_commit, versions
+from pipeline.stages.context import Context
+from pipeline.stages.results import PreparedData, TrainedModel
+from pipeline.tracking import Courier, RunIdentity
+from pipeline.workspace import write_atomically, write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pipeline.training.device import Numerics
+
+NAME = "train"
+VERSION = 1
+SCRATCH = ("step-*",)
+"""Files that only a resume needs."""
+RUN_FILE = "run.json"
+DELIVERY_PATIENCE_S = 60.0
+LEAVING_PATIENCE_S = 1.5
+"""How long to wait for MLflow; what it misses is delivered by a later command."""
+
+
+def reads(config: RunConfig) -> dict[str, Any]:
+    """What the weights depend on; the precision as it was asked for."""
+    return {
+        "seed": config.seed,
+        "model": config.model.model_dump(mode="json"),
+        "train": config.train.model_dump(mode="json"),
+        "precision": config.compute.precision,
+    }
+
+
+def build_model(config: RunConfig, classes: int) -> "nn.Module":
+    """The model of a config, its weights drawn by the config's seed."""
+    import torch
+
+    from pipeline.data.batches import derive_seed
+    from sequencer_models import catalog
+
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    return catalog.build(config.model.name, classes, **config.model.model_dump(exclude={"name"}))
+
+
+def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Context) -> TrainedModel:
+    """Train in `folder`, going on from its newest whole checkpoint.
+
+    Raises:
+        TrainingDivergedError, MemoryCapError: the training cannot go on; the last checkpoint is kept.
+        BudgetExhaustedError, InterruptedRunError: asked to leave; the same command goes on.
+    """
+    import torch
+
+    from pipeline.data.batches import Normalisation, Split, TrainBatches, derive_seed
+    from pipeline.training import checkpoint as checkpoints
+    from pipeline.training.loop import Training, Validation
+
+    identity = run_identity(config, folder)
+    numerics = _numerics(config, folder, context)
+    numerics.apply()
+    normalise = Normalisation(prepared.mean, prepared.std)
+    batches = TrainBatches(
+        Split.open(prepared.folder, "train"), normalise, config.train.augment, config.train.batch_size, config.seed
+    )
+    model = build_model(config, len(prepared.class_names))
+    torch.manual_seed(derive_seed(config.seed, "dropout"))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+
+    journal_id = f"{NAME}/{folder.name.removesuffix('.partial')}"
+    courier = Courier(context.tracker, identity, journal_id, folder)
+    checkpoint = checkpoints.latest(folder, context.reporter.warn)
+    status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
+    with Journal(folder) as journal:
+        writer = checkpoints.CheckpointWriter(
+            folder,
+            before=journal.sync,
+            durable=courier.notify,
+            durable_offset=checkpoint.journal_offset if checkpoint else 0,
+        )
+        training = Training(
+            model=model,
+            batches=batches,
+            validation=Validation(Split.open(prepared.folder, "validation"), normalise),
+            config=config.train,
+            numerics=numerics,
+            journal=journal,
+            writer=writer,
+            reporter=context.reporter,
+            control=context.control,
+            checkpoint_every_s=config.compute.checkpoint_every_s,
+        )
+        try:
+            if checkpoint is None:
+                journal.truncate(0)
+                _describe(config, prepared, numerics, parameters, folder, journal)
+                training.save()
+            else:
+                training.resume(checkpoint)
+            progress = training.fit()
+            status = "FINISHED"
+        except (BudgetExhaustedError, InterruptedRunError):
+            status = "KILLED"
+            raise
+        finally:
+            writer.close()
+            patience_s = DELIVERY_PATIENCE_S if status == "FINISHED" else LEAVING_PATIENCE_S
+            courier.close(upto=writer.durable_offset, status=status, timeout_s=patience_s)
+    checkpoints.save_weights(folder / "last.safetensors", model.state_dict())
+    write_json(folder / "epochs.json", progress.rows)
+    return TrainedModel(
+        folder=folder,
+        model=config.model.name,
+        run_key=identity.key,
+        run_name=identity.name,
+        parameters=parameters,
+        epochs=progress.epoch,
+        best_epoch=progress.best_epoch,
+        validation_accuracy=progress.best_accuracy,
+        validation_loss=progress.best_loss,
+        trained_s=progress.trained_s,
+        images_per_s=sum(row["images_per_second"] for row in progress.rows) / len(progress.rows),
+        peak_memory_mb=progress.peak_memory_mb,
+        numerics=numerics.to_json(),
+        git_commit=git_commit(),
+    )
+
+
+def run_identity(config: RunConfig, folder: Path) -> RunIdentity:
+    """The MLflow run of a training: one through any number of resumes, kept in its folder."""
+    path = folder / RUN_FILE
+    try:
+        return RunIdentity(**json.loads(path.read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        fingerprint = folder.name.removesuffix(".partial")
+        classes = len(config.data.class_names)
+        name = f"{config.model.name}, {classes} classes, seed {config.seed}"
+        identity = RunIdentity(key=f"{fingerprint}-{uuid.uuid4().hex[:8]}", name=name)
+        write_json(path, {"key": identity.key, "name": identity.name})
+        return identity
+
+
+def identity_of(trained: TrainedModel) -> RunIdentity:
+    """The MLflow run that a trained model's figures belong to."""
+    return RunIdentity(trained.run_key, trained.run_name)
+
+
+def progress_text(folder: Path) -> str | None:
+    """How far an unfinished training is, from its newest checkpoint's description; None if there is none."""
+    for described in sorted(folder.glob("step-*.json"), reverse=True):
+        try:
+            progress = json.loads(described.read_bytes())["progress"]
+            return f"{progress['epoch']} epochs done, step {progress['step']}"
+        except (OSError, ValueError, KeyError):
+            continue
+    return None
+
+
+def _numerics(config: RunConfig, folder: Path, context: Context) -> "Numerics":
+    """Resolved once for a training, then taken from its folder, so that a resume computes the same bits."""
+    from pipeline.training import device
+
+    path = folder / "numerics.json"
+    try:
+        kept = device.Numerics(**json.loads(path.read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        numerics = device.resolve(config.compute, config.train.batch_size)
+        write_json(path, numerics.to_json())
+        return numerics
+    present = device.resolve(config.compute.model_copy(update={"device": kept.device}), config.train.batch_size)
+    if (kept.torch, kept.cpu) != (present.torch, present.cpu):
+        context.reporter.warn(
+            f"started with torch {kept.torch} on {kept.cpu}, going on with torch {present.torch} on {present.cpu}: "
+            "the weights will not be the same bit for bit"
+        )
+    asked = config.compute
+    ignored = {
+        "device": asked.device not in ("auto", kept.device),
+        "threads": asked.threads not in (None, kept.threads),
+        "micro_batch_size": asked.micro_batch_size not in (None, kept.micro_batch_size),
+    }
+    for name in (name for name, differs in ignored.items() if differs):
+        context.reporter.warn(
+            f"this training was started with {name} {getattr(kept, name)} and goes on so; --fresh starts it again"
+        )
+    return kept
+
+
+def _describe(
+    config: RunConfig,
+    prepared: PreparedData,
+    numerics: "Numerics",
+    parameters: int,
+    folder: Path,
+    journal: Journal,
+) -> None:
+    """What the run's page shows before the first epoch is done."""
+    write_atomically(folder / "config.yaml", to_yaml(config).encode())
+    shutil.copyfile(prepared.contact_sheet, folder / "contact_sheet.png")
+    journal.params({**flatten(config), "model.parameters": parameters})
+    tags: Mapping[str, str | None] = {
+        "seqpipe.model": config.model.name,
+        "seqpipe.dataset": prepared.dataset,
+        "seqpipe.classes": ", ".join(prepared.class_names),
+        "seqpipe.data_hash": prepared.data_hash,
+        "mlflow.source.git.commit": git_commit(),
+        "mlflow.note.content": _note(config, prepared),
+        **{f"numerics.{name}": str(value) for name, value in numerics.to_json().items()},
+        **{f"version.{name}": version for name, version in versions().items()},
+    }
+    journal.tags({name: value for name, value in tags.items() if value is not None})
+    profile = {split: prepared.images_in(split) for split in prepared.counts}
+    for context in ("train", "validation", "test"):
+        journal.dataset(
+            {
+                "name": f"{prepared.dataset} {context}",
+                "digest": prepared.data_hash[:16],
+                "context": context,
+                "source": prepared.source,
+                "profile": {"images": profile[context], "classes": dict(prepared.counts[context])},
+            }
+        )
+    journal.artifact(folder / "config.yaml")
+    journal.artifact(folder / "contact_sheet.png", "data")
+
+
+def _note(config: RunConfig, prepared: PreparedData) -> str:
+    counts = ", ".join(f"{prepared.images_in(split)} {split}" for split in prepared.counts)
+    return (
+        f"**{config.model.name}** on {prepared.dataset}: {', '.join(prepared.class_names)} ({counts} images). "
+        f"Train this again with `seqpipe run all --config config.yaml` (the file is among the artifacts)."
+    )

@@ -1,0 +1,540 @@
+"""The one module that talks to MLflow runs: it delivers journals, whenever the store can be reached.
+
+Nothing here stops or slows a training: a store that cannot be reached is said once, and told everything later.
+MLflow is imported when a store is first opened.
+"""
+
+import getpass
+import json
+import logging
+import os
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from pipeline import run_records
+from pipeline.errors import SeqpipeError, TrackingError
+from pipeline.journal import FILE_NAME, Event, Kind
+from pipeline.journal import read as read_journal
+from pipeline.mlflow_settings import ResolvedMlflow, quiet, sqlite_uri
+from pipeline.run_records import Delivered, JournalRecord, RunRecord, Status, StoreRecord
+from pipeline.workspace import Workspace, exclusive, writing
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+RUN_KEY_TAG = "seqpipe.run_key"
+RETRY_AFTER_S = 30.0
+PROBE_TIMEOUT_S = 3.0
+METRICS_PER_BATCH = 1000  # MLflow's own limits
+PARAMS_PER_BATCH = 100
+TAGS_PER_BATCH = 100
+_PARAM_CHARACTERS = 6000
+_TAG_CHARACTERS = 8000
+_DIGEST_CHARACTERS = 36
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """A run: `key` is unique to the training (fingerprint and attempt), `name` is what people read."""
+
+    key: str
+    name: str
+
+
+class Tracker:
+    """Delivers the journals of runs to the MLflow store of a workspace.
+
+    `on_problem` is told, once per outage, in one line, why the store was not told something.
+    """
+
+    def __init__(self, settings: ResolvedMlflow, workspace: Workspace, on_problem: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.workspace = workspace
+        self._on_problem = on_problem
+        self._client: MlflowClient | None = None
+        self._experiment_id: str | None = None
+        self._opened = False
+        self._retry_at = 0.0
+        self._said: str | None = None
+        self._noting = threading.Lock()
+        self._sending = threading.Lock()
+
+    def note(
+        self,
+        run: RunIdentity,
+        journal_id: str,
+        folder: Path,
+        *,
+        upto: int | None = None,
+        status: Status | None = None,
+    ) -> None:
+        """Keep on disk what the store should be told: a journal up to an offset (None: its end), and a status.
+
+        Raises:
+            WorkspaceError: the workspace cannot be written.
+        """
+        if upto is None:
+            path = folder / FILE_NAME
+            upto = path.stat().st_size if path.exists() else 0
+        place = folder.relative_to(self.workspace.root) if folder.is_relative_to(self.workspace.root) else folder
+        with self._noting:
+            known = run_records.read_run(self.workspace, run.key)
+            record = known or RunRecord(run.key, run.name)
+            before = repr(known)
+            record.name = run.name
+            record.journals[journal_id] = JournalRecord(place.as_posix(), upto)
+            record.status = status or record.status
+            if repr(record) != before:
+                run_records.write_run(self.workspace, record)
+
+    def deliver(
+        self,
+        run: RunIdentity,
+        journal_id: str,
+        folder: Path,
+        *,
+        upto: int | None = None,
+        status: Status | None = None,
+        force: bool = False,
+    ) -> bool:
+        """Tell the store everything of a run that it does not know yet; whether it knows all now.
+
+        `journal_id` names the journal in `folder`, such as `train/<fingerprint>`; a run may have several. Repeating a
+        delivery changes nothing. Never raises: after a failure the store is left alone for half a minute, unless
+        `force`.
+        """
+        try:
+            self.note(run, journal_id, folder, upto=upto, status=status)
+        except SeqpipeError as error:
+            self._say(str(error))
+            return False
+        return self._deliver(run.key, force=force)
+
+    def deliver_pending(self) -> int:
+        """Tell the store what it missed of any run; how many runs were brought up to date."""
+        waiting = run_records.pending(self.workspace, self.settings.address)
+        return sum(self._deliver(record.key) for record in waiting)
+
+    def close_dead(self, is_alive: Callable[[str], bool]) -> list[str]:
+        """End, as KILLED, the open runs whose key nobody works on any more; their names."""
+        closed = []
+        for record in run_records.open_runs(self.workspace):
+            if not is_alive(record.key):
+                with self._noting:
+                    record.status = "KILLED"
+                    run_records.write_run(self.workspace, record)
+                self._deliver(record.key)
+                closed.append(record.name)
+        return closed
+
+    def run_id(self, run: RunIdentity) -> str | None:
+        """The store's id of a run, or None as long as the store does not have it."""
+        store = run_records.read_store(self.workspace, run.key, self.settings.address)
+        return store.run_id if store else None
+
+    def location(self, run: RunIdentity) -> str:
+        """Where a person finds the run, in words."""
+        store = run_records.read_store(self.workspace, run.key, self.settings.address)
+        if store is None:
+            return f"{run.name}: not in MLflow yet ({self.settings.address}); it is delivered by the next command"
+        page = f"#/experiments/{store.experiment_id}/runs/{store.run_id}"
+        if self.settings.is_http:
+            return f"{self.settings.address}/{page}"
+        return f"`seqpipe ui`, then http://127.0.0.1:5000/{page}"
+
+    def connect(self) -> "MlflowClient":
+        """The store's client; a local store is made when it is not there.
+
+        Raises:
+            TrackingError: the store cannot be reached or used; the message says what to do.
+        """
+        try:
+            if self.settings.is_http:
+                _probe(self.settings.tracking_uri)
+            self._require_database()
+            if self._client is None:
+                quiet(os.environ)
+                from mlflow import MlflowClient
+
+                self._client = MlflowClient(self.settings.tracking_uri, self.settings.registry_uri)
+                self._opened = True
+            return self._client
+        except SeqpipeError:
+            raise
+        except Exception as error:
+            raise TrackingError(self._explain(error)) from error
+
+    def experiment_id(self) -> str:
+        """The id of the experiment that runs go to; it is made when it is not there."""
+        if self._experiment_id is None:
+            client, name = self.connect(), self.settings.experiment
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                try:
+                    created = client.create_experiment(name, artifact_location=self.settings.artifact_location)
+                    experiment = client.get_experiment(created)
+                except Exception:  # another process was quicker; if that is not it, the next line has no answer
+                    experiment = client.get_experiment_by_name(name)
+                    if experiment is None:
+                        raise
+            if experiment.lifecycle_stage != "active":
+                raise TrackingError(
+                    f"the experiment {name!r} was deleted in MLflow; restore it there "
+                    f"(`mlflow experiments restore -x {experiment.experiment_id}`) or name another in mlflow.yaml"
+                )
+            self._experiment_id = experiment.experiment_id
+        return self._experiment_id
+
+    def _require_database(self) -> None:
+        if self._opened and self.settings.database and not _has_content(self.settings.database):
+            raise TrackingError(  # MLflow would go on writing into the file that is gone
+                f"the MLflow store {self.settings.database} was removed while it was used; the next command makes a "
+                "new one and delivers everything again from the journals"
+            )
+        make_database(self.settings, self.workspace)
+
+    def _deliver(self, key: str, *, force: bool = False) -> bool:
+        with self._sending:
+            if not force and time.monotonic() < self._retry_at:
+                return False
+            try:
+                with exclusive(self.workspace.lock(f"run-{key}"), logger.info, what=f"the delivery of {key}"):
+                    record = run_records.read_run(self.workspace, key)
+                    if record is not None:
+                        self._send(record)
+            except Exception as error:  # a store may fail in any way, and no way may end a training
+                logger.debug("delivery failed", exc_info=True)
+                self._client = self._experiment_id = None
+                self._retry_at = time.monotonic() + RETRY_AFTER_S
+                self._say(str(error) if isinstance(error, SeqpipeError) else self._explain(error))
+                return False
+            self._retry_at, self._said = 0.0, None
+            return True
+
+    def _send(self, record: RunRecord) -> None:
+        client = self.connect()
+        store = run_records.read_store(self.workspace, record.key, self.settings.address)
+        known_params = _params_of(client, store.run_id) if store else None
+        if store is None or known_params is None:  # none yet, or it was deleted there
+            store = self._find_or_create(client, record)
+            run_records.write_store(self.workspace, record.key, store)
+            known_params = _params_of(client, store.run_id) or {}
+        for journal_id, journal in record.journals.items():
+            self._send_journal(client, record, store, journal_id, journal, known_params)
+        if store.status != record.status:
+            if record.status == "RUNNING":
+                client.update_run(store.run_id, status="RUNNING")
+            else:
+                client.set_terminated(store.run_id, record.status, end_time=store.last_event_ms or None)
+            store.status = record.status
+            run_records.write_store(self.workspace, record.key, store)
+
+    def _find_or_create(self, client: "MlflowClient", record: RunRecord) -> StoreRecord:
+        experiment_id = self.experiment_id()
+        found = client.search_runs([experiment_id], f"tags.`{RUN_KEY_TAG}` = '{record.key}'", max_results=1)
+        if found:
+            run = found[0]
+        else:
+            tags = {
+                RUN_KEY_TAG: record.key,
+                "mlflow.user": _user(),
+                "mlflow.source.name": "seqpipe run",
+                "mlflow.source.type": "LOCAL",
+            }
+            start_ms = self._first_event_ms(record)
+            run = client.create_run(experiment_id, start_time=start_ms, tags=tags, run_name=record.name)
+        return StoreRecord(self.settings.address, run.info.run_id, experiment_id, run.info.status)
+
+    def _first_event_ms(self, record: RunRecord) -> int | None:
+        """When the run began, which in an outage is not when the store is told of it."""
+        for journal in record.journals.values():
+            path = run_records.journal_path(self.workspace, journal)
+            for event in read_journal(path) if path else ():
+                return event.time_ms
+        return None
+
+    def _send_journal(
+        self,
+        client: "MlflowClient",
+        record: RunRecord,
+        store: StoreRecord,
+        journal_id: str,
+        journal: JournalRecord,
+        known_params: dict[str, str],
+    ) -> None:
+        before = store.delivered.get(journal_id)
+        start = before.offset if before else 0
+        path = run_records.journal_path(self.workspace, journal)
+        if path is None:
+            if start < journal.upto:
+                self._say(f"{record.name}: {journal.folder} was removed before MLflow was told all of it")
+            store.delivered[journal_id] = Delivered(journal.upto, "")
+            run_records.write_store(self.workspace, record.key, store)
+            return
+        rewritten = before is not None and (
+            path.stat().st_size < start or run_records.tail_digest(path, start) != before.tail
+        )
+        events = list(read_journal(path, 0 if rewritten else start, journal.upto))
+        if not events:
+            return
+        self._send_events(client, store.run_id, path.parent, events, known_params, skip_present=rewritten)
+        store.last_event_ms = max(store.last_event_ms, *(event.time_ms for event in events))
+        store.delivered[journal_id] = Delivered(events[-1].end, run_records.tail_digest(path, events[-1].end))
+        run_records.write_store(self.workspace, record.key, store)
+
+    def _send_events(
+        self,
+        client: "MlflowClient",
+        run_id: str,
+        folder: Path,
+        events: Sequence[Event],
+        known_params: dict[str, str],
+        *,
+        skip_present: bool,
+    ) -> None:
+        """Send events in MLflow's batches.
+
+        Stores ignore a metric that they have with the same step, time and value, so sending the same journal again
+        does no harm. `skip_present` is for a journal that was cut back and made anew, with other times: steps that
+        the store has are then left as they are.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+        of_kind = {kind: [event for event in events if event.kind == kind] for kind in get_args(Kind)}
+        tags: dict[str, str] = {}
+        for event in of_kind["tags"]:
+            tags |= {key: str(value)[:_TAG_CHARACTERS] for key, value in event.content["values"].items()}
+        for chunk in _chunks(tags.items(), TAGS_PER_BATCH):
+            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in chunk])
+
+        params: dict[str, str] = {}
+        for event in of_kind["params"]:  # MLflow refuses to change a parameter: the first value stays
+            for key, value in event.content["values"].items():
+                if key not in known_params:
+                    params.setdefault(key, str(value)[:_PARAM_CHARACTERS])
+        for chunk in _chunks(params.items(), PARAMS_PER_BATCH):
+            client.log_batch(run_id, params=[Param(key, value) for key, value in chunk])
+        known_params.update(params)
+
+        for event in of_kind["dataset"]:
+            values: dict[str, Any] = dict(event.content["values"])
+            context = InputTag("mlflow.data.context", str(values.get("context", "training")))
+            dataset = Dataset(
+                name=str(values["name"]),
+                digest=str(values["digest"])[:_DIGEST_CHARACTERS],
+                source_type=str(values.get("source_type", "local")),
+                source=_text(values.get("source", {})),
+                schema=_text(values["schema"]) if "schema" in values else None,
+                profile=_text(values["profile"]) if "profile" in values else None,
+            )
+            client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags=[context])])
+
+        metrics = [
+            Metric(key, float(value), event.time_ms, int(event.content["step"]))
+            for event in of_kind["metrics"]
+            for key, value in event.content["values"].items()
+        ]
+        if skip_present:
+            present = {
+                (metric.key, metric.step)
+                for key in {metric.key for metric in metrics}
+                for metric in client.get_metric_history(run_id, key)
+            }
+            metrics = [metric for metric in metrics if (metric.key, metric.step) not in present]
+        for chunk in _chunks(metrics, METRICS_PER_BATCH):
+            client.log_batch(run_id, metrics=chunk)
+
+        files = dict.fromkeys((e.content["file"], e.content["folder"]) for e in of_kind["artifact"])
+        for file, shown_in in files:
+            if (folder / file).is_file():
+                client.log_artifact(run_id, str(folder / file), shown_in or None)
+            else:
+                self._say(f"{folder / file} was removed before MLflow was given it")
+
+    def _say(self, problem: str) -> None:
+        if problem != self._said:
+            self._said = problem
+            self._on_problem(problem)
+
+    def _explain(self, error: Exception) -> str:
+        """One line: what is wrong with the store, and what to do."""
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        later = "nothing is lost: it is delivered from the journals when the store answers again"
+        if self.settings.database and ("malformed" in str(error) or "not a database" in str(error)):
+            return _damaged(self.settings.database)
+        if "out-of-date database schema" in reason:
+            return (
+                f"MLflow store {self.settings.address}: made by another release of MLflow; back it up and run "
+                f"`mlflow db upgrade {self.settings.address}`; {later}"
+            )
+        return f"MLflow store {self.settings.address}: {reason[:300]}; {later}"
+
+
+class Courier:
+    """Delivers a run's journal from a thread of its own while the training goes on."""
+
+    def __init__(self, tracker: Tracker, run: RunIdentity, journal_id: str, folder: Path) -> None:
+        self._tracker = tracker
+        self._run = run
+        self._journal_id = journal_id
+        self._folder = folder
+        self._changed = threading.Condition()
+        self._upto: int | None = None
+        self._closing: tuple[int, Status] | None = None
+        self._delivered = False
+        self._thread: threading.Thread | None = None
+
+    def notify(self, upto: int) -> None:
+        """What is before `upto` is durable now and may be delivered; returns at once."""
+        with self._changed:
+            self._upto = upto
+            self._changed.notify()
+            self._start()
+
+    def close(self, *, upto: int, status: Status, timeout_s: float) -> bool:
+        """Deliver the rest and the run's status; whether the store knows all within `timeout_s`.
+
+        What it does not know then is kept in the workspace and delivered by a later command.
+
+        Raises:
+            WorkspaceError: the workspace cannot be written.
+        """
+        self._tracker.note(self._run, self._journal_id, self._folder, upto=upto, status=status)
+        with self._changed:
+            self._closing = (upto, status)
+            self._changed.notify()
+            self._start()
+            thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+        return self._delivered
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="mlflow-courier", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing is not None or self._upto is not None)
+                closing, upto, self._upto = self._closing, self._upto, None
+            if closing is not None:
+                self._delivered = self._deliver(*closing, force=True)
+                return
+            self._deliver(upto, None, force=False)
+
+    def _deliver(self, upto: int | None, status: Status | None, *, force: bool) -> bool:
+        return self._tracker.deliver(self._run, self._journal_id, self._folder, upto=upto, status=status, force=force)
+
+
+def make_database(settings: ResolvedMlflow, workspace: Workspace) -> None:
+    """Make a local store where there is none, whole or not at all: processes that open a half-made one break it.
+
+    Raises:
+        TrackingError: what is there is no MLflow store, or is damaged.
+        WorkspaceError: the place cannot be written.
+    """
+    database = settings.database
+    if database is None or _has_content(database):
+        return
+    with exclusive(workspace.lock("mlflow-store"), logger.info, what="the making of the MLflow store"):
+        if _has_content(database):
+            return
+        quiet(os.environ)
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        with writing(database):
+            database.parent.mkdir(parents=True, exist_ok=True)
+            beside = database.with_name(f".{database.name}.{os.getpid()}.tmp")
+            try:
+                SqlAlchemyStore(sqlite_uri(beside), settings.artifact_location).engine.dispose()
+                beside.replace(database)
+            finally:
+                beside.unlink(missing_ok=True)
+        run_records.forget_store(workspace, settings.address)
+
+
+def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    whole = list(items)
+    for start in range(0, len(whole), size):
+        yield whole[start : start + size]
+
+
+def _params_of(client: "MlflowClient", run_id: str) -> dict[str, str] | None:
+    """The parameters that the store has of a run, or None if it has no such run (any more)."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return dict(run.data.params) if run.info.lifecycle_stage == "active" else None
+
+
+def _probe(uri: str) -> None:
+    """Whether anybody listens, asked with a short patience (MLflow's own is long)."""
+    parts = urlsplit(uri)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    if parts.scheme in getproxies() and not proxy_bypass(host):
+        return  # only the proxy can tell
+    try:
+        socket.create_connection((host, port), PROBE_TIMEOUT_S).close()
+    except OSError as error:
+        raise TrackingError(
+            f"the MLflow server at {host}:{port} cannot be reached ({error.strerror or error}); start it, or check "
+            "tracking_uri in mlflow.yaml; nothing is lost: it is delivered from the journals later"
+        ) from None
+
+
+def _has_content(database: Path) -> bool:
+    """Whether the file is an SQLite database with tables.
+
+    Raises:
+        TrackingError: it is something else, damaged, or cannot be read.
+    """
+    if not database.exists() or (database.is_file() and database.stat().st_size == 0):
+        return False
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=PROBE_TIMEOUT_S)
+        try:
+            tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.OperationalError as error:
+        raise TrackingError(f"MLflow store {database}: {error}; nothing is lost: it is delivered later") from None
+    except sqlite3.DatabaseError:
+        raise TrackingError(_damaged(database)) from None
+    return tables > 0
+
+
+def _damaged(database: Path) -> str:
+    return (
+        f"the MLflow store {database} is damaged; move it away (mv '{database}' '{database}.damaged'), and the next "
+        "command makes a new one and delivers everything again from the journals"
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return "unknown"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,0 +1,55 @@
+import pytest
+import torch
+from torch import nn
+
+from sequencer_models.vanilla import VanillaBiLSTM, VanillaSpec
+
+
+def test_rows_are_read_top_to_bottom():
+    images = torch.randn(2, 3, 32, 32)
+    steps = VanillaBiLSTM(VanillaSpec(4)).flatten(images)
+    assert steps.shape == (2, 32, 96)
+    assert torch.equal(steps[1, 7].reshape(32, 3), images[1, :, 7].T)
+
+
+def test_patches_are_read_in_reading_order():
+    images = torch.randn(2, 3, 32, 32)
+    steps = VanillaBiLSTM(VanillaSpec(4, sequence="patches")).flatten(images)
+    assert steps.shape == (2, 64, 48)
+    patch = images[1, :, 4:8, 8:12]  # second row of patches, third patch
+    assert torch.equal(steps[1, 8 + 2].reshape(4, 4, 3), patch.permute(1, 2, 0))
+
+
+@pytest.mark.parametrize("sequence", ["rows", "patches"])
+def test_logits_come_from_stacked_bilstms_without_any_convolution(sequence):
+    model = VanillaBiLSTM(VanillaSpec(4, sequence=sequence, hidden=8, layers=3))
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 4)
+    assert (model.rnn.num_layers, model.rnn.bidirectional) == (3, True)
+    assert not any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_dropout_changes_training_but_not_eval(layers, recwarn):
+    model = VanillaBiLSTM(VanillaSpec(4, hidden=8, layers=layers, dropout=0.5))
+    images = torch.randn(8, 3, 32, 32)
+    assert not torch.equal(model(images), model(images))
+    model.eval()
+    assert torch.equal(model(images), model(images))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sequence": "columns"}, "rows, patches"),
+        ({"sequence": "patches", "patch_size": 5}, "choose from"),
+        ({"hidden": 0}, "hidden is 0"),
+        ({"layers": 0}, "layers is 0"),
+        ({"classes": 0}, "classes is 0"),
+        ({"dropout": 1.5}, "dropout is 1.5"),
+        ({"init": "xavier"}, "he, paper"),
+    ],
+)
+def test_a_spec_that_does_not_fit_says_what_would(fields, message):
+    with pytest.raises(ValueError, match=message):
+        VanillaSpec(**{"classes": 4, **fields})
