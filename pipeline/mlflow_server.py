@@ -1,7 +1,7 @@
 """Starts the MLflow UI over a workspace's store, and ends all of its processes.
 
-The server runs in a child that holds a pipe to us, so it ends with us however we end. Without MLflow's job runners it is
-two processes of half a gigabyte, instead of ten of 1.7.
+The server runs in a child that holds a pipe to us, so it ends with us however we end. Without MLflow's job runners it
+is two processes and half a gigabyte, instead of ten and 1.7.
 """
 
 import json
@@ -201,7 +201,7 @@ def _last_line(log_path: Path) -> str:
 
 def _end_with_parent() -> None:
     """End this process and those that it started when the process at the other end of stdin is gone."""
-    while sys.stdin.buffer.read1(1024):
+    while os.read(sys.stdin.fileno(), 1024):
         continue
     children = psutil.Process().children(recursive=True)
     for kill in (psutil.Process.terminate, psutil.Process.kill):

@@ -87,6 +87,7 @@ def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate) -> 
             if version is None:
                 model_id, source = _log(tracker, client, run_id, candidate)
                 version = _create_version(client, name, source, run_id, model_id, candidate)
+                _link(client, model_id, name, str(version.version))
             return _promote(client, name, str(version.version), candidate, created=created)
     except SeqpipeError:
         raise
@@ -226,6 +227,12 @@ def _create_version(
     return client.create_model_version(
         name, source, run_id, tags=tags, description=candidate.description or None, model_id=model_id
     )
+
+
+def _link(client: "MlflowClient", model_id: str, name: str, version: str) -> None:
+    """Let the pages of the run and of the logged model lead to the version (the tag that MLflow's UI looks for)."""
+    link = json.dumps([{"name": name, "version": version}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
 
 
 def _promote(

@@ -124,6 +124,8 @@ class Tracker:
 
     def deliver_pending(self) -> int:
         """Tell the store what it missed of any run; how many runs were brought up to date."""
+        if self.settings.database and not self.settings.database.exists():
+            run_records.forget_store(self.workspace, self.settings.address)
         waiting = run_records.pending(self.workspace, self.settings.address)
         return sum(self._deliver(record.key) for record in waiting)
 

@@ -54,6 +54,9 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     if debug:  # wherever it was written
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
+    # Threads of torch that spin while they wait take the cores from each other as soon as anything else runs: beside
+    # another busy process small trained at 42 images/s spinning, at 311 sleeping. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     try:

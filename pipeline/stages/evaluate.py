@@ -23,7 +23,7 @@ VERSION = 1
 
 def reads(config: RunConfig) -> dict[str, Any]:
     """What the report depends on beside the trained model."""
-    return config.evaluate.model_dump(mode="json")
+    return {"model": {"name": config.model.name}, "evaluate": config.evaluate.model_dump(mode="json")}
 
 
 def evaluate(

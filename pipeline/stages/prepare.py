@@ -17,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 def reads(config: RunConfig) -> dict[str, Any]:
     """What the result depends on; the source does not count, since its arrays are verified."""
     data = config.data.model_dump(mode="json", exclude={"source", "folder"})
-    return data | {"dataset": config.data.dataset, "classes": list(config.data.class_names)}
+    return {"data": data | {"dataset": config.data.dataset, "classes": list(config.data.class_names)}}
 
 
 def prepare(config: RunConfig, folder: Path, context: Context) -> PreparedData:

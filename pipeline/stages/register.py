@@ -21,7 +21,8 @@ EXAMPLES = 4
 
 def reads(config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
     """Where the version goes, and under which name."""
-    return {"registry": mlflow.registry_uri or mlflow.address, "name": model_name(config, mlflow)}
+    registry = mlflow.registry_uri or mlflow.address
+    return {"model": {"name": config.model.name}, "registry": registry, "registered_model": model_name(config, mlflow)}
 
 
 def model_name(config: RunConfig, mlflow: ResolvedMlflow) -> str:

@@ -1,0 +1,104 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+import psutil
+import pytest
+
+from pipeline import mlflow_server, mlflow_settings, tracking
+from pipeline.errors import ConfigError
+from pipeline.workspace import Workspace
+
+REPOSITORY = Path(__file__).parents[2]
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from pipeline import mlflow_server, mlflow_settings
+from pipeline.workspace import Workspace
+workspace = Workspace(Path(sys.argv[1]))
+settings = mlflow_settings.load(workspace, {})
+say = lambda address: print(address, flush=True)
+sys.exit(mlflow_server.serve_ui(settings, workspace, port=int(sys.argv[2]), on_ready=say))
+"""
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    workspace = Workspace(tmp_path_factory.mktemp("ui"))
+    tracking.make_database(mlflow_settings.load(workspace, {}), workspace)
+    return workspace
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def ui(workspace):
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(workspace.root), str(port)],
+        cwd=REPOSITORY,
+        env=os.environ | {"MLFLOW_TRACKING_URI": ""},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
+    yield process, port
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_the_ui_answers_and_leaves_no_process_however_it_ends(ui, number, code):
+    process, port = ui
+    assert build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) == 2
+    process.send_signal(number)
+    assert process.wait(timeout=15) == code
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+def test_a_port_in_use_names_the_next_free_one(workspace):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(ConfigError, match=r"use --port \d+"):
+            mlflow_server.serve_ui(
+                mlflow_settings.load(workspace, {}), workspace, port=port, on_ready=lambda _: pytest.fail("started")
+            )
+
+
+def test_a_store_with_a_server_of_its_own_only_needs_its_address(workspace):
+    said = []
+    settings = mlflow_settings.load(workspace, {"MLFLOW_TRACKING_URI": "http://user:secret@host:5000"})
+    assert mlflow_server.serve_ui(settings, workspace, on_ready=said.append) == 0
+    assert said == ["http://host:5000"]
+
+
+def test_a_server_that_dies_by_itself_is_said_with_its_last_words(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"no database at all " * 100)
+    workspace = Workspace(tmp_path)
+    start = time.monotonic()
+    with pytest.raises(tracking.TrackingError, match="damaged; move it away"):
+        mlflow_server.serve_ui(
+            mlflow_settings.load(workspace, {}),
+            workspace,
+            port=free_port(),
+            on_ready=lambda _: pytest.fail("started"),
+        )
+    assert time.monotonic() - start < 30

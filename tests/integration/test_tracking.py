@@ -1,0 +1,337 @@
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pipeline import mlflow_settings, run_records, tracking
+from pipeline.errors import TrackingError
+from pipeline.journal import Journal
+from pipeline.tracking import Courier, RunIdentity, Tracker
+from pipeline.workspace import Workspace
+
+REPOSITORY = Path(__file__).parents[2]
+RUN = RunIdentity("abc-1", "small, first try")
+TRAIN = "train/abc"
+
+
+@pytest.fixture(scope="module")
+def made_store(tmp_path_factory):
+    """A fresh store, made once: making one takes seconds."""
+    workspace = Workspace(tmp_path_factory.mktemp("store"))
+    tracking.make_database(mlflow_settings.load(workspace, {}), workspace)
+    return workspace.root / "mlflow.db"
+
+
+class Place:
+    """A workspace with a store, a stage folder and a journal."""
+
+    def __init__(self, root: Path, made_store: Path | None) -> None:
+        self.workspace = Workspace(root)
+        root.mkdir(exist_ok=True)
+        if made_store:
+            shutil.copy(made_store, root / "mlflow.db")
+        self.folder = self.workspace.stage("train") / "abc.partial"
+        self.folder.mkdir(parents=True)
+        self.journal = Journal(self.folder)
+        self.problems: list[str] = []
+
+    def tracker(self, **environ: str) -> Tracker:
+        return Tracker(mlflow_settings.load(self.workspace, environ), self.workspace, self.problems.append)
+
+    def epochs(self, first: int, last: int) -> int:
+        for epoch in range(first, last + 1):
+            self.journal.metrics({"train/loss": 1 / epoch, "validation/accuracy": 1 - 1 / epoch}, epoch)
+        return self.journal.offset
+
+    def rows(self, table: str = "metrics", columns: str = "key, step") -> list[tuple]:
+        connection = sqlite3.connect(self.workspace.root / "mlflow.db")
+        try:
+            return sorted(connection.execute(f"SELECT {columns} FROM {table}").fetchall())
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def place(tmp_path, made_store):
+    place = Place(tmp_path / "grüße 100%", made_store)
+    yield place
+    place.journal.close()
+
+
+def expected(last: int) -> list[tuple]:
+    return sorted((key, step) for key in ("train/loss", "validation/accuracy") for step in range(1, last + 1))
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_everything_in_a_journal_arrives(place):
+    journal = place.journal
+    journal.tags({"mlflow.note.content": "**why**", "mlflow.source.git.commit": "f00"})
+    journal.params({f"p{i:03}": i for i in range(230)})  # more than MLflow takes at once
+    journal.params({"p000": "another value"})
+    data = {"name": "cifar10", "digest": "d" * 64, "context": "training", "profile": {"images": 18000}}
+    journal.dataset(data)
+    journal.dataset(data | {"context": "validation", "digest": "e" * 64})
+    journal.metrics({f"m{i:04}": i for i in range(1100)}, 0)
+    journal.metrics({"train/loss": float("nan")}, 1)
+    (place.folder / "plots").mkdir()
+    (place.folder / "plots" / "c.txt").write_text("figure")
+    journal.artifact(place.folder / "plots" / "c.txt", "plots")
+
+    tracker = place.tracker()
+    assert tracker.deliver(RUN, TRAIN, place.folder, status="FINISHED")
+    assert tracker.deliver(RUN, TRAIN, place.folder)
+    assert place.problems == []
+
+    client = tracker.connect()
+    run = client.get_run(tracker.run_id(RUN))
+    assert run.info.run_name == RUN.name
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time >= run.info.start_time
+    assert len(run.data.params) == 230
+    assert run.data.params["p000"] == "0"
+    assert run.data.tags["mlflow.note.content"] == "**why**"
+    assert run.data.tags["mlflow.source.name"] == "seqpipe run"
+    assert run.data.tags[tracking.RUN_KEY_TAG] == RUN.key
+    assert len(place.rows()) == 1101
+    contexts = {one.tags[0].value: one.dataset.digest for one in run.inputs.dataset_inputs}
+    assert contexts == {"training": "d" * 36, "validation": "e" * 36}
+    artifact = place.workspace.root / "mlartifacts" / run.info.run_id / "artifacts/plots/c.txt"
+    assert artifact.read_text() == "figure"
+    assert run.info.run_id in tracker.location(RUN)
+
+
+def test_only_what_is_durable_is_delivered(place):
+    durable = place.epochs(1, 2)
+    place.epochs(3, 3)
+    tracker = place.tracker()
+    assert tracker.deliver(RUN, TRAIN, place.folder, upto=durable)
+    assert place.rows() == expected(2)
+    assert tracker.connect().get_run(tracker.run_id(RUN)).info.status == "RUNNING"
+
+
+def test_a_crash_after_creating_the_run_makes_no_second_one(place, monkeypatch):
+    place.epochs(1, 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(run_records, "write_store", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
+        assert not place.tracker().deliver(RUN, TRAIN, place.folder)
+    assert place.tracker().deliver(RUN, TRAIN, place.folder)
+    assert len(place.rows("runs", "run_uuid")) == 1
+    assert place.rows() == expected(1)
+
+
+def test_a_crash_between_sending_and_remembering_doubles_nothing(place, monkeypatch):
+    tracker = place.tracker()
+    place.epochs(1, 1)
+    tracker.deliver(RUN, TRAIN, place.folder)
+    before = run_records.store_path(place.workspace, RUN.key, tracker.settings.address).read_bytes()
+    place.epochs(2, 3)
+    tracker.deliver(RUN, TRAIN, place.folder)
+    run_records.store_path(place.workspace, RUN.key, tracker.settings.address).write_bytes(before)
+    again = place.tracker()
+    assert again.deliver(RUN, TRAIN, place.folder)
+    assert place.rows() == expected(3)
+    run_records.store_path(place.workspace, RUN.key, tracker.settings.address).unlink()  # and all memory lost
+    assert again.deliver(RUN, TRAIN, place.folder)
+    assert place.rows() == expected(3)
+
+
+def test_a_journal_that_was_cut_back_and_made_anew_doubles_no_step(place):
+    tracker = place.tracker()
+    checkpoint = place.epochs(1, 2)
+    tracker.deliver(RUN, TRAIN, place.folder, upto=place.epochs(3, 4))
+    place.journal.truncate(checkpoint)  # the newest checkpoint was damaged, an older one is gone on from
+    time.sleep(0.002)
+    for epoch in range(3, 7):
+        place.journal.metrics({"train/loss": 1 / epoch, "validation/accuracy": 1 - 1 / epoch}, epoch)
+    assert tracker.deliver(RUN, TRAIN, place.folder)
+    assert Counter(place.rows()) == Counter(expected(6))
+
+
+def test_nothing_is_missing_after_an_outage(place):
+    port = closed_port()
+    place.journal.params({"train.epochs": 3})
+    place.epochs(1, 2)
+    offline = place.tracker(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+    start = time.monotonic()
+    assert not offline.deliver(RUN, TRAIN, place.folder)
+    assert not offline.deliver(RUN, TRAIN, place.folder, force=True)
+    assert not offline.deliver(RUN, TRAIN, place.folder, upto=place.epochs(3, 3), status="FINISHED", force=True)
+    assert time.monotonic() - start < 5
+    assert len(place.problems) == 1, "said once"
+    assert f"127.0.0.1:{port}" in place.problems[0]
+    assert "nothing is lost" in place.problems[0]
+    assert offline.run_id(RUN) is None
+    place.folder.rename(place.folder.with_name("abc"))  # the stage is whole meanwhile
+
+    back = place.tracker()
+    assert back.deliver_pending() == 1
+    assert place.rows() == expected(3)
+    run = back.connect().get_run(back.run_id(RUN))
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"train.epochs": "3"}
+    assert back.deliver_pending() == 0
+
+
+def test_a_store_that_failed_is_left_alone_for_a_while(place, monkeypatch):
+    tracker = place.tracker(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{closed_port()}")
+    probes = []
+    real = tracking._probe
+    monkeypatch.setattr(tracking, "_probe", lambda uri: (probes.append(uri), real(uri)))
+    place.epochs(1, 1)
+    for _ in range(3):
+        assert not tracker.deliver(RUN, TRAIN, place.folder)
+    assert len(probes) == 1
+    assert not tracker.deliver(RUN, TRAIN, place.folder, force=True)
+    assert len(probes) == 2
+
+
+def test_a_new_address_is_told_all_journals_from_the_start(place, tmp_path, made_store):
+    place.epochs(1, 2)
+    place.tracker().deliver(RUN, TRAIN, place.folder)
+    evaluation = place.workspace.stage("evaluate") / "def"
+    evaluation.mkdir(parents=True)
+    with Journal(evaluation) as journal:
+        journal.metrics({"test/accuracy": 0.9}, 2)
+    shutil.copy(made_store, tmp_path / "other.db")
+    elsewhere = place.tracker(MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/other.db")
+    assert elsewhere.deliver(RUN, "evaluate/def", evaluation, status="FINISHED")
+    run = elsewhere.connect().get_run(elsewhere.run_id(RUN))
+    assert set(run.data.metrics) == {"train/loss", "validation/accuracy", "test/accuracy"}
+    assert run.info.run_id != place.tracker().run_id(RUN)
+    assert place.tracker().deliver_pending() == 1  # and the first address catches up
+    assert len(place.rows()) == 5
+
+
+def test_a_run_deleted_in_mlflow_is_made_again_whole(place):
+    place.epochs(1, 2)
+    tracker = place.tracker()
+    tracker.deliver(RUN, TRAIN, place.folder)
+    tracker.connect().delete_run(tracker.run_id(RUN))
+    assert tracker.deliver(RUN, TRAIN, place.folder, upto=place.epochs(3, 3))
+    history = tracker.connect().get_metric_history(tracker.run_id(RUN), "train/loss")
+    assert [metric.step for metric in history] == [1, 2, 3]
+
+
+def test_a_deleted_experiment_is_said_and_not_brought_back(place):
+    tracker = place.tracker()
+    tracker.connect().delete_experiment(tracker.experiment_id())
+    place.epochs(1, 1)
+    assert not place.tracker().deliver(RUN, TRAIN, place.folder)
+    assert "mlflow experiments restore" in place.problems[0]
+
+
+@pytest.mark.parametrize("damage", [b"no database at all " * 100, None])
+def test_a_damaged_store_is_said_and_delivered_anew_when_moved_away(place, made_store, damage):
+    database = place.workspace.root / "mlflow.db"
+    place.epochs(1, 1)
+    if damage:
+        database.write_bytes(damage)
+    else:  # the header is fine, the pages are not
+        content = bytearray(made_store.read_bytes())
+        content[4096 * 2 :] = b"\x07" * (len(content) - 4096 * 2)
+        database.write_bytes(content)
+    assert not place.tracker().deliver(RUN, TRAIN, place.folder)
+    assert "damaged; move it away" in place.problems[0]
+    assert "\n" not in place.problems[0]
+
+
+def test_a_store_that_was_moved_away_is_told_everything_again(place):
+    other = RunIdentity("old-1", "old")
+    for run in (other, RUN):
+        place.tracker().deliver(run, TRAIN, place.folder, upto=place.epochs(1, 1), status="FINISHED")
+    database = place.workspace.root / "mlflow.db"
+    used = place.tracker()
+    used.connect()
+    database.rename(database.with_name("mlflow.db.damaged"))
+    assert not used.deliver(RUN, TRAIN, place.folder)
+    assert "removed while it was used" in place.problems[0]
+    script = (
+        "import sys; from pathlib import Path; from pipeline import mlflow_settings, tracking, workspace\n"
+        "place = workspace.Workspace(Path(sys.argv[1]))\n"
+        "print(tracking.Tracker(mlflow_settings.load(place, {}), place, print).deliver_pending())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(place.workspace.root)], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("2\n", "", 0)  # and MLflow is quiet about it
+    assert len(place.rows("runs", "run_uuid")) == 2
+
+
+def test_processes_that_open_a_fresh_store_at_once_all_get_it(tmp_path):
+    place = Place(tmp_path / "fresh", None)
+    place.journal.close()
+    script = (
+        "import sys; from pathlib import Path; from pipeline import mlflow_settings, tracking, workspace\n"
+        "place = workspace.Workspace(Path(sys.argv[1]))\n"
+        "tracker = tracking.Tracker(mlflow_settings.load(place, {}), place, print)\n"
+        "tracker.connect(); print(tracker.experiment_id())"
+    )
+    command = [sys.executable, "-c", script, str(place.workspace.root)]
+    both = [subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in "ab"]
+    assert [process.communicate(timeout=60)[0] for process in both] == [b"1\n", b"1\n"]
+    assert [path.name for path in place.workspace.root.glob("*mlflow*")] == ["mlflow.db"]
+
+
+def test_dead_runs_are_closed_as_killed_and_live_ones_left(place):
+    tracker = place.tracker()
+    dead, alive = RunIdentity("dead-1", "dead"), RunIdentity("alive-1", "alive")
+    place.epochs(1, 1)
+    for run in (dead, alive):
+        tracker.deliver(run, TRAIN, place.folder)
+    assert {record.key for record in run_records.open_runs(place.workspace)} == {"dead-1", "alive-1"}
+    assert tracker.close_dead(lambda key: key == "alive-1") == ["dead"]
+    client = tracker.connect()
+    assert client.get_run(tracker.run_id(dead)).info.status == "KILLED"
+    assert client.get_run(tracker.run_id(alive)).info.status == "RUNNING"
+    assert tracker.deliver(dead, TRAIN, place.folder, status="RUNNING")  # resumed after all
+    assert client.get_run(tracker.run_id(dead)).info.status == "RUNNING"
+
+
+def test_a_courier_delivers_behind_the_training(place):
+    tracker = place.tracker()
+    courier = Courier(tracker, RUN, TRAIN, place.folder)
+    for epoch in range(1, 6):
+        courier.notify(place.epochs(epoch, epoch))
+    assert courier.close(upto=place.journal.offset, status="FINISHED", timeout_s=30)
+    assert place.rows() == expected(5)
+    assert tracker.connect().get_run(tracker.run_id(RUN)).info.status == "FINISHED"
+    assert threading.active_count() < 50
+
+
+def test_a_store_that_hangs_neither_slows_nor_stops_a_training(place, monkeypatch):
+    release = threading.Event()
+    tracker = place.tracker()
+    monkeypatch.setattr(tracker, "connect", lambda: release.wait() and None)
+    courier = Courier(tracker, RUN, TRAIN, place.folder)
+    start = time.monotonic()
+    courier.notify(place.epochs(1, 1))
+    courier.notify(place.epochs(2, 2))
+    assert not courier.close(upto=place.epochs(3, 3), status="FINISHED", timeout_s=0.3)
+    assert time.monotonic() - start < 2
+    release.set()
+    monkeypatch.undo()
+    record = run_records.read_run(place.workspace, RUN.key)
+    assert record is not None
+    assert record.status == "FINISHED"
+    assert place.tracker().deliver_pending() == 1
+    assert place.rows() == expected(3)
+
+
+def test_the_store_of_another_program_is_left_alone(place):
+    database = place.workspace.root / "mlflow.db"
+    database.unlink()
+    database.mkdir()
+    with pytest.raises(TrackingError):
+        place.tracker().connect()
