@@ -141,8 +141,9 @@ class TrainConfig(_Group):
     batch_size: Positive = Field(128, description="Images in one optimiser step.")
     learning_rate: float = Field(2e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.05, ge=0, le=10, description="Decoupled weight decay; none on norms and biases.")
-    schedule: Literal["one_cycle", "cosine"] = Field(
-        "one_cycle", description="one_cycle: cosine up, cosine down to ~0; cosine: linear warm-up, cosine down."
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "one_cycle",
+        description="one_cycle: cosine up, cosine down to ~0; cosine: linear warm-up, cosine down; constant: the peak.",
     )
     warmup_fraction: float = Field(0.25, ge=0, lt=1, description="Share of all steps in which the rate rises.")
     label_smoothing: Rate = Field(0.1, description="Label smoothing of the training loss.")

@@ -30,6 +30,7 @@ QUIET: Mapping[str, str] = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default retries for four minutes; the journal can wait
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",

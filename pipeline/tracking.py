@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUN_KEY_TAG = "seqpipe.run_key"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows its pages for training
 RETRY_AFTER_S = 30.0
 PROBE_TIMEOUT_S = 3.0
 METRICS_PER_BATCH = 1000  # MLflow's own limits
@@ -151,7 +152,7 @@ class Tracker:
         store = run_records.read_store(self.workspace, run.key, self.settings.address)
         if store is None:
             return f"{run.name}: not in MLflow yet ({self.settings.address}); it is delivered by the next command"
-        page = f"#/experiments/{store.experiment_id}/runs/{store.run_id}"
+        page = f"#/experiments/{store.experiment_id}/runs/{store.run_id}?workflowType=machine_learning"
         if self.settings.is_http:
             return f"{self.settings.address}/{page}"
         return f"`seqpipe ui`, then http://127.0.0.1:5000/{page}"
@@ -185,7 +186,9 @@ class Tracker:
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 try:
-                    created = client.create_experiment(name, artifact_location=self.settings.artifact_location)
+                    created = client.create_experiment(
+                        name, artifact_location=self.settings.artifact_location, tags=EXPERIMENT_TAGS
+                    )
                     experiment = client.get_experiment(created)
                 except Exception:  # another process was quicker; if that is not it, the next line has no answer
                     experiment = client.get_experiment_by_name(name)
