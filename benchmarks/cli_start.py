@@ -1,10 +1,11 @@
 """How long a user waits for a command that has nothing to do, as a ratio to the bare interpreter, interleaved.
 
-    python benchmarks/cli_start.py
+python benchmarks/cli_start.py
 """
 
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -14,10 +15,10 @@ from pathlib import Path
 
 REPEATS = 20
 SEQPIPE = str(Path(sys.executable).with_name("seqpipe"))
-TINY = (
+TINY = shlex.split(
     "run all --model vanilla --set data.source=synthetic --set data.fraction=0.1 --set train.epochs=1 "
     "--set model.hidden=8 --set model.layers=1"
-).split()
+)
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "seqpipe --help": [SEQPIPE, "--help"],

@@ -21,7 +21,7 @@ CIFAR10_CLASSES = (
 )  # fmt: skip
 
 Classes = tuple[str, ...] | Literal["all"]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Initialisation = Literal["he", "paper"]
 
@@ -49,7 +49,7 @@ class DataConfig(_Group):
         0.1, gt=0, lt=1, description="Share of the official training images held out for validation, per class."
     )
     split_seed: int = Field(
-        0, ge=0, description="Seed of the split. Apart from `seed`, so that training seeds share one split."
+        0, ge=0, lt=2**31, description="Seed of the split. Apart from `seed`, so that training seeds share one split."
     )
 
     @field_validator("classes", mode="before")
@@ -88,8 +88,10 @@ class SequencerConfig(_Group):
     """Sequencer2D: levels of blocks that mix tokens with a BiLSTM down the columns and one along the rows."""
 
     name: Literal["small", "medium"] = Field(description="The architecture.")
-    dims: tuple[Annotated[int, Field(ge=4, multiple_of=4)], ...] = Field(description="Channels, one per level.")
-    depths: tuple[Positive, ...] = Field(description="Blocks, one per level.")
+    dims: tuple[Annotated[int, Field(ge=4, le=4096, multiple_of=4)], ...] = Field(
+        description="Channels, one per level."
+    )
+    depths: tuple[Positive, ...] = Field(description="Blocks of each level.")
     grid: Literal[4, 8, 16] = Field(
         8, description="Tokens on a side: 8 cuts patches of 4 pixels; the notebooks had 4 (patches of 8 pixels)."
     )
@@ -143,7 +145,7 @@ class TrainConfig(_Group):
     weight_decay: float = Field(0.05, ge=0, le=10, description="Decoupled weight decay; none on norms and biases.")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "one_cycle",
-        description="one_cycle: cosine up, cosine down to ~0; cosine: linear warm-up, cosine down; constant: the peak.",
+        description="one_cycle: cosine up, cosine down to ~0; cosine: linear warm-up, cosine down; constant.",
     )
     warmup_fraction: float = Field(0.25, ge=0, lt=1, description="Share of all steps in which the rate rises.")
     label_smoothing: Rate = Field(0.1, description="Label smoothing of the training loss.")
@@ -218,8 +220,11 @@ def resolve(
     if model is not None:
         layers.append({"model": {"name": model}})
     given: dict[str, Any] = {}
-    for layer in layers:
-        _merge(given, layer)
+    try:
+        for layer in layers:
+            _merge(given, layer)
+    except RecursionError:  # a YAML alias may name what it is in
+        raise ConfigError("config: a setting contains itself; write it without the alias") from None
     if isinstance(given.get("model"), str):  # `model: small` says all that is needed
         given["model"] = {"name": given["model"]}
     model_part = given.setdefault("model", {})
@@ -338,6 +343,7 @@ def _explain(error: ValidationError, model: str) -> str:
     if len(parts) > 1 and parts[0] == "model" and parts[1] in MODEL_NAMES:
         del parts[1]  # pydantic names the member of the union, which is no key of ours
     key = ".".join(part for part in parts if not part.startswith(("tuple[", "literal[")))
+    key = key if key.isprintable() else repr(key)
     if first["type"] == "extra_forbidden":
         known = known_keys(model)
         groups = sorted({".".join(name.split(".")[:depth]) for name in known for depth in (1, 2)})
@@ -362,7 +368,10 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no integer of more than 4300 digits
+        return "a very long number"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

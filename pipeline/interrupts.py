@@ -13,10 +13,11 @@ class Control:
     """What a long stage asks between two steps: go on, or leave?
 
     While a stage is `heeding`, the first Ctrl-C or SIGTERM is only noted, and the stage leaves after a checkpoint; a
-    second one, or one that comes while no stage is heeding, ends the command at once.
+    second one, or one that comes while no stage is heeding, ends the command at once. `again` says what goes on.
     """
 
-    def __init__(self, max_time_s: float | None = None) -> None:
+    def __init__(self, max_time_s: float | None = None, again: str = "the same command") -> None:
+        self._again = again
         self._deadline = None if max_time_s is None else time.monotonic() + max_time_s
         self._max_time_s = max_time_s
         self._signal: int | None = None
@@ -44,10 +45,10 @@ class Control:
     def reason(self) -> SeqpipeError | None:
         """Why to leave, as the error that ends the command; None to go on."""
         if self._signal is not None:
-            return _interrupted(self._signal)
+            return self._interrupted(self._signal)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return BudgetExhaustedError(
-                f"--max-time of {self._max_time_s:g} s is used up; the same command goes on from the checkpoint"
+                f"--max-time of {self._max_time_s:g} s is used up; {self._again} goes on from the checkpoint"
             )
         return None
 
@@ -55,9 +56,8 @@ class Control:
         if self._heeding and self._signal is None:
             self._signal = number
             return
-        raise _interrupted(number)
+        raise self._interrupted(number)
 
-
-def _interrupted(number: int) -> InterruptedRunError:
-    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-    return InterruptedRunError(f"interrupted ({name}); the same command goes on from where it was", number)
+    def _interrupted(self, number: int) -> InterruptedRunError:
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        return InterruptedRunError(f"interrupted ({name}); {self._again} goes on from where it was", number)

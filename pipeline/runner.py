@@ -187,8 +187,10 @@ class Runner:
             why = "--fresh" if fresh else _why(context.workspace, identity, outcome.config, folder)
             on_stage(identity.stage, why)
             started = time.monotonic()
-            if fresh or folder.whole.exists():
+            if identity.stage == train.NAME:  # what stands on another training goes; prepare always makes the same
                 self._discard_dependents(identity)
+                if fresh:  # at once, so that the same command without --fresh goes on with the new one
+                    folder.discard()
             working = folder.begin(fresh=fresh)
             result = make(working)
             seconds = time.monotonic() - started

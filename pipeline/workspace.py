@@ -181,10 +181,10 @@ class StageFolder:
         return read_manifest(self.whole)
 
     def begin(self, *, fresh: bool = False) -> Path:
-        """The partial folder, kept as it is if it exists; `fresh` discards what was made before."""
+        """The partial folder, kept as it is if it exists; `fresh` empties it. A whole folder stays until `finish`."""
         with writing(self.partial):
-            if fresh:
-                self.discard()
+            if fresh and self.partial.exists():
+                shutil.rmtree(self.partial)
             self.partial.mkdir(parents=True, exist_ok=True)
         return self.partial
 
@@ -202,7 +202,7 @@ class StageFolder:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write_json(self.partial / MANIFEST, asdict(manifest) | {"files": files, "created": stamp})
         with writing(self.whole):
-            if self.whole.exists():  # damaged: a whole one would have been used
+            if self.whole.exists():  # damaged, or made anew
                 shutil.rmtree(self.whole)
             self.partial.rename(self.whole)
             sync_folder(self.whole.parent)

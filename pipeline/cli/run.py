@@ -78,7 +78,8 @@ def run(
         return
 
     workspace.create()
-    with watching() as watcher, Control(configs[0].compute.max_time_s).installed() as control:
+    again = "the same command without --fresh" if fresh else "the same command"
+    with watching() as watcher, Control(configs[0].compute.max_time_s, again).installed() as control:
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
         work = runner.Runner(Context(workspace, watcher, control, mlflow, tracker), fresh=fresh)
         outcomes = [work.run(one, through, _announcer(watcher, one)) for one in configs]

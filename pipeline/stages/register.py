@@ -22,7 +22,11 @@ EXAMPLES = 4
 def reads(config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
     """Where the version goes, and under which name."""
     registry = mlflow.registry_uri or mlflow.address
-    return {"model": {"name": config.model.name}, "registry": registry, "registered_model": model_name(config, mlflow)}
+    return {
+        "model": {"name": config.model.name},
+        "registry": registry,
+        "registered_model": model_name(config, mlflow),
+    }
 
 
 def model_name(config: RunConfig, mlflow: ResolvedMlflow) -> str:
