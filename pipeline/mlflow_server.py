@@ -26,6 +26,7 @@ from pipeline.mlflow_settings import ResolvedMlflow, quiet
 from pipeline.tracking import make_database
 from pipeline.workspace import Workspace, writing
 
+TRAINING_PAGES = "/#/experiments?workflowType=machine_learning"  # else the UI opens on its pages for language models
 START_S = 120.0
 GRACE_S = 5.0
 _PORTS_TRIED = 100
@@ -153,7 +154,7 @@ def _watch(
         processes |= _tree(server.pid)
         if not ready and _answers(f"{address}/health"):
             ready = True
-            on_ready(address)
+            on_ready(address + TRAINING_PAGES)
         if not ready and time.monotonic() > deadline:
             raise TrackingError(f"the MLflow UI does not answer at {address}; its log is {log_path}")
         time.sleep(0.5 if ready else 0.1)

@@ -137,13 +137,13 @@ def champion_accuracy(client: "MlflowClient", name: str) -> tuple[str | None, fl
 def signature(classes: Sequence[str]) -> "ModelSignature":
     """What the logged model takes and gives.
 
-    Pixels are float32, though whole numbers are meant: of a uint8 signature the scoring server makes 0 of every pixel
-    that somebody scaled to 0..1, and answers as if nothing had happened. So the model sees what was sent, and checks.
+    Pixels are uint8, so an array of another type is refused rather than cast. (A scoring server casts what JSON gives it
+    before the model sees it: pixels that somebody scaled to 0..1 become 0 there.)
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-    inputs = Schema([TensorSpec(np.dtype("float32"), (-1, 32, 32, 3))])
+    inputs = Schema([TensorSpec(np.dtype("uint8"), (-1, 32, 32, 3))])
     columns = [ColSpec(DataType.string, "class"), ColSpec(DataType.double, "probability")]
     columns += [ColSpec(DataType.double, f"probability_{name}") for name in classes]
     return ModelSignature(inputs=inputs, outputs=Schema(columns))
@@ -198,7 +198,7 @@ def _save(path: Path, candidate: Candidate, *, run_id: str, model_id: str) -> No
         artifacts={"weights": candidate.weights.absolute().as_uri(), "card": card_path.as_uri()},
         code_paths=[str(Path(sequencer_models.__file__).parent)],
         signature=signature(candidate.card["classes"]),
-        input_example=candidate.example.astype(np.float32),
+        input_example=candidate.example,
         pip_requirements=requirements(),
         mlflow_model=Model(run_id=run_id, model_id=model_id, artifact_path=path.name),
     )

@@ -12,10 +12,10 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -33,17 +33,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUN_KEY_TAG = "seqpipe.run_key"
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows its pages for training
 RETRY_AFTER_S = 30.0
 PROBE_TIMEOUT_S = 3.0
-METRICS_PER_BATCH = 1000  # MLflow's own limits
-PARAMS_PER_BATCH = 100
-TAGS_PER_BATCH = 100
 _PARAM_CHARACTERS = 6000
 _TAG_CHARACTERS = 8000
 _DIGEST_CHARACTERS = 36
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -121,14 +115,14 @@ class Tracker:
         except SeqpipeError as error:
             self._say(str(error))
             return False
-        return self._deliver(run.key, force=force)
+        return self.deliver_noted(run.key, force=force)
 
     def deliver_pending(self) -> int:
         """Tell the store what it missed of any run; how many runs were brought up to date."""
         if self.settings.database and not self.settings.database.exists():
             run_records.forget_store(self.workspace, self.settings.address)
         waiting = run_records.pending(self.workspace, self.settings.address)
-        return sum(self._deliver(record.key) for record in waiting)
+        return sum(self.deliver_noted(record.key) for record in waiting)
 
     def close_dead(self, is_alive: Callable[[str], bool]) -> list[str]:
         """End, as KILLED, the open runs whose key nobody works on any more; their names."""
@@ -138,7 +132,7 @@ class Tracker:
                 with self._noting:
                     record.status = "KILLED"
                     run_records.write_run(self.workspace, record)
-                self._deliver(record.key)
+                self.deliver_noted(record.key)
                 closed.append(record.name)
         return closed
 
@@ -186,9 +180,7 @@ class Tracker:
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 try:
-                    created = client.create_experiment(
-                        name, artifact_location=self.settings.artifact_location, tags=EXPERIMENT_TAGS
-                    )
+                    created = client.create_experiment(name, artifact_location=self.settings.artifact_location)
                     experiment = client.get_experiment(created)
                 except Exception:  # another process was quicker; if that is not it, the next line has no answer
                     experiment = client.get_experiment_by_name(name)
@@ -210,7 +202,8 @@ class Tracker:
             )
         make_database(self.settings, self.workspace)
 
-    def _deliver(self, key: str, *, force: bool = False) -> bool:
+    def deliver_noted(self, key: str, *, force: bool = False) -> bool:
+        """Tell the store what was noted of a run, as `deliver` does."""
         with self._sending:
             if not force and time.monotonic() < self._retry_at:
                 return False
@@ -309,7 +302,7 @@ class Tracker:
         *,
         skip_present: bool,
     ) -> None:
-        """Send events in MLflow's batches.
+        """Send events, in the order that makes a run readable early: what it is, then how it goes.
 
         Stores ignore a metric that they have with the same step, time and value, so sending the same journal again
         does no harm. `skip_present` is for a journal that was cut back and made anew, with other times: steps that
@@ -321,16 +314,16 @@ class Tracker:
         tags: dict[str, str] = {}
         for event in of_kind["tags"]:
             tags |= {key: str(value)[:_TAG_CHARACTERS] for key, value in event.content["values"].items()}
-        for chunk in _chunks(tags.items(), TAGS_PER_BATCH):
-            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in chunk])
-
         params: dict[str, str] = {}
         for event in of_kind["params"]:  # MLflow refuses to change a parameter: the first value stays
             for key, value in event.content["values"].items():
                 if key not in known_params:
                     params.setdefault(key, str(value)[:_PARAM_CHARACTERS])
-        for chunk in _chunks(params.items(), PARAMS_PER_BATCH):
-            client.log_batch(run_id, params=[Param(key, value) for key, value in chunk])
+        client.log_batch(  # in as many requests as MLflow's limits need
+            run_id,
+            params=[Param(key, value) for key, value in params.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
         known_params.update(params)
 
         for event in of_kind["dataset"]:
@@ -358,8 +351,7 @@ class Tracker:
                 for metric in client.get_metric_history(run_id, key)
             }
             metrics = [metric for metric in metrics if (metric.key, metric.step) not in present]
-        for chunk in _chunks(metrics, METRICS_PER_BATCH):
-            client.log_batch(run_id, metrics=chunk)
+        client.log_batch(run_id, metrics=metrics)
 
         files = dict.fromkeys((e.content["file"], e.content["folder"]) for e in of_kind["artifact"])
         for file, shown_in in files:
@@ -397,7 +389,7 @@ class Courier:
         self._folder = folder
         self._changed = threading.Condition()
         self._upto: int | None = None
-        self._closing: tuple[int, Status] | None = None
+        self._closing = False
         self._delivered = False
         self._thread: threading.Thread | None = None
 
@@ -416,9 +408,9 @@ class Courier:
         Raises:
             WorkspaceError: the workspace cannot be written.
         """
-        self._tracker.note(self._run, self._journal_id, self._folder, upto=upto, status=status)
         with self._changed:
-            self._closing = (upto, status)
+            self._tracker.note(self._run, self._journal_id, self._folder, upto=upto, status=status)
+            self._closing = True
             self._changed.notify()
             self._start()
             thread = self._thread
@@ -434,15 +426,17 @@ class Courier:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing is not None or self._upto is not None)
+                self._changed.wait_for(lambda: self._closing or self._upto is not None)
                 closing, upto, self._upto = self._closing, self._upto, None
-            if closing is not None:
-                self._delivered = self._deliver(*closing, force=True)
+                if not closing:  # else the end is noted already, and this is older
+                    try:
+                        self._tracker.note(self._run, self._journal_id, self._folder, upto=upto)
+                    except SeqpipeError:  # the training meets the same disk, and says so
+                        continue
+            delivered = self._tracker.deliver_noted(self._run.key, force=closing)
+            if closing:
+                self._delivered = delivered
                 return
-            self._deliver(upto, None, force=False)
-
-    def _deliver(self, upto: int | None, status: Status | None, *, force: bool) -> bool:
-        return self._tracker.deliver(self._run, self._journal_id, self._folder, upto=upto, status=status, force=force)
 
 
 def make_database(settings: ResolvedMlflow, workspace: Workspace) -> None:
@@ -470,12 +464,6 @@ def make_database(settings: ResolvedMlflow, workspace: Workspace) -> None:
             finally:
                 beside.unlink(missing_ok=True)
         run_records.forget_store(workspace, settings.address)
-
-
-def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    whole = list(items)
-    for start in range(0, len(whole), size):
-        yield whole[start : start + size]
 
 
 def _params_of(client: "MlflowClient", run_id: str) -> dict[str, str] | None:

@@ -23,7 +23,8 @@ def ui(
 
     workspace = Workspace.find()
     settings = mlflow_settings.load(workspace, os.environ)
-    code = mlflow_server.serve_ui(
-        settings, port=port, on_ready=lambda url: emit(f"MLflow UI: {url} (Ctrl-C ends it)")
-    )
-    raise typer.Exit(code)
+
+    def ready(url: str) -> None:
+        emit(f"MLflow UI: {url} (Ctrl-C ends it)")
+
+    raise typer.Exit(mlflow_server.serve_ui(settings, workspace, port=port, on_ready=ready))

@@ -51,7 +51,7 @@ def ui(workspace):
         text=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
+    assert process.stdout.readline().startswith(f"http://127.0.0.1:{port}/")
     yield process, port
     process.kill()
     process.wait()

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 import torch
 from safetensors.torch import save_file
 
@@ -100,6 +101,7 @@ def test_registering_again_changes_nothing(place):
     place.register("again", "a2", 0.7)
     before = place.aliases("again")
     assert place.register("again", "a1", 0.8).version == "1"
+    assert place.aliases("again") == before
     assert place.register("again", "a2", 0.7).created is False
     assert place.aliases("again") == before == {"challenger": "2", "champion": "1"}
     assert len(place.versions("again")) == 2
@@ -114,10 +116,14 @@ def test_a_crash_anywhere_makes_no_second_version(place, monkeypatch, dies_in):
         broken.setattr(place.tracker.connect(), dies_in, lambda *_, **__: (_ for _ in ()).throw(OSError("died")))
         with pytest.raises(TrackingError, match="died"):
             place.register(name, name)
+    ready = [model.model_id for model in place.logged(name) if model.status == "READY"]
+    assert len(ready) == (dies_in in ("create_model_version", "set_registered_model_alias"))
     done = place.register(name, name)
     assert done.aliases == ("challenger", "champion")
     assert len(place.versions(name)) == 1
-    assert [model.status for model in place.logged(name)] == ["READY"]
+    logged = place.logged(name)
+    assert [model.status for model in logged] == ["READY"]
+    assert [logged[0].model_id] == (ready or [logged[0].model_id]), "what was whole is not logged again"
 
 
 def test_showing_figures_with_the_model_does_not_double_them_in_the_run(place):
@@ -131,9 +137,11 @@ def test_showing_figures_with_the_model_does_not_double_them_in_the_run(place):
 
 def test_a_loaded_model_gives_the_probabilities_of_a_direct_forward(place):
     place.register("loaded", "l1")
-    table = model_registry.load(place.tracker, "loaded").predict(EXAMPLE.astype(np.float32))
+    table = model_registry.load(place.tracker, "loaded").predict(EXAMPLE)
     expected = probabilities(place.network, EXAMPLE, CARD["mean"], CARD["std"])
     np.testing.assert_allclose(table[[f"probability_{name}" for name in CLASSES]], expected, atol=1e-6)
+    with pytest.raises(MlflowException, match="uint8"):
+        model_registry.load(place.tracker, "loaded").predict(EXAMPLE / np.float32(255))
     with pytest.raises(TrackingError, match="'9'"):
         model_registry.load(place.tracker, "loaded", "9")
     with pytest.raises(TrackingError, match="nobody"):
@@ -142,7 +150,7 @@ def test_a_loaded_model_gives_the_probabilities_of_a_direct_forward(place):
 
 def test_a_model_loads_where_seqpipe_is_not_and_without_pickle(place, tmp_path):
     place.register("served", "s1")
-    np.save(tmp_path / "images.npy", EXAMPLE.astype(np.float32))
+    np.save(tmp_path / "images.npy", EXAMPLE)
     # an audit hook sees every name that an unpickler looks up
     script = (
         "import sys, numpy as np; found = []\n"
