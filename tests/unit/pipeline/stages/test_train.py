@@ -1,0 +1,219 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from pipeline import run_records
+from pipeline.errors import BudgetExhaustedError, InterruptedRunError, TrainingDivergedError, WorkspaceError
+from pipeline.interrupts import Control
+from pipeline.journal import FILE_NAME, read
+from pipeline.run_records import JournalRecord, RunRecord
+from pipeline.stages import train
+from pipeline.stages.results import TrainedModel
+from pipeline.training.checkpoint import load_weights
+from pipeline.workspace import StageFolder, exclusive
+
+
+class LeaveAfter(Control):
+    """Asks to leave at the given question."""
+
+    def __init__(self, calls: int, error: BaseException) -> None:
+        super().__init__()
+        self.calls, self.error = calls, error
+
+    def reason(self):
+        self.calls -= 1
+        return self.error if self.calls == 0 else None
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def told(context, folder) -> tuple[str, int]:
+    """What the store should be told of the run in a folder: its status, and how much of the journal."""
+    record = run_records.read_run(context.workspace, json.loads((folder / "run.json").read_bytes())["key"])
+    return record.status, record.journals[f"train/{folder.name.removesuffix('.partial')}"].upto
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "stages" / "f00.partial"
+    made.mkdir(parents=True)
+    return made
+
+
+def left(context, calls: int = 2, error: BaseException | None = None):
+    return dataclasses.replace(context, control=LeaveAfter(calls, error or BudgetExhaustedError("enough")))
+
+
+def same(one: TrainedModel, other: TrainedModel) -> bool:
+    pairs = [
+        (load_weights(result.weights), load_weights(result.folder / "last.safetensors")) for result in (one, other)
+    ]
+    return all(
+        torch.equal(value, pairs[1][place][name])
+        for place, weights in enumerate(pairs[0])
+        for name, value in weights.items()
+    )
+
+
+def test_a_training_leaves_weights_figures_and_what_it_was_made_with(config, prepared, context, folder):
+    result = train.train(config, prepared, folder, context)
+    assert (result.model, result.epochs, result.folder) == ("vanilla", 2, folder)
+    assert result.parameters == sum(value.numel() for value in load_weights(result.weights).values())
+    rows = json.loads(result.epochs_file.read_bytes())
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert result.validation_accuracy == max(row["validation/accuracy"] for row in rows)
+    assert result.validation_loss == rows[result.best_epoch - 1]["validation/loss"]
+    assert result.numerics == json.loads((folder / "numerics.json").read_bytes())
+    model = train.build_model(config, 4)
+    model.load_state_dict(load_weights(folder / "last.safetensors"))
+    assert told(context, folder) == ("FINISHED", (folder / FILE_NAME).stat().st_size)
+
+
+def test_the_journal_begins_with_what_the_runs_page_shows(config, prepared, context, folder):
+    train.train(config, prepared, folder, context)
+    events = list(read(folder / FILE_NAME))
+    assert [event.kind for event in events[:7]] == ["params", "tags", *3 * ["dataset"], *2 * ["artifact"]]
+    assert events[0].content["values"]["train.batch_size"] == 16
+    assert events[1].content["values"]["seqpipe.data_hash"] == prepared.data_hash
+    assert events[1].content["values"]["numerics.precision"] == "fp32"
+    assert [event.content["values"]["context"] for event in events[2:5]] == ["train", "validation", "test"]
+    for event in events[5:7]:
+        assert (folder / event.content["file"]).is_file()
+    assert [event.content["step"] for event in events if event.kind == "metrics"] == [1, 2]
+
+
+def test_training_needs_no_file_of_the_test_split(config, prepared, context, folder):
+    for path in prepared.folder.glob("test_*"):
+        path.unlink()
+    assert train.train(config, prepared, folder, context).epochs == 2
+
+
+def test_training_on_altered_images_is_refused(config, prepared, context, folder):
+    path = prepared.folder / "validation_labels.npy"
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # the last label
+    path.write_bytes(content)
+    with pytest.raises(WorkspaceError, match=r"validation_labels\.npy: altered"):
+        train.train(config, prepared, folder, context)
+
+
+@pytest.mark.parametrize("calls", [1, 3, 5])
+def test_a_training_that_left_goes_on_to_the_same_weights_in_the_same_run(
+    config, prepared, context, tmp_path, folder, calls
+):
+    other = tmp_path / "stages" / "whole.partial"
+    other.mkdir()
+    whole = train.train(config, prepared, other, context)
+    with pytest.raises(BudgetExhaustedError):
+        train.train(config, prepared, folder, left(context, calls))
+    key = json.loads((folder / "run.json").read_bytes())["key"]
+    result = train.train(config, prepared, folder, context)
+    assert same(result, whole)
+    assert result.run_key == key != whole.run_key
+    assert told(context, folder)[0] == "FINISHED"
+    assert [event.content["step"] for event in read(folder / FILE_NAME) if event.kind == "metrics"] == [1, 2]
+    assert sum(event.kind == "params" for event in read(folder / FILE_NAME)) == 1
+
+
+def test_a_training_that_fails_in_its_first_step_has_told_what_it_was_made_with(
+    config, prepared, context, folder, monkeypatch
+):
+    def fail(training) -> None:
+        raise TrainingDivergedError("nan")
+
+    monkeypatch.setattr("pipeline.training.loop.Training.fit", fail)
+    with pytest.raises(TrainingDivergedError):
+        train.train(config, prepared, folder, context)
+    assert told(context, folder) == ("FAILED", (folder / FILE_NAME).stat().st_size)
+    assert [event.kind for event in read(folder / FILE_NAME)][:2] == ["params", "tags"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (BudgetExhaustedError("enough"), "KILLED"),
+        (InterruptedRunError("Ctrl-C"), "KILLED"),
+        (TrainingDivergedError("nan"), "FAILED"),
+    ],
+)
+def test_the_store_is_told_how_a_training_ended_and_no_more_than_is_durable(
+    config, prepared, context, folder, error, status
+):
+    with pytest.raises(type(error)):
+        train.train(config, prepared, folder, left(context, 2, error))
+    described = max(folder.glob("step-*.json"))
+    assert told(context, folder) == (status, json.loads(described.read_bytes())["journal_offset"])
+
+
+def test_a_resume_keeps_the_numerics_that_it_started_with_and_says_so(changed, config, prepared, context, folder):
+    with pytest.raises(BudgetExhaustedError):
+        train.train(config, prepared, folder, left(context))
+    asked = changed("compute.threads=2", "compute.micro_batch_size=4")
+    result = train.train(asked, prepared, folder, context)
+    assert (result.numerics["threads"], result.numerics["micro_batch_size"]) == (1, 16)
+    assert [warning.split(" and goes on so")[0] for warning in context.reporter.warnings] == [
+        "this training was started with threads 1",
+        "this training was started with micro_batch_size 16",
+    ]
+
+
+def test_a_resume_on_another_machine_says_that_the_bits_will_differ(config, prepared, context, folder):
+    with pytest.raises(BudgetExhaustedError):
+        train.train(config, prepared, folder, left(context))
+    path = folder / "numerics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"cpu": "another processor"}))
+    train.train(config, prepared, folder, context)
+    (warning,) = context.reporter.warnings
+    assert "on another processor" in warning
+    assert "not be the same bit for bit" in warning
+
+
+@pytest.mark.parametrize("name", ["numerics.json", "run.json"])
+def test_a_damaged_note_in_the_folder_is_written_anew(config, prepared, context, folder, name):
+    (folder / name).write_text("{")
+    train.train(config, prepared, folder, context)
+    assert json.loads((folder / name).read_bytes())
+
+
+def test_the_seed_decides_the_weights_and_nothing_else_in_the_process_does(config, changed):
+    first = train.build_model(config, 4).state_dict()
+    torch.rand(3)
+    again = train.build_model(config, 4).state_dict()
+    other = train.build_model(changed("seed=1"), 4).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_how_far_a_training_is_comes_from_its_newest_readable_checkpoint(tmp_path):
+    assert train.progress_text(tmp_path) is None
+    (tmp_path / "step-00000005.json").write_text('{"progress": {"epoch": 1, "step": 5}}')
+    (tmp_path / "step-00000007.json").write_text("[]")
+    (tmp_path / "step-00000009.json").write_text("{")
+    assert train.progress_text(tmp_path) == "1 epochs done, step 5"
+
+
+def test_an_unfinished_training_names_its_run(context):
+    folder = StageFolder(context.workspace, "train", "f00")
+    assert train.unfinished_run(folder) is None
+    (folder.begin() / "run.json").write_text('{"key": "f00-1", "name": "n"}')
+    assert train.unfinished_run(folder) == "f00-1"
+    (folder.begin() / "run.json").write_text("[]")
+    assert train.unfinished_run(folder) is None
+
+
+def test_a_run_is_worked_on_while_its_training_is_locked(context):
+    folder = StageFolder(context.workspace, "train", "f00")
+    (folder.begin() / "run.json").write_text('{"key": "f00-1", "name": "n"}')
+    record = RunRecord("f00-1", "n", journals={"train/f00": JournalRecord("x", 0)})
+    run_records.write_run(context.workspace, record)
+    assert not train.is_worked_on(context.workspace, "f00-1")
+    with exclusive(folder.lock_path, print, what="it"):
+        assert train.is_worked_on(context.workspace, "f00-1")
+    assert train.is_worked_on(context.workspace, "somebody else's")

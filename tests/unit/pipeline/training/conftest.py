@@ -1,0 +1,139 @@
+"""A training that takes a fraction of a second: made-up images, tiny models, one thread."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.config import TrainConfig
+from pipeline.data.batches import Normalisation, Split, TrainBatches
+from pipeline.errors import BudgetExhaustedError, SeqpipeError
+from pipeline.interrupts import Control
+from pipeline.journal import Journal
+from pipeline.reporting import Silent
+from pipeline.training import checkpoint as checkpoints
+from pipeline.training.device import Numerics
+from pipeline.training.loop import Training, Validation
+from sequencer_models import catalog
+
+CLASSES = 3
+MODELS: dict[str, dict[str, object]] = {
+    "vanilla": {"hidden": 8, "layers": 2, "dropout": 0.2},
+    "small": {"dims": (8, 16), "depths": (1, 1), "grid": 4, "dropout": 0.2, "drop_path": 0.2},
+}
+CONFIG = TrainConfig(epochs=3, batch_size=8, learning_rate=0.01)
+NUMERICS = Numerics("cpu", "fp32", 1, 8, torch.__version__, "here")
+NORMALISE = Normalisation((120.0, 125.0, 130.0), (60.0, 61.0, 62.0))
+
+
+def made_up(count: int, seed: int) -> Split:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, count)
+    images = rng.integers(0, 100, (count, 32, 32, 3))
+    images[:, :, :, 0] += 75 * labels[:, None, None]  # the classes differ in their red
+    return Split(images.astype(np.uint8), labels.astype(np.int64))
+
+
+class LeaveAfter(Control):
+    """Asks to leave at the given call of `reason`, counted over all of them, once."""
+
+    def __init__(self, calls: int | None = None) -> None:
+        super().__init__()
+        self.left = calls
+
+    def reason(self) -> SeqpipeError | None:
+        if self.left is None:
+            return None
+        self.left -= 1
+        return BudgetExhaustedError("enough") if self.left == 0 else None
+
+
+@dataclass
+class Bench:
+    """What trainings in a test have in common; `training` builds everything anew, as a new process would."""
+
+    name: str = "vanilla"
+    images: int = 24
+    config: TrainConfig = CONFIG
+    numerics: Numerics = NUMERICS
+    architecture: dict[str, object] | None = None
+    edit: Callable[[nn.Module], None] = lambda model: None
+    checkpoint_every_s: float = 1000.0
+    reporter: Silent = dataclasses.field(default_factory=Silent)
+
+    def with_config(self, **changes: object) -> "Bench":
+        return dataclasses.replace(self, config=TrainConfig.model_validate(self.config.model_dump() | changes))
+
+    def with_numerics(self, **changes: object) -> "Bench":
+        return dataclasses.replace(self, numerics=dataclasses.replace(self.numerics, **changes))
+
+    def model(self) -> nn.Module:
+        torch.manual_seed(3)
+        model = catalog.build(self.name, CLASSES, **(self.architecture or MODELS[self.name]))
+        self.edit(model)
+        return model
+
+    def validation(self) -> Validation:
+        return Validation(made_up(10, 2), NORMALISE, batch_size=4)
+
+    @contextmanager
+    def training(self, folder: Path, control: Control | None = None) -> Iterator[Training]:
+        """A training in a folder, resumed if there is a checkpoint, as the stage does it."""
+        folder.mkdir(exist_ok=True)
+        self.numerics.apply()
+        model = self.model()
+        torch.manual_seed(4)
+        checkpoint = checkpoints.latest(folder, pytest.fail)
+        with Journal(folder) as journal:
+            writer = checkpoints.CheckpointWriter(folder, before=journal.sync, durable=lambda offset: None)
+            training = Training(
+                model=model,
+                batches=TrainBatches(
+                    made_up(self.images, 1), NORMALISE, self.config.augment, self.config.batch_size, 5
+                ),
+                validation=self.validation(),
+                config=self.config,
+                numerics=self.numerics,
+                journal=journal,
+                writer=writer,
+                reporter=self.reporter,
+                control=control or LeaveAfter(),
+                checkpoint_every_s=self.checkpoint_every_s,
+            )
+            try:
+                if checkpoint is None:
+                    training.save()
+                else:
+                    training.resume(checkpoint)
+                yield training
+            finally:
+                writer.close()
+
+    def fit(self, folder: Path, control: Control | None = None) -> Training:
+        with self.training(folder, control) as training:
+            training.fit()
+        return training
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def leave_after() -> type[LeaveAfter]:
+    return LeaveAfter

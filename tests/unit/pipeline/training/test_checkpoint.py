@@ -1,0 +1,265 @@
+import dataclasses
+import errno
+import json
+import os
+import threading
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from pipeline.errors import CheckpointError, WorkspaceError
+from pipeline.training import checkpoint as checkpoints
+from pipeline.training.checkpoint import (
+    CheckpointWriter,
+    Progress,
+    latest,
+    load_weights,
+    restore,
+    save_weights,
+    snapshot,
+)
+from pipeline.training.optimizer import MovingAverage
+
+NUMERICS = {"device": "cpu", "threads": 1}
+
+
+class Parts:
+    """A model, its optimiser and its average, some steps on."""
+
+    def __init__(self, steps: int) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
+        self.average = MovingAverage(self.model, 0.9)
+        for _ in range(steps):
+            self.step()
+
+    def step(self) -> None:
+        self.model(torch.randn(5, 3)).square().sum().backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.update(self.model)
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        return snapshot(self.model, self.optimizer, self.average)
+
+
+def write(folder, *steps: int, **rest: object) -> None:
+    writer = CheckpointWriter(folder, before=lambda: None, durable=lambda offset: None)
+    for step in steps:
+        writer.submit(
+            {"model.weight": torch.full((2,), float(step))}, Progress(step=step), NUMERICS, 10 * step, **rest
+        )
+    writer.close()
+
+
+def names_in(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_weights_optimiser_average_and_random_states_come_back_bit_for_bit(tmp_path):
+    before = Parts(steps=3)
+    kept = before.snapshot()
+    progress = Progress(
+        epoch=1, batch=2, step=3, loss_sum=0.1 + 0.2, best_accuracy=1 / 3, rows=[{"epoch": 1, "a": 0.1}]
+    )
+    writer = CheckpointWriter(tmp_path, before=lambda: None, durable=lambda offset: None)
+    writer.submit(kept, progress, NUMERICS, journal_offset=77)
+    writer.close()
+    for _ in range(2):
+        before.step()
+
+    read = latest(tmp_path, pytest.fail)
+    assert read.progress == progress
+    assert (read.numerics, read.journal_offset) == (NUMERICS, 77)
+    after = Parts(steps=0)
+    torch.manual_seed(99)
+    restore(read, after.model, after.optimizer, after.average)
+    again = after.snapshot()
+    assert again.keys() == kept.keys()
+    assert all(torch.equal(again[name], kept[name]) and again[name].dtype == kept[name].dtype for name in kept)
+    for _ in range(2):
+        after.step()
+    assert all(torch.equal(value, before.snapshot()[name]) for name, value in after.snapshot().items())
+
+
+def test_a_snapshot_does_not_change_with_the_training():
+    parts = Parts(steps=1)
+    kept = parts.snapshot()
+    copies = {name: value.clone() for name, value in kept.items()}
+    parts.step()
+    assert all(torch.equal(kept[name], copies[name]) for name in kept)
+
+
+def test_progress_that_is_handed_over_may_go_on_changing(tmp_path):
+    held = threading.Event()
+    writer = CheckpointWriter(tmp_path, before=held.wait, durable=lambda offset: None)
+    progress = Progress(step=1, rows=[{"epoch": 1}])
+    writer.submit({"model.a": torch.zeros(1)}, progress, NUMERICS, 0)
+    progress.step = 2
+    progress.rows[0]["epoch"] = 9
+    held.set()
+    writer.close()
+    assert latest(tmp_path, pytest.fail).progress == Progress(step=1, rows=[{"epoch": 1}])
+
+
+def test_the_two_newest_are_kept(tmp_path):
+    write(tmp_path, 5, 10, 100)
+    assert names_in(tmp_path) == [f"step-{step:08d}.{kind}" for step in (10, 100) for kind in ("json", "safetensors")]
+    assert latest(tmp_path, pytest.fail).progress.step == 100
+
+
+def test_a_folder_without_checkpoints_has_none(tmp_path):
+    assert latest(tmp_path, pytest.fail) is None
+
+
+def damage_tensors(path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tensors, described: damage_tensors(tensors),
+        lambda tensors, described: os.truncate(tensors, 20),
+        lambda tensors, described: tensors.unlink(),
+        lambda tensors, described: described.write_bytes(b""),
+        lambda tensors, described: described.write_bytes(b"[]"),
+        lambda tensors, described: described.write_bytes(b"{}"),
+        lambda tensors, described: described.write_bytes(b"\0" * 300),
+        lambda tensors, described: described.write_text(
+            described.read_text().replace('"step": 2', '"step": 2,')[:-30]
+        ),
+        lambda tensors, described: described.write_text(
+            json.dumps(json.loads(described.read_text()) | {"progress": None})
+        ),
+    ],
+)
+def test_a_damaged_checkpoint_costs_the_work_since_the_one_before_and_is_said(tmp_path, damage):
+    write(tmp_path, 1, 2)
+    damage(tmp_path / "step-00000002.safetensors", tmp_path / "step-00000002.json")
+    said = []
+    assert latest(tmp_path, said.append).progress.step == 1
+    assert len(said) == 1
+    assert said[0].startswith("step-00000002: damaged checkpoint")
+
+
+def test_when_every_checkpoint_is_damaged_it_is_an_error_with_advice(tmp_path):
+    write(tmp_path, 1, 2)
+    for path in tmp_path.glob("*.safetensors"):
+        damage_tensors(path)
+    with pytest.raises(CheckpointError, match="none of the 2 checkpoints can be read; --fresh"):
+        latest(tmp_path, lambda text: None)
+
+
+def test_a_checkpoint_of_another_format_is_not_passed_over(tmp_path):
+    write(tmp_path, 1, 2)
+    described = tmp_path / "step-00000002.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"format": 99}))
+    with pytest.raises(CheckpointError, match="another version of seqpipe"):
+        latest(tmp_path, pytest.fail)
+
+
+def test_the_description_is_written_last_so_that_half_a_checkpoint_does_not_exist(tmp_path, monkeypatch):
+    write(tmp_path, 1)
+
+    def fail(path, content) -> None:
+        raise WorkspaceError("killed before the JSON")
+
+    monkeypatch.setattr(checkpoints, "write_json", fail)
+    with pytest.raises(WorkspaceError):
+        write(tmp_path, 2)
+    assert (tmp_path / "step-00000002.safetensors").exists()
+    assert latest(tmp_path, pytest.fail).progress.step == 1
+
+
+def test_the_journal_is_synced_before_a_checkpoint_covers_it_and_delivered_after(tmp_path):
+    order = []
+
+    def described() -> bool:
+        return (tmp_path / "step-00000003.json").exists()
+
+    writer = CheckpointWriter(
+        tmp_path,
+        before=lambda: order.append(("synced", described())),
+        durable=lambda offset: order.append((offset, described())),
+    )
+    writer.submit({"model.a": torch.zeros(1)}, Progress(step=3), NUMERICS, 42)
+    writer.close()
+    assert order == [("synced", False), (42, True)]
+    assert writer.durable_offset == 42
+
+
+def test_the_best_weights_are_on_disk_before_the_checkpoint_that_names_them(tmp_path):
+    there = []
+    writer = CheckpointWriter(
+        tmp_path, before=lambda: there.append((tmp_path / "best.json").exists()), durable=lambda offset: None
+    )
+    progress = Progress(epoch=4, step=3, best_epoch=4, best_accuracy=0.75)
+    writer.submit({"model.a": torch.zeros(1)}, progress, NUMERICS, 0, best={"a": torch.ones(2)})
+    writer.close()
+    assert there == [True]
+    assert torch.equal(load_weights(tmp_path / "best.safetensors")["a"], torch.ones(2))
+    described = json.loads((tmp_path / "best.json").read_bytes())
+    assert (described["epoch"], described["validation_accuracy"]) == (4, 0.75)
+
+
+def test_a_write_that_fails_reaches_the_next_submit_and_close(tmp_path, monkeypatch):
+    def full(tensors, path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = CheckpointWriter(tmp_path, before=lambda: None, durable=lambda offset: None)
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    writer.submit({"model.a": torch.zeros(1)}, Progress(step=1), NUMERICS, 0)
+    while writer.busy:
+        pass
+    with pytest.raises(WorkspaceError, match="free some space"):
+        writer.submit({"model.a": torch.zeros(1)}, Progress(step=2), NUMERICS, 0)
+    with pytest.raises(WorkspaceError):
+        writer.close()
+    assert names_in(tmp_path) == []
+
+
+def test_a_full_disk_under_the_weights_is_told_as_one_and_leaves_the_old_ones(tmp_path, monkeypatch):
+    path = tmp_path / "best.safetensors"
+    save_weights(path, {"a": torch.zeros(2)})
+
+    def full(tensors, beside) -> None:
+        beside.write_bytes(b"half of it")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error code: 28)")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(WorkspaceError, match="No space left on device; free some space"):
+        save_weights(path, {"a": torch.ones(2)})
+    assert torch.equal(load_weights(path)["a"], torch.zeros(2))
+    assert names_in(tmp_path) == ["best.safetensors"]
+
+
+def test_weights_that_cannot_be_read_are_told_with_the_file(tmp_path):
+    path = tmp_path / "best.safetensors"
+    with pytest.raises(CheckpointError, match=r"best\.safetensors: the weights cannot be read"):
+        load_weights(path)
+    path.write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="--fresh trains again"):
+        load_weights(path)
+
+
+def test_weights_are_replaced_whole_and_their_hash_is_that_of_the_file(tmp_path):
+    path = tmp_path / "best.safetensors"
+    save_weights(path, {"a": torch.zeros(100)})
+    digest = save_weights(path, {"b": torch.ones(2, 3).T})  # not contiguous
+    assert torch.equal(load_weights(path)["b"], torch.ones(3, 2))
+    assert digest == checkpoints.file_sha256(path)
+    assert names_in(tmp_path) == ["best.safetensors"]
+
+
+def test_every_field_of_the_progress_survives(tmp_path):
+    progress = Progress(**{field.name: 3 for field in dataclasses.fields(Progress)} | {"rows": [{"epoch": 1.0}]})
+    writer = CheckpointWriter(tmp_path, before=lambda: None, durable=lambda offset: None)
+    writer.submit({"model.a": torch.zeros(1)}, progress, NUMERICS, 0)
+    writer.close()
+    assert latest(tmp_path, pytest.fail).progress == progress

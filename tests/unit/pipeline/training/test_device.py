@@ -1,0 +1,94 @@
+import psutil
+import pytest
+import torch
+
+from pipeline.config import ComputeConfig
+from pipeline.errors import MachineUnfitError
+from pipeline.training import device
+from pipeline.training.device import Numerics
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Sets what the machine has."""
+
+    def has(*, cuda: bool = False, mps: bool = False, **features: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "Some CPU", **features})
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_is_the_fastest_device_that_is_there(machine, cuda, mps, chosen):
+    machine(cuda=cuda, mps=mps)
+    assert device.resolve_device("auto") == chosen
+    assert device.resolve_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("asked", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused_with_exit_code_6(machine, asked):
+    machine()
+    with pytest.raises(MachineUnfitError, match=rf"no {asked} device here \(there is: cpu\)") as caught:
+        device.resolve_device(asked)
+    assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("features", "precision"),
+    [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx512_f": True}, "fp32"), ({}, "fp32")],
+)
+def test_auto_is_bf16_only_where_the_processor_does_it_by_itself(machine, features, precision):
+    machine(**features)
+    assert device.resolve_precision("auto", "cpu") == precision
+    assert device.resolve_precision("auto", "mps") == "fp32"
+    assert device.resolve_precision("bf16", "cpu") == "bf16"
+    assert device.resolve_precision("fp32", "cpu") == "fp32"
+
+
+def test_threads_are_the_physical_cores_that_may_be_used(monkeypatch):
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: 8)
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    assert device.available_cores() == 3
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    assert device.available_cores() == 8
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: None)  # some containers do not tell
+    assert device.available_cores() == 1
+    monkeypatch.delattr(device.os, "sched_getaffinity")  # macOS
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: 4)
+    assert device.available_cores() == 4
+
+
+def test_what_the_config_leaves_open_is_decided_and_recorded(machine):
+    machine()
+    found = device.resolve(ComputeConfig(), batch_size=32)
+    assert (found.device, found.precision, found.micro_batch_size) == ("cpu", "fp32", 32)
+    assert found.threads == device.available_cores()
+    assert found.torch == torch.__version__
+    assert found.cpu.startswith("Some CPU (")
+    assert Numerics(**found.to_json()) == found
+
+
+def test_what_the_config_says_is_taken(machine):
+    machine()
+    asked = ComputeConfig(device="cpu", precision="bf16", threads=3, micro_batch_size=5)
+    found = device.resolve(asked, batch_size=32)
+    assert (found.precision, found.threads, found.micro_batch_size) == ("bf16", 3, 5)
+    assert device.resolve(asked, batch_size=4).micro_batch_size == 4  # no more than a batch
+
+
+def test_numerics_set_the_threads_and_the_type_of_the_forward_pass():
+    numerics = Numerics("cpu", "fp32", 1, 8, torch.__version__, "here")
+    threads = torch.get_num_threads()
+    try:
+        numerics.apply()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+    with numerics.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    with Numerics("cpu", "bf16", 1, 8, torch.__version__, "here").autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16

@@ -1,0 +1,328 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.errors import BudgetExhaustedError, MemoryCapError, TrainingDivergedError
+from pipeline.journal import FILE_NAME, read
+from pipeline.training import checkpoint as checkpoints
+from pipeline.training.checkpoint import Progress
+from pipeline.training.loop import evaluate
+from pipeline.training.optimizer import learning_rate_at
+
+FREE = ("images_per_second", "trained_s", "peak_memory_mb")  # differ from run to run
+
+
+def rows_of(folder) -> list[object]:
+    """The journal without times and speeds."""
+    return [
+        (event.kind, event.content.get("step"), {k: v for k, v in event.content["values"].items() if k not in FREE})
+        for event in read(folder / FILE_NAME)
+        if not any(name.startswith("system/") for name in event.content["values"])
+    ]
+
+
+def progress_of(training) -> dict[str, object]:
+    told = {key: value for key, value in dataclasses.asdict(training.progress).items() if key not in FREE}
+    told["rows"] = [{key: value for key, value in row.items() if key not in FREE} for row in told["rows"]]
+    return told
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def weights_of(training) -> dict[str, torch.Tensor]:
+    return checkpoints.snapshot(training.model, training.optimizer, training.average)
+
+
+def with_bf16(bench):
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            nn.LSTM(4, 4)(torch.zeros(1, 1, 4))
+    except RuntimeError as error:
+        pytest.skip(f"no bf16 here: {error}")
+    return bench.with_numerics(precision="bf16")
+
+
+ASKED = 2 * 3 + 2 * 3  # 2 epochs of 3 steps and of 3 validation batches: each time it may be asked to leave
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "moments"),
+    [
+        ("vanilla", "fp32", range(1, ASKED + 1)),
+        ("vanilla", "bf16", (2, 5, 11)),
+        ("small", "fp32", (2, 3, 11)),
+        ("small", "bf16", (4, 8, 12)),
+    ],
+)
+def test_a_training_that_left_at_any_moment_ends_in_the_same_bits(
+    bench, leave_after, tmp_path, name, precision, moments
+):
+    bench = dataclasses.replace(bench, name=name).with_config(ema_decay=0.8, epochs=2)
+    bench = with_bf16(bench) if precision == "bf16" else bench
+    whole = bench.fit(tmp_path / "whole", leave_after(ASKED + 1))
+    for moment in moments:
+        folder = tmp_path / f"left-{moment}"
+        with pytest.raises(BudgetExhaustedError):
+            bench.fit(folder, leave_after(moment))
+        resumed = bench.fit(folder)
+        assert_same_weights(weights_of(resumed), weights_of(whole))
+        assert rows_of(folder) == rows_of(tmp_path / "whole")
+        assert progress_of(resumed) == progress_of(whole)
+        assert_same_weights(
+            checkpoints.load_weights(folder / "best.safetensors"),
+            checkpoints.load_weights(tmp_path / "whole" / "best.safetensors"),
+        )
+
+
+def test_a_training_that_leaves_after_every_step_ends_in_the_same_bits(bench, leave_after, tmp_path):
+    whole = bench.fit(tmp_path / "whole")
+    for _ in range(9):
+        with pytest.raises(BudgetExhaustedError):
+            bench.fit(tmp_path / "pieces", leave_after(1))
+    assert_same_weights(weights_of(bench.fit(tmp_path / "pieces")), weights_of(whole))
+    assert rows_of(tmp_path / "pieces") == rows_of(tmp_path / "whole")
+
+
+def test_what_the_journal_got_after_the_checkpoint_is_cut_off_at_a_resume(bench, leave_after, tmp_path):
+    with pytest.raises(BudgetExhaustedError):
+        bench.fit(tmp_path, leave_after(8))
+    with (tmp_path / FILE_NAME).open("ab") as file:
+        file.write(b'{"kind":"metrics","step":9,"values":{"validation/accuracy":1.0},"time_ms":1}\n{"kind":"me')
+    bench.fit(tmp_path)
+    assert [step for _, step, _ in rows_of(tmp_path)] == [1, 2, 3]
+
+
+def test_a_finished_training_that_is_resumed_does_nothing(bench, tmp_path):
+    whole = bench.fit(tmp_path)
+    again = bench.fit(tmp_path)
+    assert again.progress == whole.progress
+    assert_same_weights(weights_of(again), weights_of(whole))
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 4, 100])
+def test_micro_batches_train_like_whole_batches(bench, tmp_path, micro_batch_size):
+    bench = dataclasses.replace(bench, architecture={"hidden": 8, "layers": 1, "dropout": 0.0}, images=20)
+    bench = bench.with_config(epochs=2)
+    whole = bench.fit(tmp_path / "whole")
+    parts = bench.with_numerics(micro_batch_size=micro_batch_size).fit(tmp_path / "parts")
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(parts.model.state_dict()[name], value, rtol=2e-3, atol=2e-4)
+    assert parts.progress.rows[0]["train/loss"] == pytest.approx(whole.progress.rows[0]["train/loss"], rel=1e-4)
+
+
+def test_micro_batches_see_the_images_that_the_whole_batch_would_have_seen(bench, tmp_path):
+    seen: dict[str, list[torch.Tensor]] = {}
+
+    def images_of(bench, name: str) -> torch.Tensor:
+        seen[name] = []
+        with bench.training(tmp_path / name) as training:
+            training.model.register_forward_pre_hook(
+                lambda model, inputs: seen[name].append(inputs[0]) if model.training else None
+            )
+            training.fit()
+        return torch.cat(seen[name])
+
+    bench = bench.with_config(epochs=1)
+    assert torch.equal(images_of(bench, "whole"), images_of(bench.with_numerics(micro_batch_size=3), "parts"))
+    assert [len(part) for part in seen["parts"]] == [3, 3, 2] * 3
+
+
+def test_an_epoch_is_one_row_of_figures_in_the_journal_and_to_who_watches(bench, tmp_path):
+    told = []
+    bench.reporter.epoch = told.append
+    training = bench.fit(tmp_path)
+    figures = {
+        "train/loss", "train/accuracy", "validation/loss", "validation/accuracy",
+        "learning_rate", "images_per_second",
+    }  # fmt: skip
+    events = list(read(tmp_path / FILE_NAME))
+    assert [event.content["step"] for event in events] == [1, 2, 3]
+    assert all(set(event.content["values"]) == figures for event in events)
+    assert told == training.progress.rows
+    assert training.progress.rows[2]["learning_rate"] == learning_rate_at(8, 9, bench.config)
+
+
+def test_a_training_learns(bench, tmp_path):
+    training = bench.with_config(epochs=12, learning_rate=0.02, label_smoothing=0.0).fit(tmp_path)
+    rows = training.progress.rows
+    assert rows[-1]["train/loss"] < 0.7 * rows[0]["train/loss"]
+    assert training.progress.best_accuracy > 0.6
+
+
+def test_the_best_weights_are_those_of_the_epoch_with_the_best_validation_accuracy(bench, tmp_path):
+    bench = bench.with_config(epochs=6, ema_decay=0.5)
+    training = bench.fit(tmp_path)
+    accuracies = [row["validation/accuracy"] for row in training.progress.rows]
+    assert training.progress.best_epoch == accuracies.index(max(accuracies)) + 1  # the first of equal ones
+    weights = checkpoints.load_weights(tmp_path / "best.safetensors")
+    loss, accuracy = evaluate(training.model, training.validation, bench.numerics, weights)
+    assert (loss, accuracy) == (training.progress.best_loss, training.progress.best_accuracy)
+    described = json.loads((tmp_path / "best.json").read_bytes())
+    assert described["epoch"] == training.progress.best_epoch
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_step_and_advice(bench, tmp_path):
+    def spoil(model, inputs, output):
+        calls.append(1)
+        return output * float("nan") if len(calls) == 9 else output  # 3 steps, 3 validation batches, 3 steps
+
+    calls: list[int] = []
+    with bench.training(tmp_path) as training:
+        training.model.register_forward_hook(spoil)
+        with pytest.raises(TrainingDivergedError) as caught:
+            training.fit()
+    message = str(caught.value)
+    assert message.startswith("the loss became nan in step 6 (epoch 2); the last good epoch was 1 with validation")
+    assert "train.learning_rate (it was 0.01)" in message
+    assert len(message.splitlines()) == 2
+    assert checkpoints.latest(tmp_path, pytest.fail).progress.epoch == 1
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_training_and_is_never_the_best(bench, tmp_path):
+    with bench.training(tmp_path) as training:
+        training.model.register_forward_hook(
+            lambda model, inputs, output: output if model.training else output * float("inf")
+        )
+        with pytest.raises(TrainingDivergedError, match=r"validation loss became nan after step 3 \(epoch 1\)"):
+            training.fit()
+    assert not (tmp_path / "best.safetensors").exists()
+    assert not rows_of(tmp_path)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
+def test_running_out_of_memory_advises_a_smaller_micro_batch(bench, tmp_path, error):
+    def fail(model, inputs):
+        raise error
+
+    with bench.training(tmp_path) as training:
+        training.model.register_forward_pre_hook(fail)
+        with pytest.raises(MemoryCapError, match=r"micro_batch_size=4 .*same batches"):
+            training.fit()
+
+
+def test_another_runtime_error_is_not_taken_for_a_lack_of_memory(bench, tmp_path):
+    def fail(model, inputs):
+        raise RuntimeError("shapes do not fit")
+
+    with bench.training(tmp_path) as training:
+        training.model.register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError, match="shapes do not fit"):
+            training.fit()
+
+
+def test_a_training_stops_early_when_the_validation_no_longer_improves(bench, tmp_path):
+    bench = bench.with_config(epochs=9, early_stopping_patience=2, learning_rate=1e-9)
+    training = bench.fit(tmp_path)
+    assert (training.progress.epoch, training.progress.best_epoch) == (3, 1)
+    assert bench.with_config(early_stopping_patience=None, epochs=4).fit(tmp_path / "all").progress.epoch == 4
+
+
+def test_validation_is_on_the_validation_split_in_evaluation_mode_and_leaves_training_mode(bench, tmp_path):
+    seen = []
+    with bench.training(tmp_path) as training:
+        training.model.register_forward_pre_hook(lambda model, inputs: seen.append((model.training, inputs[0])))
+        training.fit()
+        assert training.model.training
+    validated = torch.cat([images for in_training, images in seen if not in_training])
+    split = training.validation.split
+    expected = training.validation.normalise(torch.from_numpy(split.images).permute(0, 3, 1, 2))
+    assert torch.equal(validated, expected.repeat(3, 1, 1, 1))
+    assert sum(len(images) for in_training, images in seen if in_training) == 3 * 24
+
+
+def test_validation_figures_do_not_depend_on_its_batch_size_and_keep_the_mode(bench):
+    model = bench.model().eval()
+    from_all = [
+        evaluate(model, dataclasses.replace(bench.validation(), batch_size=size), bench.numerics)
+        for size in (1, 4, 10)
+    ]
+    assert not model.training
+    assert len({accuracy for _, accuracy in from_all}) == 1
+    assert [loss for loss, _ in from_all] == pytest.approx([from_all[0][0]] * 3, rel=1e-5)
+
+
+def test_a_moving_average_is_what_is_validated_and_kept(bench, tmp_path):
+    with_average = bench.with_config(ema_decay=0.999)
+    training = with_average.fit(tmp_path)
+    average = training.average.weights
+    assert not torch.equal(average["head.weight"], training.model.state_dict()["head.weight"])
+    loss, _ = evaluate(training.model, training.validation, bench.numerics, average)
+    assert training.progress.rows[-1]["validation/loss"] == loss
+
+
+def test_gradients_are_clipped_to_the_norm_that_was_asked_for(bench, tmp_path):
+    norms = []
+    with bench.with_config(clip_norm=1e-3, epochs=1).training(tmp_path) as training:
+        original = training.optimizer.step
+
+        def step():
+            norms.append(nn.utils.get_total_norm([p.grad for p in training.model.parameters()]).item())
+            return original()
+
+        training.optimizer.step = step
+        training.fit()
+    assert norms == pytest.approx([1e-3] * 3, rel=1e-2)
+
+
+def test_a_checkpoint_is_written_inside_an_epoch_when_it_is_time(bench, leave_after, tmp_path):
+    class KilledError(Exception):
+        pass
+
+    class KillAfter(leave_after):
+        def reason(self):
+            if super().reason() is not None:
+                raise KilledError  # nothing is saved on this way out
+
+    bench = dataclasses.replace(bench, checkpoint_every_s=1e-9)
+    with bench.training(tmp_path, KillAfter(3)) as training:
+        original = training._watch
+
+        def watch():
+            original()
+            while training.writer.busy:  # else a save may be put off to the next step
+                pass
+
+        training._watch = watch
+        with pytest.raises(KilledError):
+            training.fit()
+    assert checkpoints.latest(tmp_path, pytest.fail).progress.step == 2
+
+
+def test_whoever_watches_is_told_where_the_training_stands(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.training.loop.REPORT_EVERY_S", 0.0)
+    told = []
+    bench.reporter.training = told.append
+    bench.fit(tmp_path)
+    assert [(one.epoch, one.step) for one in told] == [(1 + step // 3, step + 1) for step in range(9)]
+    assert {(one.epochs, one.steps) for one in told} == {(3, 9)}
+    assert told[-1].remaining_s == 0
+    assert told[0].remaining_s > 0
+    assert told[0].memory_mb > 10
+
+
+def test_system_figures_are_sampled_with_the_step(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.training.loop.SYSTEM_METRICS_EVERY_S", 0.0)
+    bench.with_config(epochs=1).fit(tmp_path)
+    sampled = [e for e in read(tmp_path / FILE_NAME) if "system/cpu_utilization_percentage" in e.content["values"]]
+    assert [event.content["step"] for event in sampled] == [1, 2, 3]
+
+
+def test_time_and_memory_are_summed_over_the_pieces(bench, leave_after, tmp_path):
+    with pytest.raises(BudgetExhaustedError):
+        bench.fit(tmp_path, leave_after(4))
+    before = checkpoints.latest(tmp_path, pytest.fail).progress
+    after = bench.fit(tmp_path).progress
+    assert 0 < before.trained_s < after.trained_s
+    assert after.peak_memory_mb >= before.peak_memory_mb > 10
+
+
+def test_a_training_starts_at_nothing(bench, tmp_path):
+    with bench.training(tmp_path) as training:
+        assert dataclasses.replace(training.progress, trained_s=0.0) == Progress()
