@@ -155,7 +155,7 @@ def _data(workspace: Workspace) -> list[Finding]:
 def _stage_folders(workspace: Workspace) -> list[Finding]:
     whole, problems = 0, []
     for stage in STAGES:
-        for folder in sorted(workspace.stage(stage).glob("*")):
+        for folder in sorted(path for path in workspace.stage(stage).glob("*") if path.is_dir()):
             problems += _problems_in(folder)
             whole += not folder.name.endswith(".partial")
     if problems:
@@ -169,4 +169,6 @@ def _problems_in(folder: Path) -> list[str]:
         manifest = read_manifest(folder)
     except SeqpipeError as error:
         return [str(error)]
-    return changed_files(folder, manifest) if manifest is not None else []
+    if manifest is not None:
+        return changed_files(folder, manifest)
+    return [] if folder.name.endswith(".partial") else [f"{folder}: its manifest is missing"]

@@ -66,9 +66,13 @@ class MachineUnfitError(SeqpipeError):
     exit_code = 6
 
 
-class InterruptedRunError(SeqpipeError):
-    """Ctrl-C or SIGTERM; a checkpoint is on disk and the same command goes on."""
+class InterruptedRunError(BaseException):
+    """Ctrl-C or SIGTERM; a checkpoint is on disk and the same command goes on.
+
+    No `Exception`, so that no library's `except Exception` keeps the command from ending.
+    """
 
     def __init__(self, message: str, signal_number: int = signal.SIGINT) -> None:
         super().__init__(message)
+        self.signal_number = signal_number
         self.exit_code = 128 + signal_number

@@ -1,6 +1,9 @@
 """Leaving in order: Ctrl-C, SIGTERM and `--max-time`, asked for at any moment and heeded at a safe one."""
 
+import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +45,7 @@ class Control:
         finally:
             self._heeding = False
 
-    def reason(self) -> SeqpipeError | None:
+    def reason(self) -> SeqpipeError | InterruptedRunError | None:
         """Why to leave, as the error that ends the command; None to go on."""
         if self._signal is not None:
             return self._interrupted(self._signal)
@@ -52,6 +55,11 @@ class Control:
             )
         return None
 
+    def leave_if_asked(self) -> None:
+        """Raise the reason to leave, if there is one."""
+        if (reason := self.reason()) is not None:
+            raise reason
+
     def _arrived(self, number: int, _frame: FrameType | None) -> None:
         if self._heeding and self._signal is None:
             self._signal = number
@@ -59,5 +67,31 @@ class Control:
         raise self._interrupted(number)
 
     def _interrupted(self, number: int) -> InterruptedRunError:
-        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        return InterruptedRunError(f"interrupted ({name}); {self._again} goes on from where it was", number)
+        return _error(number, self._again)
+
+
+def take_over() -> None:
+    """From here on, Ctrl-C and SIGTERM end the process by an `InterruptedRunError` (main thread only)."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    sys.unraisablehook = _not_raised
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise _error(number, "the same command")
+
+
+def _error(number: int, again: str) -> InterruptedRunError:
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    return InterruptedRunError(f"interrupted ({name}); {again} goes on from where it was", number)
+
+
+def _not_raised(unraisable: "sys.UnraisableHookArgs") -> None:
+    """A signal that came while Python ran a finaliser or a callback, where nothing can be raised: send it again."""
+    error = unraisable.exc_value
+    if isinstance(error, InterruptedRunError):
+        again = threading.Timer(0.02, os.kill, (os.getpid(), error.signal_number))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)

@@ -84,6 +84,7 @@ class Journal:
 
     def truncate(self, offset: int) -> None:
         """Cut off everything behind `offset`."""
+        offset = min(offset, self.offset)  # a file is never filled up with zeros
         with writing(self.path):
             self._file.truncate(offset)
             self._file.seek(offset)
@@ -108,7 +109,7 @@ class Journal:
 
 
 def read(path: Path, start: int = 0, end: int | None = None) -> Iterator[Event]:
-    """The whole lines of a journal between two offsets; a torn last line is left out."""
+    """The whole lines of a journal between two offsets, up to the first that is torn or damaged."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -120,5 +121,9 @@ def read(path: Path, start: int = 0, end: int | None = None) -> Iterator[Event]:
             position += len(line)
             if not line.endswith(b"\n") or (end is not None and position > end):
                 return
-            content = json.loads(line)
-            yield Event(content.pop("kind"), content.pop("time_ms"), content, position)
+            try:
+                content = json.loads(line)
+                event = Event(content.pop("kind"), content.pop("time_ms"), content, position)
+            except (ValueError, KeyError, AttributeError):
+                return
+            yield event

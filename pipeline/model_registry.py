@@ -137,8 +137,8 @@ def champion_accuracy(client: "MlflowClient", name: str) -> tuple[str | None, fl
 def signature(classes: Sequence[str]) -> "ModelSignature":
     """What the logged model takes and gives.
 
-    Pixels are uint8, so an array of another type is refused rather than cast. (A scoring server casts what JSON gives it
-    before the model sees it: pixels that somebody scaled to 0..1 become 0 there.)
+    Pixels are uint8, so an array of another type is refused rather than cast. (A scoring server casts what JSON gives
+    it before the model sees it: pixels that somebody scaled to 0..1 become 0 there.)
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec

@@ -5,7 +5,7 @@ mlflow.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -98,21 +98,26 @@ def identities(config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Identity]
 
 
 def plan(
-    config: RunConfig, mlflow: ResolvedMlflow, workspace: Workspace, through: str = STAGES[-1], *, fresh: bool = False
+    config: RunConfig,
+    mlflow: ResolvedMlflow,
+    workspace: Workspace,
+    through: str = STAGES[-1],
+    *,
+    fresh: Collection[str] = (),
 ) -> list[Step]:
-    """What a command up to the stage `through` would do."""
+    """What a command up to the stage `through` would do, which makes the stages in `fresh` anew."""
     steps: list[Step] = []
     for stage, identity in list(identities(config, mlflow).items())[: STAGES.index(through) + 1]:
         folder = StageFolder(workspace, stage, identity.fingerprint)
-        upstream = [step.stage for step in steps if step.stage in identity.inputs and step.runs]
-        if fresh and through in (stage, STAGES[-1]):
+        again = any(step.runs for step in steps if step.stage == train.NAME)
+        if stage in fresh:
             state: State = "stale"
             why = "--fresh discards what is there"
         elif (manifest := folder.manifest()) is not None:
             missing = register.missing_store(manifest, mlflow) if stage == register.NAME else None
             state, why = ("stale", missing) if missing else ("up to date", f"made {manifest.created}")
-            if upstream:
-                state, why = "stale", f"{upstream[-1]} runs again"
+            if again:  # what stands on prepare stays: it always makes the same
+                state, why = "stale", f"{train.NAME} runs again"
         elif folder.partial.is_dir():
             how_far = train.progress_text(folder.partial) if stage == train.NAME else None
             state, why = "partial", how_far or "begun"
@@ -123,12 +128,22 @@ def plan(
 
 
 class Runner:
-    """Runs stages for one model after another in a workspace."""
+    """Runs stages for one model after another in a workspace; those in `fresh` anew, whatever is there."""
 
-    def __init__(self, context: Context, *, fresh: bool = False) -> None:
+    def __init__(self, context: Context, *, fresh: Collection[str] = ()) -> None:
         self._context = context
         self._fresh = fresh
         self._made: set[Path] = set()
+
+    def end_dead_runs(self, configs: Sequence[RunConfig], through: str = STAGES[-1]) -> None:
+        """Tell MLflow of trainings that were killed, except those that this command goes on with."""
+        context = self._context
+        resumed: set[str | None] = set()
+        if STAGES.index(through) >= STAGES.index(train.NAME) and train.NAME not in self._fresh:
+            for config in configs:
+                identity = identities(config, context.mlflow)[train.NAME]
+                resumed.add(train.unfinished_run(StageFolder(context.workspace, train.NAME, identity.fingerprint)))
+        context.tracker.close_dead(lambda key: key in resumed or train.is_worked_on(context.workspace, key))
 
     def run(
         self, config: RunConfig, through: str = STAGES[-1], on_stage: Callable[[str, str], None] = lambda *_: None
@@ -140,8 +155,7 @@ class Runner:
         through_index = STAGES.index(through)
 
         def stage(identity: Identity, kind: type[Result], make: Callable[[Path], Result]) -> Result:
-            fresh = self._fresh and through in (identity.stage, STAGES[-1])
-            return self._stage(outcome, identity, kind, make, fresh, on_stage)
+            return self._stage(outcome, identity, kind, make, on_stage)
 
         prepared = stage(found["prepare"], PreparedData, lambda folder: prepare.prepare(config, folder, context))
         outcome.prepared = prepared
@@ -171,17 +185,15 @@ class Runner:
         identity: Identity,
         kind: type[Result],
         make: Callable[[Path], Result],
-        fresh: bool,
         on_stage: Callable[[str, str], None],
     ) -> Result:
         context = self._context
-        if (reason := context.control.reason()) is not None:
-            raise reason
+        context.control.leave_if_asked()
         folder = StageFolder(context.workspace, identity.stage, identity.fingerprint)
-        fresh = fresh and folder.whole not in self._made
+        fresh = identity.stage in self._fresh and folder.whole not in self._made
         if not fresh and (manifest := self._current(folder)) is not None:  # no lock for what is only read
             return self._skip(outcome, identity, kind, folder, manifest, on_stage)
-        with folder.locked(context.reporter.note):
+        with folder.locked(context.reporter.note, context.control.leave_if_asked):
             if not fresh and (manifest := self._current(folder)) is not None:
                 return self._skip(outcome, identity, kind, folder, manifest, on_stage)
             why = "--fresh" if fresh else _why(context.workspace, identity, outcome.config, folder)
@@ -236,7 +248,10 @@ class Runner:
         workspace = self._context.workspace
         for stage in STAGES[STAGES.index(identity.stage) + 1 :]:
             for path in sorted(workspace.stage(stage).glob("*")):
-                manifest = read_manifest(path)
+                try:
+                    manifest = read_manifest(path)
+                except WorkspaceError:  # said when that folder itself is asked for
+                    continue
                 if manifest is not None and manifest.inputs.get(identity.stage) == identity.fingerprint:
                     dependent = Identity(stage, manifest.version, manifest.reads, manifest.inputs)
                     self._discard_dependents(dependent)

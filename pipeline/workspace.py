@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from pipeline.errors import WorkspaceError
 
 MARKER = "mlflow.yaml"
 MANIFEST = "manifest.json"
+WAIT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,10 @@ class StageFolder:
         """The partial folder, kept as it is if it exists; `fresh` empties it. A whole folder stays until `finish`."""
         with writing(self.partial):
             if fresh and self.partial.exists():
-                shutil.rmtree(self.partial)
+                remove_folder(self.partial)
             self.partial.mkdir(parents=True, exist_ok=True)
+            for torn in self.partial.glob(".*.tmp"):  # what a killed command was writing
+                torn.unlink()
         return self.partial
 
     def finish(self, manifest: Manifest, scratch: Sequence[str] = ()) -> Path:
@@ -203,7 +206,7 @@ class StageFolder:
         write_json(self.partial / MANIFEST, asdict(manifest) | {"files": files, "created": stamp})
         with writing(self.whole):
             if self.whole.exists():  # damaged, or made anew
-                shutil.rmtree(self.whole)
+                remove_folder(self.whole)
             self.partial.rename(self.whole)
             sync_folder(self.whole.parent)
             for path in dropped:
@@ -215,13 +218,21 @@ class StageFolder:
         for folder in (self.partial, self.whole):
             if folder.exists():
                 with writing(folder):
-                    shutil.rmtree(folder)
+                    remove_folder(folder)
 
     @contextmanager
-    def locked(self, on_wait: Callable[[str], None]) -> Iterator[None]:
-        """Hold the folder alone; `on_wait` is told once who holds it if somebody else does."""
-        with exclusive(self.lock_path, on_wait, what=f"{self.stage} {self.fingerprint}"):
+    def locked(
+        self, on_wait: Callable[[str], None], while_waiting: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Hold the folder alone, as `exclusive` does."""
+        with exclusive(self.lock_path, on_wait, what=f"{self.stage} {self.fingerprint}", while_waiting=while_waiting):
             yield
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a stage folder, its manifest first: what a kill leaves of it is then never taken for whole."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -257,10 +268,12 @@ def changed_files(folder: Path, manifest: Manifest) -> list[str]:
 
 
 @contextmanager
-def exclusive(path: Path, on_wait: Callable[[str], None], *, what: str) -> Iterator[None]:
+def exclusive(
+    path: Path, on_wait: Callable[[str], None], *, what: str, while_waiting: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Hold a lock that the operating system releases when its holder dies.
 
-    The lock file names the holder, so that who waits can say for whom.
+    `on_wait` is told once who holds it if somebody else does; `while_waiting` may raise to give up.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -271,7 +284,10 @@ def exclusive(path: Path, on_wait: Callable[[str], None], *, what: str) -> Itera
             lock.acquire(timeout=0)
         except Timeout:
             on_wait(f"waiting for {what}: {_holder_text(holder)}")
-            lock.acquire()
+            while not lock.is_locked:
+                while_waiting()
+                with suppress(Timeout):
+                    lock.acquire(timeout=WAIT_S)
     try:
         write_json(holder, {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
         yield
@@ -284,13 +300,23 @@ def is_held(path: Path) -> bool:
     """Whether another process (or this one) holds the lock now."""
     if not path.exists():
         return False
+    with if_free(path) as free:
+        return not free
+
+
+@contextmanager
+def if_free(path: Path) -> Iterator[bool]:
+    """Hold a lock if nobody else does; yields whether it is held now."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        return True
-    lock.release()
-    return False
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _holder_text(holder: Path) -> str:

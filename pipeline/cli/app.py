@@ -1,83 +1,98 @@
-"""`seqpipe`: the root of the command line, and where errors become exit codes.
+"""`seqpipe`: where the command line begins, and where errors become lines and exit codes.
 
-Nothing heavy is imported here or by the command modules: `seqpipe --help` must answer at once.
+Nothing that takes time is imported before the signals are taken over: Ctrl-C must never show a traceback.
 """
 
 import os
 import signal
 import sys
-import traceback
-from importlib import metadata
 from types import FrameType
-from typing import Annotated
+from typing import Any
 
-import typer
-
-from pipeline.cli import config, doctor, gc, run, status, ui
-from pipeline.cli.console import complain
-from pipeline.errors import InterruptedRunError, SeqpipeError
-
-app = typer.Typer(
-    name="seqpipe",
-    help="Train and tune BiLSTM image classifiers (Sequencer2D) on CIFAR-10, tracked in MLflow.",
-    epilog="Start with `seqpipe run all`. Repeating a command resumes it. Exit codes are listed in the README.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-run.add_to(app)
-status.add_to(app)
-config.add_to(app)
-doctor.add_to(app)
-gc.add_to(app)
-ui.add_to(app)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"seqpipe {metadata.version('seqpipe')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
-    ] = False,
-) -> None:
-    """Options of every command."""
+from pipeline import interrupts
+from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
 
 
 def main() -> None:
     """Run the command line; the one place that exits."""
+    interrupts.take_over()
     debug = "--debug" in sys.argv[1:]
     if debug:  # wherever it was written
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
     # Threads of torch that spin while they wait take the cores from each other as soon as anything else runs: beside
     # another busy process small trained at 42 images/s spinning, at 311 sleeping. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupted)
     try:
-        app()
-    except SeqpipeError as error:
-        if debug:
+        code = _command()
+        for number in (signal.SIGINT, signal.SIGTERM):  # all is done; only the interpreter's own end is left
+            signal.signal(number, signal.SIG_IGN)
+    except BaseException as error:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave_at_once)
+        if debug and not isinstance(error, SystemExit):
+            import traceback
+
             traceback.print_exc()
-        complain(f"seqpipe: {error}")
-        sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of a pipe has had enough
+        code = _ending(error)
+    sys.exit(code)
+
+
+def _command() -> int:
+    from pipeline.cli.commands import app
+
+    code = app(standalone_mode=False)
+    sys.stdout.flush()  # a reader that is gone is noticed here, not at the interpreter's end
+    return code if isinstance(code, int) else 0
+
+
+def _ending(error: BaseException) -> int:
+    """Say what ended the command; its exit code."""
+    if isinstance(error, (SeqpipeError, InterruptedRunError)):
+        _complain(f"seqpipe: {error}")
+        return error.exit_code
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        complain(
-            f"seqpipe: unexpected error: {type(error).__name__}: {' '.join(str(error).split())[:300]}\n"
-            "This is a fault in seqpipe; --debug shows where. What was saved before it is kept."
+        return 0
+    if isinstance(error, MemoryError):
+        _complain(
+            "seqpipe: out of memory; what was saved before it is kept.\n"
+            "Close other programs, or lower --set compute.micro_batch_size=N, and run the same command again."
         )
-        sys.exit(1)
+        return MemoryCapError.exit_code
+    if type(error).__name__ == "Abort":  # "no" to a question
+        _complain("seqpipe: nothing was done")
+        return 1
+    if (usage := _usage_line(error)) is not None:
+        _complain(usage)
+        return 2
+    _complain(
+        f"seqpipe: unexpected error: {type(error).__name__}: {' '.join(str(error).split())[:300]}\n"
+        "This is a fault in seqpipe; --debug shows where. What was saved before it is kept."
+    )
+    return 1
 
 
-def _interrupted(number: int, _frame: FrameType | None) -> None:
-    raise InterruptedRunError("interrupted", number)
+def _usage_line(error: BaseException) -> str | None:
+    """What is wrong with the words of the command, in one line; None for any other error."""
+    import typer
+
+    usage: type[Any] = typer.BadParameter.__mro__[1]  # click's UsageError, which Typer does not export
+    if not isinstance(error, usage):
+        return None
+    said = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return f"seqpipe: {said}"
+    if not said:  # no words at all: show what there is
+        return str(context.get_help())
+    return f"seqpipe: {said} (`{context.command_path} --help` lists what it takes)"
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _leave_at_once(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)

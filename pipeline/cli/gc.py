@@ -1,11 +1,11 @@
-"""`seqpipe gc`: what old stage folders hold."""
+"""`seqpipe gc`: remove what nothing needs any more."""
 
 from typing import Annotated
 
 import typer
 
 from pipeline.cli import options
-from pipeline.cli.console import emit, emit_json, table
+from pipeline.cli.console import complain, emit, emit_json, table
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,30 +15,42 @@ def add_to(app: typer.Typer) -> None:
 
 def gc(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what the folders hold; the one thing that this command does.")
+        bool, typer.Option("--dry-run", help="Only say what would go, and why the rest stays.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Say what the stage folders of this workspace hold, and which are no longer the newest. Removes nothing yet."""
-    from pipeline import retention
-    from pipeline.errors import ConfigError
+    """Remove what nothing needs: superseded trainings that no registered version was made from, and their rest.
+
+    What is in use, unfinished trainings, the newest of each kind, and what MLflow was not told yet stay.
+    """
+    import os
+
+    from pipeline import mlflow_settings, retention
+    from pipeline.tracking import Tracker
     from pipeline.workspace import Workspace
 
-    if not dry_run:
-        raise ConfigError("gc removes nothing in this version; run `seqpipe gc --dry-run` to see what folders hold")
-    holdings = retention.holdings(Workspace.find())
+    workspace = Workspace.find()
+    mlflow = mlflow_settings.load(workspace, os.environ)
+    tracker = Tracker(mlflow, workspace, on_problem=complain)
+    verdicts = retention.judge(
+        workspace, mlflow.address, lambda: retention.registered_run_keys(tracker, on_problem=complain)
+    )
+    going = [one for one in verdicts if one.goes] if dry_run else retention.remove(verdicts)
+    freed = sum(one.bytes for one in going)
     if as_json:
-        emit_json({"folders": [holding.to_json() for holding in holdings]})
+        shown = verdicts if dry_run else going
+        emit_json({"removed": not dry_run, "bytes": freed, "items": [one.to_json() for one in shown]})
         return
-    if not holdings:
-        emit("no stage folders here")
-        return
-    table(
-        ["stage", "folder", "size", "state", "holds"],
-        [[one.stage, one.folder.name, f"{one.bytes / 1e6:.1f} MB", one.state, one.holds] for one in holdings],
-    )
-    old = [one for one in holdings if one.state == "superseded"]
-    emit(
-        f"{len(holdings)} folders, {sum(one.bytes for one in holdings) / 1e6:.1f} MB in all; "
-        f"{len(old)} superseded, {sum(one.bytes for one in old) / 1e6:.1f} MB"
-    )
+    rows = verdicts if dry_run else going
+    if rows:
+        table(
+            ["what", "name", "size", "", "why"],
+            [
+                [one.what, one.path.name, f"{one.bytes / 1e6:.1f} MB", "goes" if one.goes else "stays", one.why]
+                for one in rows
+            ],
+        )
+    if not going:
+        emit("nothing to remove: everything here is needed" if verdicts else "nothing here to remove")
+    else:
+        emit(f"{len(going)} {'would go' if dry_run else 'removed'}: {freed / 1e6:.1f} MB")

@@ -64,16 +64,17 @@ def run(
     flags: dict[str, object] = {
         "seed": seed,
         "compute.device": device.value if device else None,
-        "compute.max_time_s": parse_seconds(max_time) if max_time else None,
+        "compute.max_time_s": parse_seconds(max_time) if max_time is not None else None,
     }
     names = list(dict.fromkeys(name.value for name in model)) if model else [None]
     configs = [resolve(name, config, set_ or (), flags) for name in names]
     through = runner.check_stage(stage.value)
+    anew = (runner.STAGES if stage is Stage.all else (through,)) if fresh else ()
     workspace = Workspace.find()
     mlflow = mlflow_settings.load(workspace, os.environ)
 
     if dry_run:
-        plans = [(one, runner.plan(one, mlflow, workspace, through, fresh=fresh)) for one in configs]
+        plans = [(one, runner.plan(one, mlflow, workspace, through, fresh=anew)) for one in configs]
         _show_plans(plans, as_json)
         return
 
@@ -81,7 +82,8 @@ def run(
     again = "the same command without --fresh" if fresh else "the same command"
     with watching() as watcher, Control(configs[0].compute.max_time_s, again).installed() as control:
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
-        work = runner.Runner(Context(workspace, watcher, control, mlflow, tracker), fresh=fresh)
+        work = runner.Runner(Context(workspace, watcher, control, mlflow, tracker), fresh=anew)
+        work.end_dead_runs(configs, through)
         outcomes = [work.run(one, through, _announcer(watcher, one)) for one in configs]
         tracker.deliver_pending()
     _show_outcomes(outcomes, workspace, tracker, as_json)

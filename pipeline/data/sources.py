@@ -73,7 +73,7 @@ def obtain(
 
     sources: dict[str, Callable[[Path], str]] = {}
     if source in ("auto", "folder"):
-        places = [folder.expanduser()] if folder else []
+        places = [_expanded(folder)] if folder else []
         if workspace and (source == "auto" or not folder):
             places += [workspace / "data", workspace]
         sources["folder"] = lambda scratch: _from_folders(places, home, spec, scratch, report)
@@ -96,6 +96,13 @@ def obtain(
             attempts.append(Attempt(name, outcome))
             return _open("cifar10", home, wanted, spec.class_names, attempts)
     raise DataError(_nothing_worked(source, attempts))
+
+
+def _expanded(folder: Path) -> Path:
+    try:
+        return folder.expanduser()
+    except RuntimeError:  # ~name of nobody here
+        raise DataError(f"{folder}: there is no such home folder; write data.folder as a full path") from None
 
 
 def open_cached(cache: Path, name: DatasetName, split: Split) -> tuple[Bytes, Bytes]:

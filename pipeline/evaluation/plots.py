@@ -137,7 +137,7 @@ def learning_curves(rows: Sequence[Mapping[str, float]], best_epoch: int | None 
     panels = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.2])
     loss, accuracy, rate = panels
     for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
-        _draw(axes, rows, f"train/{quantity}", "training", BLUE, "o", "-")
+        _draw(axes, rows, f"train/{quantity}", "training (augmented)", BLUE, "o", "-")
         _draw(axes, rows, f"validation/{quantity}", "validation", ORANGE, "s", "--")
     _draw(rate, rows, "learning_rate", "learning rate", GREEN, ".", "-")
     if best_epoch is not None:

@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import RunConfig
-from pipeline.errors import WorkspaceError
 from pipeline.journal import Journal
 from pipeline.stages.context import Context
 from pipeline.stages.results import Evaluation, PreparedData, TrainedModel
 from pipeline.workspace import Workspace, exclusive, write_json, writing
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pipeline.evaluation.metrics import Report
     from pipeline.evaluation.predictions import Predictions
 
@@ -30,8 +27,6 @@ def evaluate(
     config: RunConfig, prepared: PreparedData, trained: TrainedModel, folder: Path, context: Context
 ) -> Evaluation:
     """Write `report.json` and the plots into `folder`, from the model's kept predictions."""
-    import numpy as np
-
     from pipeline.evaluation import galleries, metrics, plots
     from pipeline.evaluation.predictions import most_confident_mistakes
 
@@ -40,7 +35,7 @@ def evaluate(
     write_json(folder / "report.json", report.to_json())
 
     mistakes = most_confident_mistakes(predictions, config.evaluate.mistakes)
-    images = np.load(prepared.folder / "test_images.npy", mmap_mode="r", allow_pickle=False)
+    images = prepared.array("test_images")
     rows = json.loads(trained.epochs_file.read_bytes())
     figures = {
         "confusion_matrix": plots.confusion_chart(report),
@@ -101,7 +96,7 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
     from pipeline.training.checkpoint import load_weights
     from sequencer_models.inference import probabilities
 
-    test = {name: _open(prepared.folder / f"test_{name}.npy") for name in ("images", "labels", "ids")}
+    test = {name: prepared.array(f"test_{name}") for name in ("images", "labels", "ids")}
     model = build_model(config, len(prepared.class_names))
     model.load_state_dict(load_weights(trained.weights))
     total = len(test["labels"])
@@ -117,18 +112,6 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
         path,
         Predictions(np.asarray(test["ids"]), np.asarray(test["labels"]), found, tuple(prepared.class_names)),
     )
-
-
-def _open(path: Path) -> "NDArray[Any]":
-    import numpy as np
-
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise WorkspaceError(
-            f"{path}: the test split is gone; `seqpipe run prepare --fresh` makes it again"
-        ) from None
-    return array
 
 
 def run_metrics(report: "Report") -> dict[str, float]:

@@ -56,8 +56,6 @@ def register(
     """
     import json
 
-    import numpy as np
-
     from pipeline import model_registry
     from pipeline.evaluation.metrics import Report
 
@@ -65,6 +63,7 @@ def register(
     context.tracker.deliver(identity, f"{TRAIN}/{trained.folder.name}", trained.folder, force=True)
     run_id = context.tracker.run_id(identity)
     if run_id is None:
+        context.tracker.connect()  # raises what is wrong with the store
         raise TrackingError(
             f"a model is registered under its run, and MLflow at {context.mlflow.address} does not have it yet; "
             "when it answers again, repeat the command"
@@ -87,7 +86,6 @@ def register(
         "test": {"images": evaluation.images, "accuracy": evaluation.accuracy, "loss": evaluation.loss},
         "config": to_yaml(config),
     }
-    images = np.load(prepared.folder / "test_images.npy", mmap_mode="r", allow_pickle=False)
     name = model_name(config, context.mlflow)
     version = model_registry.register(
         context.tracker,
@@ -100,7 +98,7 @@ def register(
             accuracy=evaluation.accuracy,
             metrics=run_metrics(report),
             tags={**lineage, "model": config.model.name, "dataset": prepared.dataset},
-            example=np.array(images[:EXAMPLES]),
+            example=prepared.array("test_images")[:EXAMPLES].copy(),
             description=(
                 f"{config.model.name}, test accuracy {evaluation.accuracy:.2%} "
                 f"({evaluation.accuracy_low:.2%} to {evaluation.accuracy_high:.2%}) on {evaluation.images} images"

@@ -1,10 +1,16 @@
 """What each stage hands to the next: frozen, typed, kept in the stage's manifest and read back from it."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.errors import WorkspaceError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class StageResult(BaseModel):
@@ -37,6 +43,29 @@ class PreparedData(StageResult):
     def contact_sheet(self) -> Path:
         """A picture of some training images of each class."""
         return self.folder / "contact_sheet.png"
+
+    def array(self, name: str) -> "NDArray[Any]":
+        """A read-only map of `<split>_images`, `<split>_labels` or `test_ids`, checked against its hash.
+
+        Raises:
+            WorkspaceError: it is not what was prepared.
+        """
+        import numpy as np
+
+        path = self.folder / f"{name}.npy"
+        try:
+            mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            problem = "" if hashlib.sha256(mapped.data).hexdigest() == self.sha256[name] else "altered"
+        except FileNotFoundError:
+            problem = "missing"
+        except (OSError, ValueError, EOFError):
+            problem = "damaged"
+        if problem:
+            raise WorkspaceError(
+                f"{path}: {problem} since it was prepared; remove the folder {self.folder}, "
+                "and the same command makes it again (trained models stay)"
+            )
+        return mapped
 
     def images_in(self, split: str) -> int:
         """How many images a split holds."""

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline import run_records
 from pipeline.config import RunConfig, flatten, to_yaml
-from pipeline.errors import BudgetExhaustedError, InterruptedRunError
+from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MachineUnfitError
 from pipeline.journal import Journal
 from pipeline.provenance import git_commit, versions
 from pipeline.stages.context import Context
 from pipeline.stages.results import PreparedData, TrainedModel
 from pipeline.tracking import Courier, RunIdentity
-from pipeline.workspace import write_atomically, write_json
+from pipeline.workspace import StageFolder, Workspace, is_held, write_atomically, write_json, writing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,16 +64,18 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
 
     from pipeline.data.batches import Normalisation, Split, TrainBatches, derive_seed
     from pipeline.training import checkpoint as checkpoints
-    from pipeline.training.loop import Training, Validation
+    from pipeline.training.loop import Training, Validation, telling_of_memory
 
     identity = run_identity(config, folder)
     numerics = _numerics(config, folder, context)
     numerics.apply()
     normalise = Normalisation(prepared.mean, prepared.std)
-    batches = TrainBatches(
-        Split.open(prepared.folder, "train"), normalise, config.train.augment, config.train.batch_size, config.seed
+    train_split, validation_split = (
+        Split(prepared.array(f"{name}_images"), prepared.array(f"{name}_labels")) for name in ("train", "validation")
     )
-    model = build_model(config, len(prepared.class_names))
+    batches = TrainBatches(train_split, normalise, config.train.augment, config.train.batch_size, config.seed)
+    with telling_of_memory(numerics):
+        model = build_model(config, len(prepared.class_names))
     torch.manual_seed(derive_seed(config.seed, "dropout"))
     parameters = sum(parameter.numel() for parameter in model.parameters())
 
@@ -80,7 +83,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
     courier = Courier(context.tracker, identity, journal_id, folder)
     checkpoint = checkpoints.latest(folder, context.reporter.warn)
     status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
-    with Journal(folder) as journal:
+    with telling_of_memory(numerics), Journal(folder) as journal:
         writer = checkpoints.CheckpointWriter(
             folder,
             before=journal.sync,
@@ -90,7 +93,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
         training = Training(
             model=model,
             batches=batches,
-            validation=Validation(Split.open(prepared.folder, "validation"), normalise),
+            validation=Validation(validation_split, normalise),
             config=config.train,
             numerics=numerics,
             journal=journal,
@@ -106,15 +109,23 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
                 training.save()
             else:
                 training.resume(checkpoint)
+                context.tracker.note(identity, journal_id, folder, upto=journal.offset, status="RUNNING")
             progress = training.fit()
             status = "FINISHED"
         except (BudgetExhaustedError, InterruptedRunError):
             status = "KILLED"
             raise
         finally:
-            writer.close()
             patience_s = DELIVERY_PATIENCE_S if status == "FINISHED" else LEAVING_PATIENCE_S
-            courier.close(upto=writer.durable_offset, status=status, timeout_s=patience_s)
+            try:
+                writer.close()
+            except BaseException:  # the disk is full, or a second Ctrl-C
+                patience_s = 0.0
+                if status == "FINISHED":
+                    status = "FAILED"
+                raise
+            finally:
+                courier.close(upto=writer.durable_offset, status=status, timeout_s=patience_s)
     checkpoints.save_weights(folder / "last.safetensors", model.state_dict())
     write_json(folder / "epochs.json", progress.rows)
     return TrainedModel(
@@ -154,13 +165,33 @@ def identity_of(trained: TrainedModel) -> RunIdentity:
     return RunIdentity(trained.run_key, trained.run_name)
 
 
+def is_worked_on(workspace: Workspace, key: str) -> bool:
+    """Whether a process trains the run of a key now; True for a run that is no training's, which others end."""
+    record = run_records.read_run(workspace, key)
+    trainings = [
+        name.partition("/")[2] for name in (record.journals if record else ()) if name.startswith(f"{NAME}/")
+    ]
+    if not trainings:
+        return True
+    folder = StageFolder(workspace, NAME, trainings[0])
+    return unfinished_run(folder) == key and is_held(folder.lock_path)
+
+
+def unfinished_run(folder: StageFolder) -> str | None:
+    """The key of the run that an unfinished training belongs to, if there is one."""
+    try:
+        return str(json.loads((folder.partial / RUN_FILE).read_bytes())["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def progress_text(folder: Path) -> str | None:
     """How far an unfinished training is, from its newest checkpoint's description; None if there is none."""
     for described in sorted(folder.glob("step-*.json"), reverse=True):
         try:
             progress = json.loads(described.read_bytes())["progress"]
             return f"{progress['epoch']} epochs done, step {progress['step']}"
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
 
@@ -176,7 +207,12 @@ def _numerics(config: RunConfig, folder: Path, context: Context) -> "Numerics":
         numerics = device.resolve(config.compute, config.train.batch_size)
         write_json(path, numerics.to_json())
         return numerics
-    present = device.resolve(config.compute.model_copy(update={"device": kept.device}), config.train.batch_size)
+    try:
+        present = device.resolve(config.compute.model_copy(update={"device": kept.device}), config.train.batch_size)
+    except MachineUnfitError:
+        raise MachineUnfitError(
+            f"this training was started on {kept.device}, which is not here; go on where it is, or start again: --fresh"
+        ) from None
     if (kept.torch, kept.cpu) != (present.torch, present.cpu):
         context.reporter.warn(
             f"started with torch {kept.torch} on {kept.cpu}, going on with torch {present.torch} on {present.cpu}: "
@@ -205,7 +241,8 @@ def _describe(
 ) -> None:
     """What the run's page shows before the first epoch is done."""
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
-    shutil.copyfile(prepared.contact_sheet, folder / "contact_sheet.png")
+    with writing(folder):
+        shutil.copyfile(prepared.contact_sheet, folder / "contact_sheet.png")
     journal.params({**flatten(config), "model.parameters": parameters})
     tags: Mapping[str, str | None] = {
         "seqpipe.model": config.model.name,

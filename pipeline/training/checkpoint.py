@@ -11,6 +11,7 @@ costs the work since the one before it.
 import json
 import os
 import queue
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -68,6 +69,8 @@ def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, average: Moving
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        tensors["random.mps"] = torch.mps.get_rng_state()
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
@@ -93,6 +96,8 @@ def restore(
     torch.set_rng_state(parts["random"]["cpu"])
     if "cuda" in parts["random"] and torch.cuda.is_available():
         torch.cuda.set_rng_state(parts["random"]["cuda"])
+    if "mps" in parts["random"] and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(parts["random"]["mps"])
 
 
 def latest(folder: Path, on_damage: Callable[[str], None]) -> Checkpoint | None:
@@ -105,7 +110,7 @@ def latest(folder: Path, on_damage: Callable[[str], None]) -> Checkpoint | None:
     for described in candidates:
         try:
             return _read(described)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             on_damage(f"{described.stem}: damaged checkpoint ({error}); trying the one before it")
     if candidates:
         raise CheckpointError(
@@ -130,11 +135,14 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> str:
     """Write a safetensors file durably; returns its SHA-256."""
     beside = path.with_name(f".{path.name}.tmp")
     with writing(path):
-        save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, beside)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        digest = file_sha256(beside)
-        beside.replace(path)
+        try:
+            _save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, beside)
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            digest = file_sha256(beside)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
         sync_folder(path.parent)
     return digest
 
@@ -183,8 +191,13 @@ class CheckpointWriter:
         }
         self._jobs.put((tensors, best, described))
 
+    def wait(self) -> None:
+        """Wait until what was handed over is on disk."""
+        self._jobs.join()
+        self._raise()
+
     def close(self) -> None:
-        """Wait until everything is on disk."""
+        """Wait until everything is on disk, and end."""
         self._jobs.put(None)
         self._thread.join()
         self._raise()
@@ -226,6 +239,16 @@ def remove(described: Path) -> None:
     """Remove one checkpoint, its JSON first, so that no half of it is taken for a whole one."""
     described.unlink(missing_ok=True)
     described.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def _save_file(weights: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(weights, path)
+    except SafetensorError as error:  # the operating system's error is only in its text
+        number = re.search(r"(?:os error|code:) (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _read(described: Path) -> Checkpoint:

@@ -4,7 +4,8 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
@@ -89,16 +90,9 @@ class Training:
             MemoryCapError: the machine has no memory left for a step.
             BudgetExhaustedError, InterruptedRunError: asked to leave, after a checkpoint.
         """
-        try:
-            with self.control.heeding():
-                while self.progress.epoch < self.config.epochs and not self._stopped_early():
-                    self._epoch()
-        except RuntimeError as error:
-            if "memory" in str(error).lower():  # torch's allocators raise plain RuntimeErrors
-                raise MemoryCapError(_out_of_memory(self.numerics)) from error
-            raise
-        except MemoryError as error:
-            raise MemoryCapError(_out_of_memory(self.numerics)) from error
+        with telling_of_memory(self.numerics), self.control.heeding():
+            while self.progress.epoch < self.config.epochs and not self._stopped_early():
+                self._epoch()
         return self.progress
 
     def _epoch(self) -> None:
@@ -125,7 +119,7 @@ class Training:
             loss = F.cross_entropy(logits, truth, label_smoothing=self.config.label_smoothing)
             value = loss.item()
             if not math.isfinite(value):
-                raise TrainingDivergedError(self._diverged(value))
+                raise TrainingDivergedError(self._diverged(f"loss became {value} in step {self.progress.step + 1}"))
             torch.autograd.backward(loss * (len(truth) / len(labels)))
             self.progress.loss_sum += value * len(truth)
             self.progress.correct += int((logits.argmax(1) == truth).sum())
@@ -167,6 +161,8 @@ class Training:
         progress = self.progress
         weights = self.average.weights if self.average is not None else None
         loss, accuracy = evaluate(self.model, self.validation, self.numerics, weights, self._leave_if_asked)
+        if not math.isfinite(loss):
+            raise TrainingDivergedError(self._diverged(f"validation loss became {loss} after step {progress.step}"))
         return {
             "train/loss": progress.loss_sum / progress.seen,
             "train/accuracy": progress.correct / progress.seen,
@@ -222,7 +218,7 @@ class Training:
             )
         )
 
-    def _diverged(self, value: float) -> str:
+    def _diverged(self, what: str) -> str:
         rows = self.progress.rows
         last = (
             f"; the last good epoch was {rows[-1]['epoch']} with validation accuracy "
@@ -231,7 +227,7 @@ class Training:
             else ""
         )
         return (
-            f"the loss became {value} in step {self.progress.step + 1} (epoch {self.progress.epoch + 1}){last}; "
+            f"the {what} (epoch {self.progress.epoch + 1}){last}; "
             f"the last checkpoint is kept.\nTry a lower --set train.learning_rate (it was "
             f"{self.config.learning_rate:g}), gradient clipping (train.clip_norm), or compute.precision=fp32."
         )
@@ -287,6 +283,19 @@ class _Speed:
     @property
     def images_per_s(self) -> float:
         return self._images / self._seconds if self._seconds else 0.0
+
+
+@contextmanager
+def telling_of_memory(numerics: Numerics) -> Iterator[None]:
+    """Turn an allocation that was refused into a `MemoryCapError` that names the setting which needs less."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "memory" not in str(error).lower():  # torch's allocators raise plain RuntimeErrors
+            raise
+        raise MemoryCapError(_out_of_memory(numerics)) from error
+    except MemoryError as error:
+        raise MemoryCapError(_out_of_memory(numerics)) from error
 
 
 def _out_of_memory(numerics: Numerics) -> str:

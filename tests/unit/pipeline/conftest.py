@@ -1,5 +1,6 @@
 """A workspace in which the four stages are cheap stand-ins, so that only their order and their reuse are at work."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -55,7 +56,9 @@ class House:
     fails: set[str] = field(default_factory=set)
     trainings: int = 0
 
-    def run(self, *sets: str, model: str = "vanilla", through: str = "register", fresh: bool = False) -> ModelOutcome:
+    def run(
+        self, *sets: str, model: str = "vanilla", through: str = "register", fresh: Collection[str] = ()
+    ) -> ModelOutcome:
         self.ran.clear()
         self.why.clear()
         return Runner(self.context, fresh=fresh).run(config_of(*sets, model=model), through, self.why.__setitem__)

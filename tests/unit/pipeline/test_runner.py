@@ -72,7 +72,7 @@ def prints_of(config: RunConfig, workspace: Workspace, **environ: str) -> dict[s
     return {stage: identity.fingerprint for stage, identity in identities(config, settings).items()}
 
 
-def states(house, *sets: str, through: str = "register", fresh: bool = False) -> dict[str, str]:
+def states(house, *sets: str, through: str = "register", fresh: tuple[str, ...] = ()) -> dict[str, str]:
     config = resolve("vanilla", sets=["data.source=synthetic", *sets])
     steps = plan(config, house.context.mlflow, house.workspace, through, fresh=fresh)
     return {step.stage: step.state for step in steps}
@@ -205,15 +205,15 @@ def test_a_plan_with_everything_made_has_nothing_to_run(house):
 
 def test_fresh_runs_every_stage_again_and_only_with_all(house):
     house.run()
-    house.run(fresh=True)
+    house.run(fresh=STAGES)
     assert house.ran == list(STAGES)
-    house.run(fresh=True, through="evaluate")
+    house.run(fresh=("evaluate",), through="evaluate")
     assert house.ran == ["evaluate"]
 
 
 def test_fresh_prepare_leaves_the_trainings_as_they_are(house):
     house.run()
-    house.run(fresh=True, through="prepare")
+    house.run(fresh=("prepare",), through="prepare")
     assert house.ran == ["prepare"]
     house.run()
     assert house.ran == []
@@ -221,7 +221,7 @@ def test_fresh_prepare_leaves_the_trainings_as_they_are(house):
 
 def test_a_fresh_training_makes_what_stands_on_it_anew(house):
     house.run()
-    house.run(fresh=True, through="train")
+    house.run(fresh=("train",), through="train")
     assert house.ran == ["train"]
     assert states(house) == {
         "prepare": "up to date", "train": "up to date", "evaluate": "missing", "register": "missing",
@@ -233,18 +233,18 @@ def test_a_fresh_training_makes_what_stands_on_it_anew(house):
 def test_a_fresh_training_leaves_those_of_another_model(house):
     house.run(model="small")
     house.run()
-    house.run(fresh=True, through="train")
+    house.run(fresh=("train",), through="train")
     house.run(model="small")
     assert house.ran == []
 
 
 def test_fresh_makes_what_two_models_share_once_in_a_command(house):
-    work = Runner(house.context, fresh=True)
+    work = Runner(house.context, fresh=STAGES)
     for model in ("vanilla", "small"):
         work.run(resolve(model, sets=["data.source=synthetic"]), "evaluate")
     assert house.ran.count("evaluate") == 2
     house.ran.clear()
-    work = Runner(house.context, fresh=True)
+    work = Runner(house.context, fresh=STAGES)
     for model in ("vanilla", "small"):
         work.run(resolve(model, sets=["data.source=synthetic"]), "register")
     assert sorted(house.ran) == sorted(["prepare", *(2 * ["train", "evaluate", "register"])])
@@ -269,7 +269,7 @@ def test_after_a_loss_the_plan_says_what_the_run_then_does(house, lose, stage):
     assert house.ran == (["train", "evaluate", "register"] if stage == "train" else [stage])
 
 
-@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("fresh", [(), ("prepare",), ("train",), STAGES])
 @pytest.mark.parametrize("through", STAGES)
 def test_the_plan_says_what_the_run_then_does(house, through, fresh):
     house.run("train.epochs=3")
@@ -344,7 +344,7 @@ def test_a_failed_fresh_training_goes_on_with_the_new_one(house):
     house.run()
     house.fails.add("train")
     with pytest.raises(RuntimeError):
-        house.run(fresh=True, through="train")
+        house.run(fresh=("train",), through="train")
     house.fails.clear()
     house.run()
     assert house.ran[0] == "train"

@@ -127,7 +127,11 @@ def test_learning_curves_draw_every_series_of_every_epoch() -> None:
     assert rate.get_xlabel() == "epoch"
     legend = loss.get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["training (augmented)", "validation", "best epoch (2)"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "training (augmented)",
+        "validation",
+        "best epoch (2)",
+    ]
 
 
 def test_the_best_epoch_is_the_first_of_the_highest_validation_accuracy_or_the_one_given() -> None:

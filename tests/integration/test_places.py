@@ -1,0 +1,229 @@
+"""Odd places and poor conditions: folders, terminals, memory, disks, MLflow stores."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import select
+import shutil
+import sqlite3
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+import torch
+from product import SEQPIPE, Place, sha256, tiny
+
+from pipeline.errors import WorkspaceError
+from pipeline.training import checkpoint
+
+ONE_EPOCH = tiny("vanilla", train__epochs=1)
+AS_ROOT = os.geteuid() == 0 and shutil.which("mount") is not None
+
+
+@pytest.fixture
+def place(tmp_path):
+    place = Place(tmp_path / "place")
+    yield place
+    place.end()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    place = Place(tmp_path_factory.mktemp("finished") / "Über uns, 100% grün", mlflow=True)
+    done = place.run("run", "all", *ONE_EPOCH)
+    assert done.code == 0, done.err
+    return place
+
+
+def test_a_path_with_spaces_and_umlauts_and_no_home_is_a_place_like_any_other(finished):
+    finished.set(HOME=None)
+    done = finished.run("run", "all", *ONE_EPOCH)
+    assert done.code == 0, done.err
+    assert "nothing to do" in done.out
+    assert finished.run("status").code == 0
+    assert (finished.root / "mlflow.db").is_file()
+
+
+def test_a_working_directory_that_is_gone_is_told(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"rmdir {gone}; exec {SEQPIPE} run all"
+    done = subprocess.run(["sh", "-c", script], cwd=gone, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["seqpipe: the working directory no longer exists; change to another one"]
+
+
+def test_a_terminal_of_40_columns_shows_readable_lines(place):
+    words = tiny(train__epochs=3, train__batch_size=8, data__fraction=1.0)
+    shown, code = in_terminal(place, 40, "run", "train", *words)
+    assert code == 0, shown
+    assert "Traceback" not in shown
+    assert "epoch 1/3" in shown or "epoch   1" in shown
+    shown, code = in_terminal(place, 40, "status")
+    assert code == 0
+    assert "vanilla" in shown
+
+
+def in_terminal(place, columns, *words):
+    """Run a command in a terminal; all that it showed, and its exit code."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environ = {key: value for key, value in place.environ.items() if key not in ("COLUMNS", "LINES")}
+    process = subprocess.Popen(
+        [SEQPIPE, *words], cwd=place.root, env={**environ, "TERM": "xterm"},
+        stdin=follower, stdout=follower, stderr=follower,
+    )  # fmt: skip
+    place.started.append(process)
+    os.close(follower)
+    shown = b""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if select.select([leader], [], [], 0.1)[0]:
+            try:
+                shown += os.read(leader, 65536)
+            except OSError:  # the other side is closed
+                break
+        elif process.poll() is not None:
+            break
+    os.close(leader)
+    return shown.decode(errors="replace"), process.wait(10)
+
+
+LIMITED = """
+import resource, sys, torch
+import pipeline.training.loop, pipeline.stages.train, pipeline.evaluation.plots, mlflow
+from pipeline.cli.app import main
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 400_000_000,) * 2)
+sys.argv = ["seqpipe", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_out_of_memory_ends_with_5_and_the_setting_that_needs_less(place):
+    words = tiny(
+        "small", train__batch_size=512, data__fraction=1.0, compute__threads=1, model__dims="[192,384]",
+        compute__checkpoint_every_s=60,
+    )  # fmt: skip
+    assert place.run("run", "prepare", *words).code == 0
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, "run", "train", *words],
+        cwd=place.root, env=place.environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 5, done.stderr
+    assert "Traceback" not in done.stderr
+    *_, first, second = done.stderr.splitlines()
+    assert first.startswith("seqpipe: out of memory with 512 images at once")
+    assert second.startswith("--set compute.micro_batch_size=256")
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """A small file system of its own, which can be made read-only."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    if (
+        not AS_ROOT
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("needs the right to mount")
+    place = Place(folder)
+    yield place
+    place.end()
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_ends_in_one_line_and_the_training_goes_on_when_there_is_space(mounted):
+    words = tiny("small", model__dims="[32,64]", train__epochs=6, train__batch_size=16)
+    assert mounted.run("run", "prepare", *words).code == 0
+    filler = mounted.root / "filler"
+    process = mounted.start("run", "train", *words)
+    assert mounted.wait_for(mounted.checkpoints, process)
+    fill(filler)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert "Traceback" not in err
+    [line] = [line for line in err.splitlines() if line.startswith("seqpipe: ")]
+    assert "No space left on device; free some space" in line
+    assert mounted.checkpoints()
+    filler.unlink()
+    done = mounted.run("run", "train", *words)
+    assert done.code == 0, done.err
+    assert "going on: " in done.err
+
+
+def fill(path):
+    """Take all the space that is left."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+
+
+def test_weights_that_do_not_fit_leave_the_former_ones_whole_and_no_torn_file(mounted):
+    path = mounted.root / "last.safetensors"
+    weights = {"matrix": torch.ones(500, 500)}
+    checkpoint.save_weights(path, weights)
+    kept = sha256(path)
+    fill(mounted.root / "filler")
+    with pytest.raises(WorkspaceError, match="No space left on device; free some space"):
+        checkpoint.save_weights(path, {"matrix": torch.zeros(500, 500)})
+    assert sha256(path) == kept
+    assert sorted(one.name for one in mounted.root.iterdir()) == ["filler", "last.safetensors", "mlflow.yaml"]
+
+
+def test_a_read_only_workspace_is_told_in_one_line(mounted):
+    subprocess.run(["mount", "-o", "remount,ro", mounted.root], check=True)
+    done = mounted.run("run", "all", *ONE_EPOCH)
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1
+    assert "Read-only file system; make it writable, or work in another folder" in done.err
+    assert mounted.run("status").code == 0
+    assert mounted.run("run", "all", *ONE_EPOCH, "--dry-run").code == 0
+
+
+def test_an_unreachable_server_stops_nothing_is_said_once_and_told_everything_later(place):
+    done = place.run("run", "evaluate", *ONE_EPOCH)
+    assert done.code == 0, done.err
+    assert done.err.count("cannot be reached") == 1
+    assert place.run("run", "register", *ONE_EPOCH).code == 1
+    place.set(MLFLOW_TRACKING_URI=None)
+    done = place.run("run", "all", *ONE_EPOCH)
+    assert done.code == 0, done.err
+    assert "register" in done.out
+    keys = {key for (key,) in rows(place.root / "mlflow.db", "SELECT DISTINCT key FROM metrics")}
+    assert {"train/loss", "validation/accuracy", "test/accuracy"} <= keys
+    assert rows(place.root / "mlflow.db", "SELECT status FROM runs") == [("FINISHED",)]
+    assert rows(place.root / "mlflow.db", "SELECT count(*) FROM model_versions") == [(1,)]
+
+
+def test_a_damaged_store_stops_no_training_and_is_told_until_it_is_moved_away(place):
+    place.set(MLFLOW_TRACKING_URI=None)
+    database = place.root / "mlflow.db"
+    database.write_bytes(b"this is no database" * 1000)
+    done = place.run("run", "all", *ONE_EPOCH)
+    assert done.code == 1
+    assert len(done.errors) == 1
+    assert "is damaged; move it away (mv " in done.errors[0]
+    assert place.whole("evaluate").is_dir()
+    database.rename(database.with_suffix(".damaged"))
+    done = place.run("run", "all", *ONE_EPOCH, "--json")
+    assert done.code == 0, done.err
+    [model] = json.loads(done.out)["models"]
+    assert [one["status"] for one in model["stages"].values()] == ["skipped", "skipped", "skipped", "done"]
+    assert rows(database, "SELECT count(*) FROM model_versions") == [(1,)]
+
+
+def rows(database, query):
+    connection = sqlite3.connect(database)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
