@@ -211,7 +211,7 @@ def _numerics(config: RunConfig, folder: Path, context: Context) -> "Numerics":
         present = device.resolve(config.compute.model_copy(update={"device": kept.device}), config.train.batch_size)
     except MachineUnfitError:
         raise MachineUnfitError(
-            f"this training was started on {kept.device}, which is not here; go on where it is, or start again: --fresh"
+            f"this training began on {kept.device}, which is not here; go on where it is, or start again with --fresh"
         ) from None
     if (kept.torch, kept.cpu) != (present.torch, present.cpu):
         context.reporter.warn(

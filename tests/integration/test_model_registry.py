@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from mlflow.exceptions import MlflowException
 import torch
+from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
 
 from pipeline import mlflow_settings, model_registry
