@@ -241,11 +241,14 @@ class _Judge:
             yield Verdict("predictions", folder, _bytes(folder), goes, why, lock)
 
     def _torn_files(self) -> Iterator[Verdict]:
-        in_use = {one.folder for one in self.held if one.state == "in use"}
+        in_use = [one.folder for one in self.held if one.state == "in use"]
         places = [*self.workspace.root.glob(".*.tmp"), *self.workspace.hidden.rglob(".*.tmp")]
+        for path in self.workspace.stage(train.NAME).glob("*/step-*"):
+            if not path.parent.name.endswith(".partial"):  # killed while it dropped what a resume would have needed
+                yield Verdict("torn file", path, path.stat().st_size, True, "of a training that is whole")
         for path in sorted(places):
-            going = {verdict_folder for verdict_folder in in_use if path.is_relative_to(verdict_folder)}
-            if path.is_file() and not going and time.time() - path.stat().st_mtime > STALE_AFTER_S:
+            written = any(path.is_relative_to(folder) for folder in in_use)
+            if path.is_file() and not written and time.time() - path.stat().st_mtime > STALE_AFTER_S:
                 yield Verdict("torn file", path, path.stat().st_size, True, "left by a command that died")
 
     def _is_registered(self, key: str | None) -> bool:
@@ -291,6 +294,9 @@ def _remove(path: Path) -> None:
 def _newest_first(folder: Path) -> list[tuple[Path, Manifest | WorkspaceError | None]]:
     entries: list[tuple[Path, Manifest | WorkspaceError | None]] = []
     for path in (path for path in folder.glob("*") if path.is_dir()):
+        if path.name.endswith(".partial"):
+            entries.append((path, None))
+            continue
         try:
             entries.append((path, read_manifest(path)))
         except WorkspaceError as error:

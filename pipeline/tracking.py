@@ -25,7 +25,7 @@ from pipeline.journal import FILE_NAME, Event, Kind
 from pipeline.journal import read as read_journal
 from pipeline.mlflow_settings import ResolvedMlflow, quiet, sqlite_uri
 from pipeline.run_records import Delivered, JournalRecord, RunRecord, Status, StoreRecord
-from pipeline.workspace import Workspace, exclusive, writing
+from pipeline.workspace import Workspace, exclusive, is_held, writing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -208,6 +208,8 @@ class Tracker:
             if not force and time.monotonic() < self._retry_at:
                 return False
             try:
+                if not force and is_held(self.workspace.lock(f"run-{key}")):  # its holder, suspended maybe, tells it
+                    return False
                 with exclusive(self.workspace.lock(f"run-{key}"), logger.info, what=f"the delivery of {key}"):
                     record = run_records.read_run(self.workspace, key)
                     if record is not None:

@@ -187,6 +187,7 @@ class StageFolder:
             if fresh and self.partial.exists():
                 remove_folder(self.partial)
             self.partial.mkdir(parents=True, exist_ok=True)
+            (self.partial / MANIFEST).unlink(missing_ok=True)
             for torn in self.partial.glob(".*.tmp"):  # what a killed command was writing
                 torn.unlink()
         return self.partial
@@ -300,8 +301,11 @@ def is_held(path: Path) -> bool:
     """Whether another process (or this one) holds the lock now."""
     if not path.exists():
         return False
-    with if_free(path) as free:
-        return not free
+    try:
+        with if_free(path) as free:
+            return not free
+    except OSError:  # a read-only place: nobody works there
+        return False
 
 
 @contextmanager

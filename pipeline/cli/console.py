@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PLAIN_EVERY_S = 15.0
+NARROW = 100
+"""Columns below which a line of progress has room for the most important figures only."""
 
 
 def emit_json(content: object) -> None:
@@ -107,6 +109,8 @@ class Watcher:
                     f"epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps}: {figures}"
                 )
             return
+        if self._console().width < NARROW:
+            figures = f"{progress.images_per_s:.0f}/s, {readable(progress.remaining_s)} left"
         if self._task_text != "training":
             self._begin_bar("training", progress.steps)
         if self._bars is not None and self._task is not None:
@@ -148,9 +152,11 @@ class Watcher:
 
         self._end_bar()
         self._task_text = description
+        width = self._console().width
+        bar = [] if width < 60 else [BarColumn(bar_width=12 if width < NARROW else None)]
         self._bars = Progress(
             TextColumn("  {task.description}"),
-            BarColumn(bar_width=None if self._console().width > 100 else 12),
+            *bar,
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[figures]}"),
             console=self._console(),

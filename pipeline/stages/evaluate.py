@@ -47,11 +47,14 @@ def evaluate(
     with Journal(folder) as journal:
         journal.truncate(0)
         journal.metrics(run_metrics(report), step=trained.best_epoch)
+        journal.tags({f"evaluate.{key}": str(value) for key, value in config.evaluate.model_dump().items()})
         journal.artifact(folder / "report.json")
         for name, figure in figures.items():
             with writing(folder):
                 plots.save_figure(figure, folder / f"{name}.png")
             journal.artifact(folder / f"{name}.png", "plots")
+    # Noted before the folder is whole: from then on a later command would not look at this stage again.
+    context.tracker.note(identity_of(trained), f"{NAME}/{folder.name.removesuffix('.partial')}", folder)
     return Evaluation(
         folder=folder,
         images=report.images,

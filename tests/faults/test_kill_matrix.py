@@ -20,7 +20,8 @@ def place(tmp_path):
 @pytest.mark.parametrize(("model", "precision"), COMBINATIONS)
 def test_killed_at_random_moments_a_training_ends_in_the_same_weights(place, tmp_path, model, precision):
     words = tiny(
-        model, train__epochs=12 if model == "vanilla" else 3, train__batch_size=16, train__ema_decay=0.9 if model == "small" else "null",
+        model, train__epochs=12 if model == "vanilla" else 3, train__batch_size=16,
+        train__ema_decay=0.9 if model == "small" else "null",
         data__fraction=0.5, compute__precision=precision, compute__checkpoint_every_s=0.02, compute__threads=2,
         compute__micro_batch_size=6 if model == "medium" else "null",
     )  # fmt: skip

@@ -1,13 +1,12 @@
-"""Odd places and poor conditions: folders, terminals, memory, disks, MLflow stores."""
+"""Poor conditions: a folder that is gone or read-only, a narrow terminal, no memory, a full disk."""
 
 import contextlib
 import fcntl
-import json
 import os
 import pty
+import re
 import select
 import shutil
-import sqlite3
 import struct
 import subprocess
 import sys
@@ -32,23 +31,6 @@ def place(tmp_path):
     place.end()
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    place = Place(tmp_path_factory.mktemp("finished") / "Über uns, 100% grün", mlflow=True)
-    done = place.run("run", "all", *ONE_EPOCH)
-    assert done.code == 0, done.err
-    return place
-
-
-def test_a_path_with_spaces_and_umlauts_and_no_home_is_a_place_like_any_other(finished):
-    finished.set(HOME=None)
-    done = finished.run("run", "all", *ONE_EPOCH)
-    assert done.code == 0, done.err
-    assert "nothing to do" in done.out
-    assert finished.run("status").code == 0
-    assert (finished.root / "mlflow.db").is_file()
-
-
 def test_a_working_directory_that_is_gone_is_told(tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -63,7 +45,7 @@ def test_a_terminal_of_40_columns_shows_readable_lines(place):
     shown, code = in_terminal(place, 40, "run", "train", *words)
     assert code == 0, shown
     assert "Traceback" not in shown
-    assert "epoch 1/3" in shown or "epoch   1" in shown
+    assert re.search(r"epoch 1/3 +\d+% \d+/s, [\d.]+ s left", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown))
     shown, code = in_terminal(place, 40, "status")
     assert code == 0
     assert "vanilla" in shown
@@ -141,25 +123,6 @@ def mounted(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_ends_in_one_line_and_the_training_goes_on_when_there_is_space(mounted):
-    words = tiny("small", model__dims="[32,64]", train__epochs=6, train__batch_size=16)
-    assert mounted.run("run", "prepare", *words).code == 0
-    filler = mounted.root / "filler"
-    process = mounted.start("run", "train", *words)
-    assert mounted.wait_for(mounted.checkpoints, process)
-    fill(filler)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1, err
-    assert "Traceback" not in err
-    [line] = [line for line in err.splitlines() if line.startswith("seqpipe: ")]
-    assert "No space left on device; free some space" in line
-    assert mounted.checkpoints()
-    filler.unlink()
-    done = mounted.run("run", "train", *words)
-    assert done.code == 0, done.err
-    assert "going on: " in done.err
-
-
 def fill(path):
     """Take all the space that is left."""
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -187,43 +150,3 @@ def test_a_read_only_workspace_is_told_in_one_line(mounted):
     assert "Read-only file system; make it writable, or work in another folder" in done.err
     assert mounted.run("status").code == 0
     assert mounted.run("run", "all", *ONE_EPOCH, "--dry-run").code == 0
-
-
-def test_an_unreachable_server_stops_nothing_is_said_once_and_told_everything_later(place):
-    done = place.run("run", "evaluate", *ONE_EPOCH)
-    assert done.code == 0, done.err
-    assert done.err.count("cannot be reached") == 1
-    assert place.run("run", "register", *ONE_EPOCH).code == 1
-    place.set(MLFLOW_TRACKING_URI=None)
-    done = place.run("run", "all", *ONE_EPOCH)
-    assert done.code == 0, done.err
-    assert "register" in done.out
-    keys = {key for (key,) in rows(place.root / "mlflow.db", "SELECT DISTINCT key FROM metrics")}
-    assert {"train/loss", "validation/accuracy", "test/accuracy"} <= keys
-    assert rows(place.root / "mlflow.db", "SELECT status FROM runs") == [("FINISHED",)]
-    assert rows(place.root / "mlflow.db", "SELECT count(*) FROM model_versions") == [(1,)]
-
-
-def test_a_damaged_store_stops_no_training_and_is_told_until_it_is_moved_away(place):
-    place.set(MLFLOW_TRACKING_URI=None)
-    database = place.root / "mlflow.db"
-    database.write_bytes(b"this is no database" * 1000)
-    done = place.run("run", "all", *ONE_EPOCH)
-    assert done.code == 1
-    assert len(done.errors) == 1
-    assert "is damaged; move it away (mv " in done.errors[0]
-    assert place.whole("evaluate").is_dir()
-    database.rename(database.with_suffix(".damaged"))
-    done = place.run("run", "all", *ONE_EPOCH, "--json")
-    assert done.code == 0, done.err
-    [model] = json.loads(done.out)["models"]
-    assert [one["status"] for one in model["stages"].values()] == ["skipped", "skipped", "skipped", "done"]
-    assert rows(database, "SELECT count(*) FROM model_versions") == [(1,)]
-
-
-def rows(database, query):
-    connection = sqlite3.connect(database)
-    try:
-        return connection.execute(query).fetchall()
-    finally:
-        connection.close()

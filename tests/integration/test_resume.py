@@ -1,0 +1,104 @@
+"""A training that is killed or asked to leave ends in the same weights as one that was left alone."""
+
+import random
+import signal
+import time
+
+import pytest
+from product import Place, leave, settings, tiny
+
+LONG = tiny(train__epochs=3, train__batch_size=4, data__fraction=0.5)  # 270 steps, a few seconds
+OFTEN = settings(compute__checkpoint_every_s=0.02)
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    place = Place(tmp_path_factory.mktemp("undisturbed"))
+    assert place.run("run", "train", *LONG).code == 0
+    return place.result()
+
+
+@pytest.fixture
+def place(tmp_path):
+    place = Place(tmp_path)
+    yield place
+    place.end()
+
+
+def began_training(place, *more):
+    process = place.start("run", "train", *LONG, *more)
+    assert place.wait_for(place.checkpoints, process)
+    time.sleep(0.2)
+    return process
+
+
+def test_killed_a_training_ends_in_the_same_weights(place, undisturbed):
+    """Twice: at a random moment, and inside the writing of a checkpoint."""
+    process = place.start("run", "train", *LONG, *OFTEN)
+    assert place.wait_for(lambda: len(place.checkpoints()) == 2, process)
+    time.sleep(random.Random(1).uniform(0, 0.3))
+    process.kill()
+    assert process.wait() == -9
+
+    process = place.start("run", "train", *LONG, *OFTEN)
+    known = place.checkpoints()
+    assert place.wait_for(lambda: place.checkpoints()[-1:] > known[-1:], process)
+    folder = place.partial()
+    assert place.wait_for(lambda: list(folder.glob(".step-*.safetensors.tmp")), process, every_s=0)
+    process.kill()
+    assert process.wait() == -9
+
+    done = place.run("run", "train", *LONG)
+    assert done.code == 0, done.err
+    assert "going on: " in done.err
+    assert "waiting for" not in done.err, "the lock of a dead process is taken over"
+    assert place.result() == undisturbed
+    assert not list(place.whole("train").glob("step-*"))
+    assert not list(place.whole("train").glob(".*.tmp"))
+
+
+def test_a_damaged_checkpoint_costs_the_work_since_the_one_before(place, undisturbed):
+    process = place.start("run", "train", *LONG)
+    assert place.wait_for(lambda: [path for path in place.checkpoints()[1:] if path.stat().st_size], process)
+    process.kill()
+    assert process.wait() == -9
+    damaged = place.checkpoints()[-1].with_suffix(".safetensors")
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    done = place.run("run", "train", *LONG)
+    assert done.code == 0, done.err
+    assert "damaged checkpoint" in done.err
+    assert "trying the one before it" in done.err
+    assert place.result() == undisturbed, "what the journal held of the lost epoch is not there twice"
+
+
+def test_a_signal_ends_a_training_after_a_checkpoint_within_5_s(place, undisturbed):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        left = leave(began_training(place), number)
+        assert left.code == 128 + number
+        assert left.seconds < 5
+        assert left.errors == [f"seqpipe: interrupted ({NAMES[number]}); the same command goes on from where it was"]
+        assert place.checkpoints()[-1].name > "step-00000000.json"
+    done = place.run("run", "train", *LONG)
+    assert done.code == 0, done.err
+    assert place.result() == undisturbed
+
+
+def test_max_time_ends_with_4_and_the_same_command_goes_on(place, undisturbed):
+    done = place.run("run", "train", *LONG, "--max-time", "2s")
+    assert done.code == 4
+    assert done.errors == ["seqpipe: --max-time of 2 s is used up; the same command goes on from the checkpoint"]
+    assert place.partial() is not None
+    assert place.run("run", "train", *LONG).code == 0
+    assert place.result() == undisturbed
+
+
+@pytest.mark.parametrize(("delay_s", "number"), [(0.25, signal.SIGINT), (0.8, signal.SIGTERM), (1.6, signal.SIGINT)])
+def test_a_signal_while_a_command_starts_ends_it_with_one_line(place, delay_s, number):
+    process = place.start("run", "all", *LONG)
+    time.sleep(delay_s)
+    left = leave(process, number)
+    assert left.code == 128 + number, left.err
+    assert len(left.errors) == 1, left.err
+    assert "Traceback" not in left.err
+    assert "Exception ignored" not in left.err

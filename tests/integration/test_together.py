@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 from product import Place, tiny
@@ -30,16 +29,6 @@ def test_the_second_of_two_waits_says_for_whom_and_uses_the_result(place):
     assert model["stages"]["train"]["status"] == "skipped"
 
 
-def test_the_lock_of_a_dead_command_is_taken_over(place):
-    first = place.start("run", "train", *SLOW)
-    assert place.wait_for(place.checkpoints, first)
-    first.kill()
-    first.wait()
-    done = place.run("run", "train", *SLOW)
-    assert done.code == 0
-    assert "waiting for" not in done.err
-
-
 def test_different_models_train_side_by_side(place):
     assert place.run("run", "prepare", *SLOW).code == 0
     vanilla = place.start("run", "train", *SLOW)
@@ -51,20 +40,6 @@ def test_different_models_train_side_by_side(place):
     vanilla.send_signal(signal.SIGCONT)
     vanilla.communicate(timeout=60)
     assert vanilla.returncode == 0
-
-
-def test_ctrl_c_and_max_time_end_the_waiting_too(place):
-    first = place.start("run", "train", *SLOW)
-    assert place.wait_for(place.checkpoints, first)
-    first.send_signal(signal.SIGSTOP)
-    second = place.start("run", "train", *SLOW)
-    time.sleep(2)
-    second.send_signal(signal.SIGINT)
-    _, err = second.communicate(timeout=5)
-    assert second.returncode == 130, err
-    done = place.run("run", "train", *SLOW, "--max-time", "2s")
-    assert done.code == 4, done.err
-    assert done.seconds < 6
 
 
 def test_a_run_that_died_is_ended_as_killed_by_the_next_command_that_does_not_resume_it(place):

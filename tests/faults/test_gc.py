@@ -8,7 +8,7 @@ import sqlite3
 import time
 
 import pytest
-from product import Place, settings, snapshot, tiny
+from product import Place, snapshot, tiny
 
 
 @pytest.fixture(scope="module")
