@@ -179,7 +179,7 @@ class ComputeConfig(_Group):
     )
     checkpoint_every_s: float = Field(60.0, gt=0, description="Seconds between checkpoints inside an epoch.")
     max_time_s: float | None = Field(
-        None, gt=0, description="Stop after this many seconds of training, resumable; null for no limit."
+        None, gt=0, description="Leave this many seconds after the command began, resumable; null for no limit."
     )
 
 
@@ -215,7 +215,9 @@ def resolve(
     Raises:
         ConfigError: an unreadable file, an unknown key (the nearest known one is named), a value of the wrong type.
     """
-    layers = [_read_yaml(file) if file else {}, *(_parse_set(text) for text in sets)]
+    from_file = _read_yaml(file) if file else {}
+    _check_same_model(file, from_file, model)
+    layers = [from_file, *(_parse_set(text) for text in sets)]
     layers += [_nest(key, value) for key, value in (flags or {}).items() if value is not None]
     if model is not None:
         layers.append({"model": {"name": model}})
@@ -282,6 +284,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(f"{path}: must be a mapping of settings, such as `train: {{epochs: 20}}`")
     return content
+
+
+def _check_same_model(file: Path | None, content: Mapping[str, Any], model: str | None) -> None:
+    """A file with one model's dimensions says nothing of another model's."""
+    part = content.get("model")
+    if isinstance(part, dict) and len(part) > 1 and model is not None and part.get("name", model) != model:
+        raise ConfigError(
+            f"{file} holds settings of {part['name']}; take out its `model:` part to run {model} with the rest of it"
+        )
 
 
 def _parse_set(text: str) -> dict[str, Any]:

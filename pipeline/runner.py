@@ -110,11 +110,12 @@ def plan(
     for stage, identity in list(identities(config, mlflow).items())[: STAGES.index(through) + 1]:
         folder = StageFolder(workspace, stage, identity.fingerprint)
         again = any(step.runs for step in steps if step.stage == train.NAME)
-        if stage in fresh:
+        is_there = folder.whole.is_dir() or folder.partial.is_dir()
+        if stage in fresh and is_there:
             state: State = "stale"
             why = "--fresh discards what is there"
         elif (manifest := folder.manifest()) is not None:
-            missing = register.missing_store(manifest, mlflow) if stage == register.NAME else None
+            missing = register.missing_store(manifest, mlflow, workspace) if stage == register.NAME else None
             state, why = ("stale", missing) if missing else ("up to date", f"made {manifest.created}")
             if again:  # what stands on prepare stays: it always makes the same
                 state, why = "stale", f"{train.NAME} runs again"
@@ -134,6 +135,8 @@ class Runner:
         self._context = context
         self._fresh = fresh
         self._made: set[Path] = set()
+        self.outcomes: list[ModelOutcome] = []
+        """What became of each model so far, also when one ends in an error."""
 
     def end_dead_runs(self, configs: Sequence[RunConfig], through: str = STAGES[-1]) -> None:
         """Tell MLflow of trainings that were killed, except those that this command goes on with."""
@@ -151,6 +154,7 @@ class Runner:
         """Bring every stage up to `through` up to date; `on_stage` is told each stage and why it runs or not."""
         context = self._context
         outcome = ModelOutcome(config)
+        self.outcomes.append(outcome)
         found = identities(config, context.mlflow)
         through_index = STAGES.index(through)
 
@@ -196,7 +200,7 @@ class Runner:
         with folder.locked(context.reporter.note, context.control.leave_if_asked):
             if not fresh and (manifest := self._current(folder)) is not None:
                 return self._skip(outcome, identity, kind, folder, manifest, on_stage)
-            why = "--fresh" if fresh else _why(context.workspace, identity, outcome.config, folder)
+            why = "--fresh" if fresh else self._why(identity, outcome.config, folder)
             on_stage(identity.stage, why)
             started = time.monotonic()
             if identity.stage == train.NAME:  # what stands on another training goes; prepare always makes the same
@@ -223,11 +227,20 @@ class Runner:
             context.tracker.deliver(train.identity_of(outcome.trained), f"{evaluate.NAME}/{whole.name}", whole)
         return result
 
+    def _why(self, identity: Identity, config: RunConfig, folder: StageFolder) -> str:
+        if folder.partial.is_dir():
+            how_far = train.progress_text(folder.partial) if identity.stage == train.NAME else None
+            return f"going on: {how_far}" if how_far else "begun before, and made again"
+        if (manifest := folder.manifest()) is not None:
+            missing = register.missing_store(manifest, self._context.mlflow, self._context.workspace)
+            return missing or "made again"
+        return _why_not_there(self._context.workspace, identity, config)[1]
+
     def _current(self, folder: StageFolder) -> Manifest | None:
         manifest = folder.manifest()
         if manifest is None or folder.stage != register.NAME:
             return manifest
-        return None if register.missing_store(manifest, self._context.mlflow) else manifest
+        return None if register.missing_store(manifest, self._context.mlflow, self._context.workspace) else manifest
 
     def _skip(
         self,
@@ -286,15 +299,12 @@ def check_stage(name: str) -> str:
     return name
 
 
-def _why(workspace: Workspace, identity: Identity, config: RunConfig, folder: StageFolder) -> str:
-    if folder.partial.is_dir():
-        how_far = train.progress_text(folder.partial) if identity.stage == train.NAME else None
-        return f"going on: {how_far}" if how_far else "begun before, and made again"
-    return _why_not_there(workspace, identity, config)[1]
-
-
 def _why_not_there(workspace: Workspace, identity: Identity, config: RunConfig) -> tuple[State, str]:
-    """How the newest result of the same stage (and model) differs from what is asked for."""
+    """How the newest result of the same stage and model, on the same inputs if any is, differs from what is asked."""
+
+    def closeness(manifest: Manifest) -> tuple[bool, str]:
+        return manifest.inputs == identity.inputs, manifest.created
+
     newest: Manifest | None = None
     for path in workspace.stage(identity.stage).glob("*"):
         try:
@@ -305,7 +315,7 @@ def _why_not_there(workspace: Workspace, identity: Identity, config: RunConfig) 
             continue
         if manifest.fingerprint == identity.fingerprint:
             continue
-        if newest is None or manifest.created > newest.created:
+        if newest is None or closeness(manifest) > closeness(newest):
             newest = manifest
     if newest is None:
         return "missing", "not made yet"

@@ -4,7 +4,8 @@
     mlflow.db, mlartifacts/       the default MLflow store, where plain `mlflow ui` finds it
     .seqpipe/data/                verified arrays of the official data set
     .seqpipe/stages/<stage>/<fingerprint>[.partial]/    a stage's work; `.partial` until it is whole
-    .seqpipe/predictions/<fingerprint>/                 a trained model's predictions of the test split
+    .seqpipe/predictions/<run key>/                     a trained model's predictions of the test split
+    .seqpipe/runs/                what each MLflow store was told of each run
     .seqpipe/locks/               one lock per stage folder
 
 A stage works in `<fingerprint>.partial/`, which survives a crash; its manifest is written last, then the folder is

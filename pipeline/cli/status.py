@@ -1,5 +1,7 @@
 """`seqpipe status`: each stage up to date, stale and why, or partial and how far."""
 
+from typing import Annotated
+
 import typer
 
 from pipeline.cli import options
@@ -12,7 +14,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(
-    model: options.Models = None,
+    model: Annotated[
+        list[options.Model] | None, typer.Option("--model", "-m", help="Which model; repeat it for several.")
+    ] = None,
     config: options.ConfigFile = None,
     set_: options.Sets = None,
     seed: options.Seed = None,

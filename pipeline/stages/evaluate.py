@@ -8,6 +8,7 @@ from pipeline.config import RunConfig
 from pipeline.journal import Journal
 from pipeline.stages.context import Context
 from pipeline.stages.results import Evaluation, PreparedData, TrainedModel
+from pipeline.stages.train import identity_of
 from pipeline.workspace import Workspace, exclusive, write_json, writing
 
 if TYPE_CHECKING:

@@ -41,6 +41,10 @@ def prepare(config: RunConfig, folder: Path, context: Context) -> PreparedData:
         workspace=context.workspace.root,
         progress=context.reporter.bytes_done,
     )
+    for attempt in raw.attempts:
+        context.reporter.note(str(attempt))
+    if data.folder is not None and raw.source != "folder":
+        context.reporter.warn(f"nothing was taken from data.folder={data.folder}; the images came from {raw.source}")
     chosen = subset.choose(
         raw.train_labels,
         raw.test_labels,

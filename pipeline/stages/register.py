@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipeline import run_records
 from pipeline.config import RunConfig, to_yaml
 from pipeline.errors import TrackingError
 from pipeline.mlflow_settings import ResolvedMlflow, task_name
@@ -11,7 +12,7 @@ from pipeline.stages.evaluate import run_metrics
 from pipeline.stages.results import Evaluation, PreparedData, Registration, TrainedModel
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
-from pipeline.workspace import Manifest, write_json
+from pipeline.workspace import Manifest, Workspace, write_json
 
 NAME = "register"
 VERSION = 1
@@ -34,10 +35,15 @@ def model_name(config: RunConfig, mlflow: ResolvedMlflow) -> str:
     return mlflow.model_name(task_name(config.data.dataset, config.data.classes))
 
 
-def missing_store(manifest: Manifest, mlflow: ResolvedMlflow) -> str | None:
+def missing_store(manifest: Manifest, mlflow: ResolvedMlflow, workspace: Workspace) -> str | None:
     """Why a registration that was made no longer stands; None where it does, as far as a look at the disk tells."""
-    if mlflow.database is not None and not mlflow.database.exists():
+    if manifest.stage != NAME or mlflow.database is None:
+        return None
+    if not mlflow.database.exists():
         return f"{mlflow.database.name} is gone"
+    store = run_records.read_store(workspace, str(manifest.result.get("run_key")), mlflow.address)
+    if store is None or store.run_id != manifest.result.get("run_id"):
+        return f"{mlflow.database.name} was made anew since"
     return None
 
 
@@ -92,7 +98,7 @@ def register(
         run_id,
         name,
         model_registry.Candidate(
-            key=f"{folder.name.removesuffix('.partial')}-{trained.run_key}",
+            key=trained.run_key,
             weights=trained.weights,
             card=card,
             accuracy=evaluation.accuracy,
@@ -112,5 +118,6 @@ def register(
         version=version.version,
         aliases=version.aliases,
         run_id=run_id,
+        run_key=trained.run_key,
         tracking_uri=context.mlflow.address,
     )

@@ -119,4 +119,5 @@ class Registration(StageResult):
     version: str
     aliases: tuple[str, ...]
     run_id: str
+    run_key: str
     tracking_uri: str

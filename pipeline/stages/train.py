@@ -27,6 +27,7 @@ VERSION = 1
 SCRATCH = ("step-*",)
 """Files that only a resume needs."""
 RUN_FILE = "run.json"
+PROVENANCE_FILE = "provenance.json"
 DELIVERY_PATIENCE_S = 60.0
 LEAVING_PATIENCE_S = 1.5
 """How long to wait for MLflow; what it misses is delivered by a later command."""
@@ -69,6 +70,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
     identity = run_identity(config, folder)
     numerics = _numerics(config, folder, context)
     numerics.apply()
+    context.reporter.note(f"on {numerics.device} in {numerics.precision}, {numerics.threads} threads")
     normalise = Normalisation(prepared.mean, prepared.std)
     train_split, validation_split = (
         Split(prepared.array(f"{name}_images"), prepared.array(f"{name}_labels")) for name in ("train", "validation")
@@ -108,7 +110,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
                 _describe(config, prepared, numerics, parameters, folder, journal)
                 training.save()
             else:
-                training.resume(checkpoint)
+                training.resume(checkpoint, checkpoints.best_epoch(folder))
                 context.tracker.note(identity, journal_id, folder, upto=journal.offset, status="RUNNING")
             progress = training.fit()
             status = "FINISHED"
@@ -139,10 +141,10 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
         validation_accuracy=progress.best_accuracy,
         validation_loss=progress.best_loss,
         trained_s=progress.trained_s,
-        images_per_s=sum(row["images_per_second"] for row in progress.rows) / len(progress.rows),
+        images_per_s=len(train_split) * progress.epoch / progress.steps_s,
         peak_memory_mb=progress.peak_memory_mb,
         numerics=numerics.to_json(),
-        git_commit=git_commit(),
+        git_commit=_begun_with(folder),
     )
 
 
@@ -163,6 +165,12 @@ def run_identity(config: RunConfig, folder: Path) -> RunIdentity:
 def identity_of(trained: TrainedModel) -> RunIdentity:
     """The MLflow run that a trained model's figures belong to."""
     return RunIdentity(trained.run_key, trained.run_name)
+
+
+def _begun_with(folder: Path) -> str | None:
+    """The commit of the code that a training was begun with."""
+    commit: str | None = json.loads((folder / PROVENANCE_FILE).read_bytes())["git_commit"]
+    return commit
 
 
 def is_worked_on(workspace: Workspace, key: str) -> bool:
@@ -240,19 +248,22 @@ def _describe(
     journal: Journal,
 ) -> None:
     """What the run's page shows before the first epoch is done."""
+    commit, found = git_commit(), versions()
+    write_json(folder / PROVENANCE_FILE, {"git_commit": commit, "versions": found})
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
     with writing(folder):
         shutil.copyfile(prepared.contact_sheet, folder / "contact_sheet.png")
-    journal.params({**flatten(config), "model.parameters": parameters})
+    settings = {key: value for key, value in flatten(config).items() if not key.startswith("evaluate.")}
+    journal.params({**settings, "model.parameters": parameters})
     tags: Mapping[str, str | None] = {
         "seqpipe.model": config.model.name,
         "seqpipe.dataset": prepared.dataset,
         "seqpipe.classes": ", ".join(prepared.class_names),
         "seqpipe.data_hash": prepared.data_hash,
-        "mlflow.source.git.commit": git_commit(),
+        "mlflow.source.git.commit": commit,
         "mlflow.note.content": _note(config, prepared),
         **{f"numerics.{name}": str(value) for name, value in numerics.to_json().items()},
-        **{f"version.{name}": version for name, version in versions().items()},
+        **{f"version.{name}": version for name, version in found.items()},
     }
     journal.tags({name: value for name, value in tags.items() if value is not None})
     profile = {split: prepared.images_in(split) for split in prepared.counts}

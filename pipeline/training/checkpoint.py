@@ -41,6 +41,8 @@ class Progress:
     loss_sum: float = 0.0  # over the images of the running epoch
     correct: int = 0
     seen: int = 0
+    epoch_s: float = 0.0  # in the steps of the running epoch, the making of batches included
+    steps_s: float = 0.0  # in the steps of the finished epochs
     best_epoch: int = 0
     best_accuracy: float = -1.0
     best_loss: float = 0.0
@@ -107,16 +109,30 @@ def latest(folder: Path, on_damage: Callable[[str], None]) -> Checkpoint | None:
         CheckpointError: there are checkpoints, and none can be used.
     """
     candidates = sorted(folder.glob("step-*.json"), reverse=True)
+    damaged: list[Path] = []
     for described in candidates:
         try:
-            return _read(described)
+            checkpoint = _read(described)
+            for other in damaged:  # or it would count as one of those that are kept
+                remove(other)
+            return checkpoint
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             on_damage(f"{described.stem}: damaged checkpoint ({error}); trying the one before it")
+            damaged.append(described)
     if candidates:
         raise CheckpointError(
             f"{folder}: none of the {len(candidates)} checkpoints can be read; --fresh trains from the start"
         )
     return None
+
+
+def best_epoch(folder: Path) -> int:
+    """The epoch that the best weights on disk are of; 0 if there are none."""
+    try:
+        epoch: int = json.loads((folder / "best.json").read_bytes())["epoch"]
+        return epoch
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -28,6 +28,8 @@ from tuning.memory import tree_memory_mb
 REPORT_EVERY_S = 0.25
 MEMORY_EVERY_S = 2.0
 SYSTEM_METRICS_EVERY_S = 10.0
+_ALLOCATORS_SAY = ("not enough memory", "out of memory", "can't allocate memory", "std::bad_alloc")
+"""Torch's allocators raise plain RuntimeErrors."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,18 @@ class Training:
         self._saved_at = self._system_at = now
         self._reported_at = self._memory_at = -math.inf
         self._memory_mb = 0.0
-        self._speed = _Speed()
+        self._validation_s = 0.0
 
-    def resume(self, checkpoint: checkpoints.Checkpoint) -> None:
-        """Go on from a checkpoint; what the journal holds beyond it is made again."""
+    def resume(self, checkpoint: checkpoints.Checkpoint, best_epoch: int) -> None:
+        """Go on from a checkpoint; what the journal holds beyond it is made again.
+
+        `best_epoch` is the one that the best weights on disk are of. Those of an epoch beyond the checkpoint are
+        found again; what the checkpoint knows of older ones, which are gone, must not prevent it.
+        """
         checkpoints.restore(checkpoint, self.model, self.optimizer, self.average)
         self.progress = dataclasses.replace(checkpoint.progress)
+        if best_epoch != self.progress.best_epoch:
+            self.progress.best_accuracy = -1.0
         self.journal.truncate(checkpoint.journal_offset)
 
     def fit(self) -> Progress:
@@ -97,9 +105,12 @@ class Training:
 
     def _epoch(self) -> None:
         self.model.train()
+        started = time.monotonic()
         for images, labels in self.batches.epoch(self.progress.epoch, first=self.progress.batch):
             self._step(images, labels)
+            self.progress.epoch_s += time.monotonic() - started
             self._watch()
+            started = time.monotonic()
         row = self._finished_row()
         is_best = row["validation/accuracy"] > self.progress.best_accuracy
         self._begin_next_epoch(row, is_best)
@@ -109,7 +120,6 @@ class Training:
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step on B images, micro-batch by micro-batch."""
-        started = time.monotonic()
         set_learning_rate(self.optimizer, learning_rate_at(self.progress.step, self.total_steps, self.config))
         images, labels = images.to(self.numerics.device), labels.to(self.numerics.device)
         size = self.numerics.micro_batch_size
@@ -123,16 +133,16 @@ class Training:
             torch.autograd.backward(loss * (len(truth) / len(labels)))
             self.progress.loss_sum += value * len(truth)
             self.progress.correct += int((logits.argmax(1) == truth).sum())
-        if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm or math.inf)
+        if not torch.isfinite(norm):  # before it reaches the weights, and with them a checkpoint
+            raise TrainingDivergedError(self._diverged(f"gradient became {norm} in step {self.progress.step + 1}"))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
-            self.average.update(self.model)
+            self.average.update(self.model, self.progress.step)
         self.progress.seen += len(labels)
         self.progress.batch += 1
         self.progress.step += 1
-        self._speed.add(len(labels), time.monotonic() - started)
 
     def _watch(self) -> None:
         """Between two steps: report, sample, save when it is time, leave when asked."""
@@ -160,7 +170,9 @@ class Training:
         """The figures of the epoch that has just seen its last batch."""
         progress = self.progress
         weights = self.average.weights if self.average is not None else None
+        started = time.monotonic()
         loss, accuracy = evaluate(self.model, self.validation, self.numerics, weights, self._leave_if_asked)
+        self._validation_s = time.monotonic() - started
         if not math.isfinite(loss):
             raise TrainingDivergedError(self._diverged(f"validation loss became {loss} after step {progress.step}"))
         return {
@@ -169,20 +181,20 @@ class Training:
             "validation/loss": loss,
             "validation/accuracy": accuracy,
             "learning_rate": learning_rate_at(progress.step - 1, self.total_steps, self.config),
-            "images_per_second": self._speed.images_per_s,
+            "images_per_second": progress.seen / progress.epoch_s,
         }
 
     def _begin_next_epoch(self, row: dict[str, float], is_best: bool) -> None:
         progress = self.progress
         progress.epoch += 1
         progress.batch = progress.correct = progress.seen = 0
-        progress.loss_sum = 0.0
+        progress.steps_s += progress.epoch_s
+        progress.loss_sum = progress.epoch_s = 0.0
         if is_best:
             progress.best_epoch = progress.epoch
             progress.best_accuracy = row["validation/accuracy"]
             progress.best_loss = row["validation/loss"]
         progress.rows = [*progress.rows, {"epoch": progress.epoch, **row}]
-        self._speed = _Speed()
 
     def save(self, best: dict[str, Tensor] | None = None) -> None:
         """Hand a checkpoint to the writer, with new best weights where there are some."""
@@ -202,8 +214,10 @@ class Training:
         return patience is not None and self.progress.epoch - self.progress.best_epoch >= patience
 
     def _report(self) -> None:
-        progress, speed = self.progress, self._speed.images_per_s
-        left = (self.total_steps - progress.step) * self.batches.batch_size
+        progress = self.progress
+        step_s = (progress.steps_s + progress.epoch_s) / progress.step
+        remaining_s = (self.total_steps - progress.step) * step_s
+        remaining_s += (self.config.epochs - progress.epoch) * self._validation_s
         self.reporter.training(
             TrainProgress(
                 epoch=progress.epoch + 1,
@@ -212,9 +226,9 @@ class Training:
                 steps=self.total_steps,
                 loss=progress.loss_sum / progress.seen,
                 accuracy=progress.correct / progress.seen,
-                images_per_s=speed,
+                images_per_s=progress.seen / progress.epoch_s,
                 memory_mb=self._memory_mb,
-                remaining_s=left / speed,
+                remaining_s=remaining_s,
             )
         )
 
@@ -269,29 +283,13 @@ def system_metrics(tree_mb: float) -> dict[str, float]:
     }
 
 
-class _Speed:
-    """Images per second over the steps of one epoch."""
-
-    def __init__(self) -> None:
-        self._images = 0
-        self._seconds = 0.0
-
-    def add(self, images: int, seconds: float) -> None:
-        self._images += images
-        self._seconds += seconds
-
-    @property
-    def images_per_s(self) -> float:
-        return self._images / self._seconds if self._seconds else 0.0
-
-
 @contextmanager
 def telling_of_memory(numerics: Numerics) -> Iterator[None]:
     """Turn an allocation that was refused into a `MemoryCapError` that names the setting which needs less."""
     try:
         yield
     except RuntimeError as error:
-        if "memory" not in str(error).lower():  # torch's allocators raise plain RuntimeErrors
+        if not any(phrase in str(error) for phrase in _ALLOCATORS_SAY):
             raise
         raise MemoryCapError(_out_of_memory(numerics)) from error
     except MemoryError as error:
