@@ -139,7 +139,7 @@ class AugmentConfig(_Group):
 class TrainConfig(_Group):
     """How the weights are found."""
 
-    epochs: Positive = Field(12, description="Passes over the training split.")
+    epochs: Positive = Field(11, description="Passes over the training split.")
     batch_size: Positive = Field(128, description="Images in one optimiser step.")
     learning_rate: float = Field(2e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.05, ge=0, le=10, description="Decoupled weight decay; none on norms and biases.")

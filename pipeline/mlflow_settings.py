@@ -73,11 +73,6 @@ class ResolvedMlflow:
     artifact_location: str | None
 
     @property
-    def is_local_sqlite(self) -> bool:
-        """Whether the store is an SQLite file of this machine."""
-        return self.database is not None
-
-    @property
     def is_http(self) -> bool:
         """Whether the store is an MLflow server."""
         return urlsplit(self.tracking_uri).scheme in _HTTP

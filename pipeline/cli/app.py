@@ -81,7 +81,7 @@ def _usage_line(error: BaseException) -> str | None:
     usage: type[Any] = typer.BadParameter.__mro__[1]  # click's UsageError, which Typer does not export
     if not isinstance(error, usage):
         return None
-    said = " ".join(error.format_message().split())
+    said = " ".join(error.format_message().replace("Value error, ", "").split())
     context = getattr(error, "ctx", None)
     if context is None:
         return f"seqpipe: {said}"

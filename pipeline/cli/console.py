@@ -4,11 +4,13 @@ Results go to stdout; progress, notes and errors to stderr. No bar without a ter
 """
 
 import json
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.durations import readable
 from pipeline.reporting import TrainProgress
@@ -187,6 +189,10 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
-def plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping with None left out."""
-    return {key: value for key, value in mapping.items() if value is not None}
+def program() -> str:
+    """What a user types to call this program again: its name, or where it lies if a shell would not find it."""
+    if shutil.which("seqpipe"):
+        return "seqpipe"
+    path = Path(sys.argv[0])
+    near = path.absolute().is_relative_to(Path.cwd())
+    return str(path.absolute().relative_to(Path.cwd())) if near else str(path)

@@ -1,20 +1,22 @@
 """`seqpipe run`: stages in, a table out."""
 
+import shlex
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli import options
-from pipeline.cli.console import Watcher, emit, emit_json, percent, table, watching
+from pipeline.cli.console import Watcher, emit, emit_json, percent, program, table, watching
 from pipeline.durations import parse_seconds, readable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipeline.config import RunConfig
     from pipeline.evaluation.published import ComparisonRow
     from pipeline.runner import ModelOutcome, Step
     from pipeline.tracking import Tracker
-    from pipeline.workspace import Workspace
 
 
 class Stage(StrEnum):
@@ -56,6 +58,7 @@ def run(
 
     from pipeline import mlflow_settings, runner
     from pipeline.config import resolve
+    from pipeline.errors import SeqpipeError
     from pipeline.interrupts import Control
     from pipeline.stages.context import Context
     from pipeline.tracking import Tracker
@@ -84,9 +87,16 @@ def run(
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
         work = runner.Runner(Context(workspace, watcher, control, mlflow, tracker), fresh=anew)
         work.end_dead_runs(configs, through)
-        outcomes = [work.run(one, through, _announcer(watcher, one)) for one in configs]
-        tracker.deliver_pending()
-    _show_outcomes(outcomes, workspace, tracker, as_json)
+        try:
+            for one in configs:
+                work.run(one, through, _announcer(watcher, one))
+            tracker.deliver_pending()
+        except SeqpipeError:
+            if any(outcome.evaluation for outcome in work.outcomes):  # what was reached is worth seeing all the same
+                _show_outcomes(work.outcomes, tracker, as_json, next_command=None)
+            raise
+    words = _words(model, config, set_, seed, device)
+    _show_outcomes(work.outcomes, tracker, as_json, _next_command(work.outcomes, words))
 
 
 def _announcer(watcher: Watcher, config: "RunConfig") -> Any:
@@ -127,7 +137,9 @@ def _show_plans(plans: "list[tuple[RunConfig, list[Step]]]", as_json: bool) -> N
     table(["model", "stage", "would", "why"], rows)
 
 
-def _show_outcomes(outcomes: "list[ModelOutcome]", workspace: "Workspace", tracker: "Tracker", as_json: bool) -> None:
+def _show_outcomes(
+    outcomes: "list[ModelOutcome]", tracker: "Tracker", as_json: bool, next_command: str | None
+) -> None:
     from pipeline.evaluation.published import ModelResult, comparison_rows
     from pipeline.stages.train import identity_of
 
@@ -167,8 +179,11 @@ def _show_outcomes(outcomes: "list[ModelOutcome]", workspace: "Workspace", track
             emit(f"  {counts} images in {outcome.prepared.folder}")
         if outcome.registration:
             registered = outcome.registration
-            emit(f"  model {registered.name}, version {registered.version} ({', '.join(registered.aliases)})")
-    emit(f"next: {_next_command(outcomes)}")
+            is_new = any(one.stage == "register" and one.status == "done" for one in outcome.stages)
+            aliases = f" ({', '.join(registered.aliases)})" if is_new else ""  # which may have moved on since
+            emit(f"  model {registered.name}, version {registered.version}{aliases}")
+    if next_command:
+        emit(f"next: {next_command}")
 
 
 def _show_comparison(rows: "list[ComparisonRow]", outcomes: "list[ModelOutcome]") -> None:
@@ -224,12 +239,35 @@ def _outcome_json(outcome: "ModelOutcome", row: "ComparisonRow | None", tracker:
     return content
 
 
-def _next_command(outcomes: "list[ModelOutcome]") -> str:
-    last = outcomes[-1]
-    if last.trained is None:
-        return "seqpipe run all"
-    if last.registration is None:
-        return f"seqpipe run all --model {last.config.model.name}"
-    others = [name.value for name in options.Model if name.value not in {one.config.model.name for one in outcomes}]
-    more = f"; or another model: seqpipe run all --model {others[0]}" if others else ""
-    return f"seqpipe ui{more}"
+def _words(
+    model: list[options.Model] | None,
+    config: "Path | None",
+    sets: list[str] | None,
+    seed: int | None,
+    device: options.Device | None,
+) -> dict[str, list[str]]:
+    """The settings of this command as words, so that the next one can be about the same models."""
+    return {
+        "--model": [one.value for one in model or ()],
+        "--config": [str(config)] if config else [],
+        "--set": list(sets or ()),
+        "--seed": [str(seed)] if seed is not None else [],
+        "--device": [device.value] if device else [],
+    }
+
+
+def _next_command(outcomes: "list[ModelOutcome]", words: dict[str, list[str]]) -> str:
+    """The command that a user would want next, as it can be pasted."""
+
+    def run_all(**other: list[str]) -> str:
+        given = words | {f"--{name}": values for name, values in other.items()}
+        flags = [word for name, values in given.items() for value in values for word in (name, value)]
+        return shlex.join([program(), "run", "all", *flags])
+
+    if outcomes[-1].registration is None:
+        return run_all()
+    ran = {one.config.model.name for one in outcomes}
+    others = [name.value for name in options.Model if name.value not in ran]
+    own = any(value.startswith("model.") for value in words["--set"]) or words["--config"]
+    more = f"; or another model: {run_all(model=others[:1])}" if others and not own else ""
+    return f"{shlex.join([program(), 'ui'])}{more}"

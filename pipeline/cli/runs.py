@@ -53,7 +53,7 @@ def show(as_json: options.Json = False) -> None:
 
 
 @runs.command("deliver")
-def deliver() -> None:
+def deliver(as_json: options.Json = False) -> None:
     """Tell MLflow what it missed while it could not be reached."""
     import os
 
@@ -65,10 +65,12 @@ def deliver() -> None:
     workspace = Workspace.find()
     settings = mlflow_settings.load(workspace, os.environ)
     waiting = len(run_records.pending(workspace, settings.address))
-    if not waiting:
+    delivered = Tracker(settings, workspace, on_problem=complain).deliver_pending() if waiting else 0
+    if as_json:
+        emit_json({"tracking_uri": settings.address, "waiting": waiting, "delivered": delivered})
+    elif waiting:
+        emit(f"{delivered} of {waiting} runs delivered to {settings.address}")
+    else:
         emit("nothing to deliver: MLflow knows every run")
-        return
-    delivered = Tracker(settings, workspace, on_problem=complain).deliver_pending()
-    emit(f"{delivered} of {waiting} runs delivered to {settings.address}")
     if delivered < waiting:
         raise TrackingError("some runs could not be delivered; repeat the command when MLflow answers")

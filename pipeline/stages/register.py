@@ -69,11 +69,7 @@ def register(
     context.tracker.deliver(identity, f"{TRAIN}/{trained.folder.name}", trained.folder, force=True)
     run_id = context.tracker.run_id(identity)
     if run_id is None:
-        context.tracker.connect()  # raises what is wrong with the store
-        raise TrackingError(
-            f"a model is registered under its run, and MLflow at {context.mlflow.address} does not have it yet; "
-            "when it answers again, repeat the command"
-        )
+        raise TrackingError(f"not registered, since MLflow does not have the run yet: {_problem(context)}")
     report = Report.from_json(json.loads((evaluation.folder / "report.json").read_bytes()))
     lineage = {
         "data_hash": prepared.data_hash,
@@ -121,3 +117,12 @@ def register(
         run_key=trained.run_key,
         tracking_uri=context.mlflow.address,
     )
+
+
+def _problem(context: Context) -> str:
+    """What keeps the store from having a run."""
+    try:
+        context.tracker.connect()
+    except TrackingError as error:
+        return str(error)
+    return f"{context.mlflow.address} did not take it; repeat the command"
