@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from pipeline import mlflow_settings
+from pipeline import mlflow_settings, run_records
 from pipeline.config import RunConfig, resolve
 from pipeline.errors import TrackingError
 from pipeline.interrupts import Control
@@ -143,8 +143,16 @@ def house(context: Context, monkeypatch: pytest.MonkeyPatch) -> House:
     ) -> Registration:
         began("register", folder)
         (context.workspace.root / "mlflow.db").touch()
+        store = run_records.StoreRecord(context.mlflow.address, "r", "1")
+        run_records.write_store(context.workspace, trained.run_key, store)
         return Registration(
-            folder=folder, name="m", version="1", aliases=("champion",), run_id="r", tracking_uri="sqlite"
+            folder=folder,
+            name="m",
+            version="1",
+            aliases=("champion",),
+            run_id="r",
+            run_key=trained.run_key,
+            tracking_uri="sqlite",
         )
 
     monkeypatch.setattr(prepare, "prepare", fake_prepare)

@@ -289,3 +289,12 @@ def test_a_malformed_set_says_how_it_is_written(text):
 
 def test_an_empty_file_changes_nothing(tmp_path):
     assert resolve(file=file_of(tmp_path, "# nothing\n")) == resolve()
+
+
+def test_a_file_of_one_model_is_not_taken_for_another(tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(to_yaml(resolve("small")))
+    with pytest.raises(ConfigError, match=r"small\.yaml holds settings of small; take out its `model:` part"):
+        resolve("medium", file)
+    file.write_text("model: small\ntrain: {epochs: 3}\n")
+    assert resolve("medium", file).train.epochs == 3

@@ -399,3 +399,23 @@ def test_planning_loads_neither_torch_nor_mlflow(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_registration_in_a_store_that_was_made_anew_does_not_stand(house):
+    house.run()
+    for told in (house.workspace.hidden / "runs").glob("*@*.json"):  # as making a new store does
+        told.unlink()
+    assert states(house)["register"] == "stale"
+    house.run()
+    assert house.ran == ["register"]
+    assert house.why["register"] == "mlflow.db was made anew since"
+
+
+def test_what_was_reached_is_known_when_a_stage_fails(house):
+    house.fails.add("register")
+    work = Runner(house.context)
+    with pytest.raises(RuntimeError):
+        work.run(resolve("vanilla", sets=["data.source=synthetic"]))
+    [outcome] = work.outcomes
+    assert outcome.evaluation is not None
+    assert outcome.registration is None

@@ -110,7 +110,7 @@ class Bench:
                 if checkpoint is None:
                     training.save()
                 else:
-                    training.resume(checkpoint)
+                    training.resume(checkpoint, checkpoints.best_epoch(folder))
                 yield training
             finally:
                 writer.close()

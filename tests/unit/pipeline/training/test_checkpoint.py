@@ -146,6 +146,7 @@ def test_a_damaged_checkpoint_costs_the_work_since_the_one_before_and_is_said(tm
     assert latest(tmp_path, said.append).progress.step == 1
     assert len(said) == 1
     assert said[0].startswith("step-00000002: damaged checkpoint")
+    assert names_in(tmp_path) == ["step-00000001.json", "step-00000001.safetensors"], "it would count as a kept one"
 
 
 def test_when_every_checkpoint_is_damaged_it_is_an_error_with_advice(tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from pipeline.training.checkpoint import Progress
 from pipeline.training.loop import evaluate
 from pipeline.training.optimizer import learning_rate_at
 
-FREE = ("images_per_second", "trained_s", "peak_memory_mb")  # differ from run to run
+CLASSES = 3
+FREE = ("images_per_second", "trained_s", "peak_memory_mb", "epoch_s", "steps_s")  # differ from run to run
 
 
 def rows_of(folder) -> list[object]:
@@ -326,3 +328,47 @@ def test_time_and_memory_are_summed_over_the_pieces(bench, leave_after, tmp_path
 def test_a_training_starts_at_nothing(bench, tmp_path):
     with bench.training(tmp_path) as training:
         assert dataclasses.replace(training.progress, trained_s=0.0) == Progress()
+
+
+def test_the_speed_of_an_epoch_counts_all_of_its_steps_also_after_leaving_in_its_validation(
+    bench, leave_after, tmp_path
+):
+    with pytest.raises(BudgetExhaustedError):
+        bench.fit(tmp_path, leave_after(4))  # after 3 steps, before the first batch of the validation
+    before = checkpoints.latest(tmp_path, pytest.fail).progress
+    assert (before.epoch, before.batch) == (0, 3)
+    assert before.epoch_s > 0
+    progress = bench.fit(tmp_path).progress
+    assert progress.rows[0]["images_per_second"] == pytest.approx(bench.images / before.epoch_s)
+    total_s = sum(bench.images / row["images_per_second"] for row in progress.rows)
+    assert progress.steps_s == pytest.approx(total_s)
+
+
+def test_the_loss_that_is_minimised_has_its_labels_smoothed(bench, tmp_path):
+    losses = [
+        bench.with_config(label_smoothing=smoothing, epochs=1).fit(tmp_path / str(smoothing)).progress.rows[0]
+        for smoothing in (0.0, 0.9)
+    ]
+    plain, smoothed = (row["train/loss"] for row in losses)
+    assert abs(smoothed - math.log(CLASSES)) < abs(plain - math.log(CLASSES))
+
+
+def test_a_gradient_that_is_not_finite_ends_the_training_before_it_reaches_the_weights(bench, tmp_path):
+    with bench.training(tmp_path) as training:
+        before = {name: value.clone() for name, value in training.model.state_dict().items()}
+        training.model.head.weight.register_hook(lambda gradient: gradient * math.inf)
+        with pytest.raises(TrainingDivergedError, match=r"gradient became (nan|inf) in step 1"):
+            training.fit()
+        assert_same_weights(before, training.model.state_dict())
+
+
+def test_best_weights_of_an_epoch_beyond_the_checkpoint_are_found_again(bench, leave_after, tmp_path):
+    whole = bench.fit(tmp_path / "whole")
+    with pytest.raises(BudgetExhaustedError):
+        bench.fit(tmp_path / "cut", leave_after(3 + 3 + 2))  # in the second epoch
+    best = tmp_path / "cut" / "best.json"
+    best.write_text(json.dumps(json.loads(best.read_text()) | {"epoch": 2}))  # as if killed behind its end
+    again = bench.fit(tmp_path / "cut")
+    assert again.progress.best_epoch >= 2
+    assert checkpoints.best_epoch(tmp_path / "cut") == again.progress.best_epoch
+    assert_same_weights(weights_of(whole), weights_of(again))
