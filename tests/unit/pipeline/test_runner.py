@@ -176,7 +176,7 @@ def test_a_change_says_what_changed(house):
     house.run()
     house.run("train.epochs=3", "data.classes=[cat,frog]")
     assert house.why["prepare"] == "data.classes: airplane automobile bird cat -> cat frog"
-    assert house.why["train"] == "train.epochs: 12 -> 3, prepare changed"
+    assert house.why["train"] == "train.epochs: 11 -> 3, prepare changed"
     assert reasons(house, "seed=1", "train.epochs=9", "train.clip_norm=2", "train.batch_size=9")["train"].endswith(
         "and 2 more"
     )

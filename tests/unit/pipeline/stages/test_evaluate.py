@@ -80,7 +80,7 @@ def test_figures_and_plots_go_to_the_step_of_the_best_epoch(config, prepared, tr
         journal.metrics({"test/accuracy": 0.1}, step=1)  # of an evaluation that was broken off
     evaluate.evaluate(config, prepared, trained, folder, context)
     events = list(read(folder / FILE_NAME))
-    assert [event.kind for event in events] == ["metrics", *6 * ["artifact"]]
+    assert [event.kind for event in events] == ["metrics", "tags", *6 * ["artifact"]]
     assert events[0].content["step"] == 2
     assert {"test/accuracy", "test/f1_cat"} <= set(events[0].content["values"])
     for event in events[1:]:

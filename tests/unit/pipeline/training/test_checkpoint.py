@@ -40,7 +40,7 @@ class Parts:
         self.model(torch.randn(5, 3)).square().sum().backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.average.update(self.model)
+        self.average.update(self.model, step=0)
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         return snapshot(self.model, self.optimizer, self.average)

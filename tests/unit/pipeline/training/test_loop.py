@@ -13,7 +13,6 @@ from pipeline.training.checkpoint import Progress
 from pipeline.training.loop import evaluate
 from pipeline.training.optimizer import learning_rate_at
 
-CLASSES = 3
 FREE = ("images_per_second", "trained_s", "peak_memory_mb", "epoch_s", "steps_s")  # differ from run to run
 
 
@@ -304,8 +303,7 @@ def test_whoever_watches_is_told_where_the_training_stands(bench, tmp_path, monk
     bench.fit(tmp_path)
     assert [(one.epoch, one.step) for one in told] == [(1 + step // 3, step + 1) for step in range(9)]
     assert {(one.epochs, one.steps) for one in told} == {(3, 9)}
-    assert told[-1].remaining_s == 0
-    assert told[0].remaining_s > 0
+    assert told[0].remaining_s > told[-1].remaining_s > 0  # one validation is still to come
     assert told[0].memory_mb > 10
 
 
@@ -344,13 +342,16 @@ def test_the_speed_of_an_epoch_counts_all_of_its_steps_also_after_leaving_in_its
     assert progress.steps_s == pytest.approx(total_s)
 
 
-def test_the_loss_that_is_minimised_has_its_labels_smoothed(bench, tmp_path):
-    losses = [
-        bench.with_config(label_smoothing=smoothing, epochs=1).fit(tmp_path / str(smoothing)).progress.rows[0]
-        for smoothing in (0.0, 0.9)
-    ]
-    plain, smoothed = (row["train/loss"] for row in losses)
-    assert abs(smoothed - math.log(CLASSES)) < abs(plain - math.log(CLASSES))
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_loss_that_is_minimised_has_its_labels_smoothed(bench, tmp_path, smoothing):
+    plain = {"hidden": 8, "layers": 1, "dropout": 0.0}
+    bench = dataclasses.replace(bench, images=8, architecture=plain).with_config(label_smoothing=smoothing, epochs=1)
+    with bench.training(tmp_path) as training:
+        [(images, labels)] = training.batches.epoch(0)
+        logits = bench.model()(images)
+        row = training.fit().rows[0]
+    expected = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    assert row["train/loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_a_gradient_that_is_not_finite_ends_the_training_before_it_reaches_the_weights(bench, tmp_path):
