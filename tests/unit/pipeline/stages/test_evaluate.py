@@ -83,9 +83,10 @@ def test_figures_and_plots_go_to_the_step_of_the_best_epoch(config, prepared, tr
     assert [event.kind for event in events] == ["metrics", "tags", *6 * ["artifact"]]
     assert events[0].content["step"] == 2
     assert {"test/accuracy", "test/f1_cat"} <= set(events[0].content["values"])
-    for event in events[1:]:
+    assert events[1].content["values"]["evaluate.mistakes"] == str(config.evaluate.mistakes)
+    for event in events[2:]:
         assert (folder / event.content["file"]).stat().st_size > 0
-    assert {event.content["folder"] for event in events[2:]} == {"plots"}
+    assert {event.content["folder"] for event in events[3:]} == {"plots"}
 
 
 def test_a_test_split_that_is_gone_is_told(config, prepared, trained, context, folder):
