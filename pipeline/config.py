@@ -215,7 +215,7 @@ def resolve(
     Raises:
         ConfigError: an unreadable file, an unknown key (the nearest known one is named), a value of the wrong type.
     """
-    from_file = _read_yaml(file) if file else {}
+    from_file = read_yaml(file) if file else {}
     _check_same_model(file, from_file, model)
     layers = [from_file, *(_parse_set(text) for text in sets)]
     layers += [_nest(key, value) for key, value in (flags or {}).items() if value is not None]
@@ -268,7 +268,12 @@ def flatten(config: RunConfig) -> dict[str, object]:
     return dict(walk("", config.model_dump(mode="json")))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, example: str = "train: {epochs: 20}") -> dict[str, Any]:
+    """A file's mapping of settings; an empty file has none.
+
+    Raises:
+        ConfigError: it is not there, cannot be read, or is none; the message shows `example`.
+    """
     try:
         content = yaml.safe_load(path.read_bytes().decode("utf-8"))
     except FileNotFoundError:
@@ -282,7 +287,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigError(f"{path}: must be a mapping of settings, such as `train: {{epochs: 20}}`")
+        raise ConfigError(f"{path}: must be a mapping of settings, such as `{example}`")
     return content
 
 

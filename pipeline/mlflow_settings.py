@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from pipeline.config import read_yaml
 from pipeline.errors import ConfigError
 from pipeline.workspace import MARKER, Workspace
 
@@ -168,20 +168,9 @@ def _absolute(uri: str, root: Path) -> str:
 
 
 def _read(path: Path) -> MlflowSettings:
-    try:
-        content = yaml.safe_load(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return MlflowSettings()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:160]}") from None
-    if content is None:
-        return MlflowSettings()
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must be a mapping of settings, such as `experiment: seqpipe`")
+    content = read_yaml(path, example="experiment: seqpipe")
     known = list(MlflowSettings.model_fields)
     for key in content:
         if key not in known:

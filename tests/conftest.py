@@ -1,6 +1,38 @@
 """What every test stands on: threads that sleep while they wait, as the command line sets them."""
 
 import os
+import shutil
+import subprocess
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import pytest
+from product import LONG, Place
+
+AS_ROOT = os.geteuid() == 0 and shutil.which("mount") is not None
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    place = Place(tmp_path_factory.mktemp("undisturbed"))
+    assert place.run("run", "train", *LONG).code == 0
+    return place.result()
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """A small file system of its own, which can be made read-only."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    if (
+        not AS_ROOT
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("needs the right to mount")
+    place = Place(folder)
+    yield place
+    place.end()
+    subprocess.run(["umount", "-l", folder], check=True)

@@ -1,5 +1,6 @@
 """The real product: commands in child processes, in a workspace of their own."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,6 +32,9 @@ def tiny(model: str = "vanilla", **values: object) -> list[str]:
         "data__source": "synthetic", "data__fraction": 0.3, "train__epochs": 3, "compute__threads": 1,
     }  # fmt: skip
     return [*TINY[model], *settings(**{**defaults, **values})]
+
+
+LONG = tiny(train__epochs=3, train__batch_size=4, data__fraction=0.5)  # 270 steps, a few seconds
 
 
 @dataclass(frozen=True)
@@ -179,3 +183,18 @@ def snapshot(root: Path) -> dict[str, tuple[int, int]]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and not path.name.endswith(".holder.json")  # of a dead command
     }
+
+
+def began_training(place: Place, *more: str) -> "subprocess.Popen[str]":
+    """A LONG training of which there is a checkpoint."""
+    process = place.start("run", "train", *LONG, *more)
+    assert place.wait_for(place.checkpoints, process)
+    time.sleep(0.2)
+    return process
+
+
+def fill(path):
+    """Take all the space that is left."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)

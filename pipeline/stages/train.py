@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import run_records
 from pipeline.config import RunConfig, flatten, to_yaml
+from pipeline.courier import Courier
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MachineUnfitError
 from pipeline.journal import Journal
 from pipeline.provenance import git_commit, versions
 from pipeline.stages.context import Context
 from pipeline.stages.results import PreparedData, TrainedModel
-from pipeline.tracking import Courier, RunIdentity
+from pipeline.tracking import RunIdentity
 from pipeline.workspace import StageFolder, Workspace, is_held, write_atomically, write_json, writing
 
 if TYPE_CHECKING:

@@ -1,17 +1,12 @@
 """A disk that fills up, a store that cannot be used: nothing is lost, and the same command ends what was begun."""
 
-import contextlib
 import json
-import os
-import shutil
 import sqlite3
-import subprocess
 
 import pytest
-from product import Place, tiny
+from product import Place, fill, tiny
 
 ONE_EPOCH = tiny("vanilla", train__epochs=1)
-AS_ROOT = os.geteuid() == 0 and shutil.which("mount") is not None
 
 
 @pytest.fixture
@@ -19,31 +14,6 @@ def place(tmp_path):
     place = Place(tmp_path / "place")
     yield place
     place.end()
-
-
-@pytest.fixture
-def mounted(tmp_path):
-    """A small file system of its own, which can be made read-only."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    if (
-        not AS_ROOT
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("needs the right to mount")
-    place = Place(folder)
-    yield place
-    place.end()
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(path):
-    """Take all the space that is left."""
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"\0" * 4096)
 
 
 def test_a_full_disk_ends_in_one_line_and_the_training_goes_on_when_there_is_space(mounted):

@@ -4,16 +4,7 @@ import signal
 import time
 
 import pytest
-from product import Place, leave, tiny
-
-LONG = tiny(train__epochs=3, train__batch_size=4, data__fraction=0.5)  # 270 steps, a few seconds
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    place = Place(tmp_path_factory.mktemp("undisturbed"))
-    assert place.run("run", "train", *LONG).code == 0
-    return place.result()
+from product import LONG, Place, began_training, leave
 
 
 @pytest.fixture
@@ -21,13 +12,6 @@ def place(tmp_path):
     place = Place(tmp_path)
     yield place
     place.end()
-
-
-def began_training(place, *more):
-    process = place.start("run", "train", *LONG, *more)
-    assert place.wait_for(place.checkpoints, process)
-    time.sleep(0.2)
-    return process
 
 
 def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_durable(place):

@@ -1,12 +1,10 @@
 """Poor conditions: a folder that is gone or read-only, a narrow terminal, no memory, a full disk."""
 
-import contextlib
 import fcntl
 import os
 import pty
 import re
 import select
-import shutil
 import struct
 import subprocess
 import sys
@@ -15,13 +13,12 @@ import time
 
 import pytest
 import torch
-from product import SEQPIPE, Place, sha256, tiny
+from product import SEQPIPE, Place, fill, sha256, tiny
 
 from pipeline.errors import WorkspaceError
 from pipeline.training import checkpoint
 
 ONE_EPOCH = tiny("vanilla", train__epochs=1)
-AS_ROOT = os.geteuid() == 0 and shutil.which("mount") is not None
 
 
 @pytest.fixture
@@ -103,31 +100,6 @@ def test_out_of_memory_ends_with_5_and_the_setting_that_needs_less(place):
     *_, first, second = done.stderr.splitlines()
     assert first.startswith("seqpipe: out of memory with 512 images at once")
     assert second.startswith("--set compute.micro_batch_size=256")
-
-
-@pytest.fixture
-def mounted(tmp_path):
-    """A small file system of its own, which can be made read-only."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    if (
-        not AS_ROOT
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("needs the right to mount")
-    place = Place(folder)
-    yield place
-    place.end()
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(path):
-    """Take all the space that is left."""
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"\0" * 4096)
 
 
 def test_weights_that_do_not_fit_leave_the_former_ones_whole_and_no_torn_file(mounted):

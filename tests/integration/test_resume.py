@@ -5,18 +5,10 @@ import signal
 import time
 
 import pytest
-from product import Place, leave, settings, tiny
+from product import LONG, Place, began_training, leave, settings
 
-LONG = tiny(train__epochs=3, train__batch_size=4, data__fraction=0.5)  # 270 steps, a few seconds
 OFTEN = settings(compute__checkpoint_every_s=0.02)
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    place = Place(tmp_path_factory.mktemp("undisturbed"))
-    assert place.run("run", "train", *LONG).code == 0
-    return place.result()
 
 
 @pytest.fixture
@@ -24,13 +16,6 @@ def place(tmp_path):
     place = Place(tmp_path)
     yield place
     place.end()
-
-
-def began_training(place, *more):
-    process = place.start("run", "train", *LONG, *more)
-    assert place.wait_for(place.checkpoints, process)
-    time.sleep(0.2)
-    return process
 
 
 def test_killed_a_training_ends_in_the_same_weights(place, undisturbed):

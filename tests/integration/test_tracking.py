@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import mlflow_settings, run_records, tracking
+from pipeline.courier import Courier
 from pipeline.errors import TrackingError
 from pipeline.journal import Journal
-from pipeline.tracking import Courier, RunIdentity, Tracker
+from pipeline.tracking import RunIdentity, Tracker
 from pipeline.workspace import Workspace
 
 REPOSITORY = Path(__file__).parents[2]
