@@ -170,7 +170,10 @@ def identity_of(trained: TrainedModel) -> RunIdentity:
 
 def _begun_with(folder: Path) -> str | None:
     """The commit of the code that a training was begun with."""
-    commit: str | None = json.loads((folder / PROVENANCE_FILE).read_bytes())["git_commit"]
+    try:
+        commit: str | None = json.loads((folder / PROVENANCE_FILE).read_bytes())["git_commit"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # what a training is worth does not hang on it
+        return None
     return commit
 
 
