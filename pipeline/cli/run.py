@@ -179,7 +179,7 @@ def _show_outcomes(
             emit(f"  {counts} images in {outcome.prepared.folder}")
         if outcome.registration:
             registered = outcome.registration
-            is_new = any(one.stage == "register" and one.status == "done" for one in outcome.stages)
+            is_new = outcome is outcomes[-1] and outcome.stages[-1].status == "done"
             aliases = f" ({', '.join(registered.aliases)})" if is_new else ""  # which may have moved on since
             emit(f"  model {registered.name}, version {registered.version}{aliases}")
     if next_command:
