@@ -19,8 +19,8 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     if debug:  # wherever it was written
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
-    # Threads of torch that spin while they wait take the cores from each other as soon as anything else runs: beside
-    # another busy process small trained at 42 images/s spinning, at 311 sleeping. Read when torch is loaded.
+    # Threads of torch that spin while they wait take the cores from each other when another program is busy, and then
+    # a step may take seconds. Sleeping ones are steadier, and as fast when alone. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = _command()
