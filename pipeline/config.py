@@ -171,7 +171,11 @@ class ComputeConfig(_Group):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where the model trains.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where the processor does it natively, else fp32."
+        "auto", description="auto: bf16 where the processor does it natively and it was measured to be faster."
+    )
+    kernel: Literal["auto", "native", "eager"] = Field(
+        "auto",
+        description="The LSTMs' recurrence. auto: the native kernel where a C compiler builds it, else eager.",
     )
     threads: Positive | None = Field(None, description="Torch threads; null for the physical cores.")
     micro_batch_size: Positive | None = Field(

@@ -88,12 +88,12 @@ def _torch() -> list[Finding]:
 
 
 def _processor() -> list[Finding]:
-    import torch
+    from pipeline.training import device, measured
 
-    from pipeline.training import device
-
-    chosen = device.resolve_device("auto")
-    precision = device.resolve_precision("auto", chosen)
+    chosen, threads = device.resolve_device("auto"), device.available_cores()
+    precision = device.resolve_precision("auto", chosen, threads)
+    kernel, why_not = device.native_kernel()
+    speeds = measured.speeds(device.cpu_name(), threads)
     native = [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if _has(name)]
     return [
         Finding(
@@ -101,7 +101,21 @@ def _processor() -> list[Finding]:
             "ok",
             f"{device.cpu_name()}, {device.available_cores()} cores, {' '.join(native) or platform.machine()}",
         ),
-        Finding("device", "ok", f"{chosen} (auto), {precision} (auto), torch {torch.get_num_threads()} threads"),
+        Finding("device", "ok", f"{chosen} (auto), {precision} (auto), {threads} threads"),
+        Finding("LSTM kernel", "ok", f"native, {kernel.digest}")
+        if kernel
+        else Finding(
+            "LSTM kernel",
+            "note",
+            f"eager, which is slower: {why_not}; with a C compiler the next run has the native one",
+        ),
+        Finding(
+            "linear maps",
+            "ok",
+            f"by {speeds.linear('fp32')} in fp32, by {speeds.linear('bf16')} in bf16 (measured: "
+            f"{speeds.fp32_matmul_ms:.1f} and {speeds.fp32_convolution_ms:.1f} ms, "
+            f"{speeds.bf16_matmul_ms:.1f} and {speeds.bf16_convolution_ms:.1f} ms)",
+        ),
     ]
 
 

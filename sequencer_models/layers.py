@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sequencer_models.linear import TokenLinear
+
 Init = Literal["he", "paper"]
 LAYER_NORM_EPS = 1e-6  # the paper's code; torch's own default is 1e-5
 
@@ -44,8 +46,8 @@ class Mlp(nn.Module):
 
     def __init__(self, channels: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
+        self.fc1 = TokenLinear(channels, hidden)
+        self.fc2 = TokenLinear(hidden, channels)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,7 +115,7 @@ class PatchMerging(nn.Module):
         return merged.permute(0, 2, 3, 1)
 
 
-class PointwiseLinear(nn.Linear):
+class PointwiseLinear(TokenLinear):
     """One linear map at every token: the paper's "patch merging" where the grid stays as it is (patch size 1)."""
 
     def __init__(self, channels: int) -> None:

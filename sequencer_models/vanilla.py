@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sequencer_models import recurrence
 from sequencer_models.layers import LAYER_NORM_EPS, Init, init_weights
 
 SequenceKind = Literal["rows", "patches"]
@@ -92,10 +93,23 @@ class VanillaBiLSTM(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """`B x in_channels x image_size x image_size` to `B x classes`."""
         steps = self.flatten(images)  # B x T x F
-        x = self.rnn(steps)[0].mean(dim=1)  # B x T x 2D, then B x 2D
+        x = self.recur(steps).mean(dim=1)  # B x T x 2D, then B x 2D
         x = F.gelu(self.fc(self.dropout(self.norm(x))))
         logits: Tensor = self.head(self.dropout(x))
         return logits
+
+    def recur(self, steps: Tensor) -> Tensor:
+        """The stacked BiLSTMs: `B x T x F` to `B x T x 2D`."""
+        if not recurrence.is_native_for(steps):
+            x: Tensor = self.rnn(steps)[0]
+            return x
+        x, lanes = steps, recurrence.sequence_lanes(*steps.shape[:2])
+        directions = recurrence.weights_of(self.rnn)
+        for layer in range(self.spec.layers):
+            if layer:
+                x = F.dropout(x, self.spec.dropout, self.training)
+            x = recurrence.lstm(x, directions[2 * layer : 2 * layer + 2], lanes)  # B x T x 2D
+        return x
 
     def flatten(self, images: Tensor) -> Tensor:
         """`B x in_channels x image_size x image_size` to the sequence `B x T x F` that the spec asks for."""

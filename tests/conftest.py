@@ -1,16 +1,24 @@
-"""What every test stands on: threads that sleep while they wait, as the command line sets them."""
+"""What every test stands on: threads that sleep while they wait, as the command line sets them, and an own cache."""
 
 import os
 import shutil
 import subprocess
+import tempfile
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+# where the kernel is built, once for all tests and the commands that they run
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="seqpipe-tests-")
 
 import pytest
 from product import LONG, Place
 
 AS_ROOT = os.geteuid() == 0 and shutil.which("mount") is not None
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

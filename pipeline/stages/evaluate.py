@@ -93,10 +93,10 @@ def kept_predictions(
 
 def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, path: Path, context: Context) -> None:
     import numpy as np
-    import torch
 
     from pipeline.evaluation.predictions import Predictions, save_predictions
     from pipeline.stages.train import build_model
+    from pipeline.training import device
     from pipeline.training.checkpoint import load_weights
     from sequencer_models.inference import probabilities
 
@@ -104,7 +104,7 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
     model = build_model(config, len(prepared.class_names))
     model.load_state_dict(load_weights(trained.weights))
     total = len(test["labels"])
-    torch.set_num_threads(trained.numerics["threads"])
+    device.use(trained.numerics["threads"], trained.numerics["recurrence"], trained.numerics["linear"])
     found = probabilities(
         model,
         test["images"],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.training.device import Numerics
 
 NAME = "train"
-VERSION = 1
+VERSION = 2
 SCRATCH = ("step-*",)
 """Files that only a resume needs."""
 RUN_FILE = "run.json"
@@ -71,7 +71,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
     identity = run_identity(config, folder)
     numerics = _numerics(config, folder, context)
     numerics.apply()
-    context.reporter.note(f"on {numerics.device} in {numerics.precision}, {numerics.threads} threads")
+    context.reporter.note(_means(numerics, config))
     normalise = Normalisation(prepared.mean, prepared.std)
     train_split, validation_split = (
         Split(prepared.array(f"{name}_images"), prepared.array(f"{name}_labels")) for name in ("train", "validation")
@@ -220,27 +220,41 @@ def _numerics(config: RunConfig, folder: Path, context: Context) -> "Numerics":
         write_json(path, numerics.to_json())
         return numerics
     try:
-        present = device.resolve(config.compute.model_copy(update={"device": kept.device}), config.train.batch_size)
+        same = {"device": kept.device, "kernel": "eager" if kept.recurrence == "eager" else "auto"}
+        present = device.resolve(config.compute.model_copy(update=same), config.train.batch_size)
     except MachineUnfitError:
         raise MachineUnfitError(
             f"this training began on {kept.device}, which is not here; go on where it is, or start again with --fresh"
         ) from None
-    if (kept.torch, kept.cpu) != (present.torch, present.cpu):
-        context.reporter.warn(
-            f"started with torch {kept.torch} on {kept.cpu}, going on with torch {present.torch} on {present.cpu}: "
-            "the weights will not be the same bit for bit"
-        )
+    for field, what in (("torch", "torch"), ("cpu", "processor"), ("recurrence", "LSTM kernel")):
+        before, now = getattr(kept, field), getattr(present, field)
+        if before != now:
+            context.reporter.warn(
+                f"started with the {what} {before}, going on with {now}: the weights will not be the same bit for bit"
+            )
     asked = config.compute
     ignored = {
         "device": asked.device not in ("auto", kept.device),
         "threads": asked.threads not in (None, kept.threads),
+        "kernel": asked.kernel not in ("auto", kept.recurrence.partition(" ")[0]),
         "micro_batch_size": asked.micro_batch_size not in (None, kept.micro_batch_size),
     }
     for name in (name for name, differs in ignored.items() if differs):
-        context.reporter.warn(
-            f"this training was started with {name} {getattr(kept, name)} and goes on so; --fresh starts it again"
-        )
+        had = kept.recurrence if name == "kernel" else getattr(kept, name)
+        context.reporter.warn(f"this training was started with {name} {had} and goes on so; --fresh starts it again")
     return kept
+
+
+def _means(numerics: "Numerics", config: RunConfig) -> str:
+    """What computes, in a line."""
+    from pipeline.training import device
+
+    means = f"on {numerics.device} in {numerics.precision}, {numerics.threads} threads"
+    if numerics.recurrence != "eager":
+        return f"{means}, with the native LSTM kernel"
+    if numerics.device != "cpu" or config.compute.kernel == "eager":
+        return means
+    return f"{means}, without the native LSTM kernel, which is faster ({device.native_kernel()[1]})"
 
 
 def _describe(

@@ -1,7 +1,9 @@
-"""Device, precision, threads and micro-batch: resolved once per run, recorded, and used again on resume."""
+"""Device, precision, threads, kernels and micro-batch: resolved once per run, recorded, and used again on resume."""
 
 import contextlib
+import ctypes
 import os
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,6 +12,10 @@ import torch
 
 from pipeline.config import ComputeConfig
 from pipeline.errors import MachineUnfitError
+from pipeline.training import measured
+from sequencer_models import backends, lstm_kernel
+from sequencer_models.backends import Backends
+from sequencer_models.lstm_kernel import KernelUnavailableError
 
 Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -22,6 +28,9 @@ class Numerics:
     device: Device
     precision: Precision
     threads: int
+    recurrence: str
+    """"eager", or "native" and the digest of the kernel's library."""
+    linear: backends.Linear
     micro_batch_size: int
     torch: str
     cpu: str
@@ -37,36 +46,73 @@ class Numerics:
         return torch.autocast(self.device, torch.bfloat16)
 
     def apply(self) -> None:
-        """Set the process up for this: threads, and repeatable kernels."""
-        torch.set_num_threads(self.threads)
+        """Set the process up for this: threads, kernels, and memory that is used again."""
+        use(self.threads, self.recurrence, self.linear)
+        if self.device == "cpu":
+            keep_freed_memory()
         if self.device == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.backends.cudnn.benchmark = False
             torch.backends.cudnn.deterministic = True
 
 
+def use(threads: int, recurrence: str, linear: backends.Linear) -> None:
+    """Compute with these from now on; the plain recurrence in place of a kernel that is no longer to be had."""
+    torch.set_num_threads(threads)
+    native = recurrence != "eager" and native_kernel()[0] is not None
+    backends.select(Backends("native" if native else "eager", linear))
+
+
 def resolve(compute: ComputeConfig, batch_size: int) -> Numerics:
     """Decide what the config leaves open.
 
     Raises:
-        MachineUnfitError: the device that was asked for is not there.
+        MachineUnfitError: the device, or the kernel, that was asked for is not there.
     """
     device = resolve_device(compute.device)
+    threads = compute.threads or available_cores()
+    precision = resolve_precision(compute.precision, device, threads)
     return Numerics(
         device=device,
-        precision=resolve_precision(compute.precision, device),
-        threads=compute.threads or available_cores(),
+        precision=precision,
+        threads=threads,
+        recurrence=resolve_recurrence(compute.kernel, device),
+        linear=measured.speeds(cpu_name(), threads).linear(precision) if device == "cpu" else "matmul",
         micro_batch_size=min(compute.micro_batch_size or batch_size, batch_size),
         torch=torch.__version__,
         cpu=cpu_name(),
     )
 
 
-def resolve_precision(requested: Literal["auto", "fp32", "bf16"], device: Device) -> Precision:
-    """bf16 for `auto` only where the processor multiplies bf16 by itself."""
+def resolve_precision(requested: Literal["auto", "fp32", "bf16"], device: Device, threads: int) -> Precision:
+    """bf16 for `auto` only where the hardware has its arithmetic and, on a CPU, was measured to be faster with it."""
     if requested != "auto":
         return requested
-    return "bf16" if has_native_bf16(device) else "fp32"
+    if not has_native_bf16(device):
+        return "fp32"
+    return "bf16" if device != "cpu" or measured.speeds(cpu_name(), threads).bf16_is_faster else "fp32"
+
+
+def resolve_recurrence(requested: Literal["auto", "native", "eager"], device: Device) -> str:
+    """The native kernel on a CPU for which it can be built, under its digest; else eager."""
+    if requested == "eager" or (requested == "auto" and device != "cpu"):
+        return "eager"
+    if device != "cpu":
+        raise MachineUnfitError(f"compute.kernel=native is for the CPU, not for {device}; leave it at auto")
+    kernel, why_not = native_kernel()
+    if kernel is not None:
+        return f"native {kernel.digest}"
+    if requested == "native":
+        raise MachineUnfitError(f"the native kernel cannot be had here ({why_not}); leave compute.kernel at auto")
+    return "eager"
+
+
+def native_kernel() -> tuple[lstm_kernel.LstmKernel | None, str | None]:
+    """The kernel, or why it cannot be had."""
+    try:
+        return lstm_kernel.load(), None
+    except KernelUnavailableError as error:
+        return None, str(error)
 
 
 def has_native_bf16(device: Device) -> bool:
@@ -101,3 +147,20 @@ def resolve_device(requested: Literal["auto", "cpu", "cuda", "mps"]) -> Device:
         here = ", ".join(name for name, is_there in present.items() if is_there)
         raise MachineUnfitError(f"no {requested} device here (there is: {here}); use --device auto")
     return requested
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory for the next step in place of giving it back and fetching zeroed pages again.
+
+    A step allocates and frees the same sizes over and over. By default every large one of them costs its pages anew:
+    60 thousand page faults a step of small, 8 % of its time.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is None:
+        return
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    mallopt(trim_threshold, 2**30)
+    if not mallopt(mmap_threshold, 2**30):
+        mallopt(mmap_threshold, 32 * 2**20)  # the most that older releases take

@@ -1,9 +1,13 @@
 """timm imports torchvision, which beside a CPU build of torch needs help before the first test module is read."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from pipeline.data.torchvision_import import import_torchvision
+from sequencer_models import backends
+from sequencer_models.backends import Backends
 
 import_torchvision()
 
@@ -11,3 +15,22 @@ import_torchvision()
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _plain() -> Iterator[None]:
+    """Every test begins with the plain ways to compute."""
+    backends.select(Backends())
+    yield
+    backends.select(Backends())
+
+
+@pytest.fixture
+def native() -> None:
+    """The kernel; a machine without a compiler has nothing to test."""
+    backends.select(Backends(recurrence="native"))
+
+
+@pytest.fixture(params=["matmul", "convolution"])
+def native_with_each_linear(request: pytest.FixtureRequest) -> None:
+    backends.select(Backends("native", request.param))

@@ -5,10 +5,12 @@ import torch
 from timm.models.sequencer import LSTM2d
 from torch import Tensor, nn
 
+from sequencer_models import backends, lstm_kernel, recurrence
+from sequencer_models.backends import Backends
 from sequencer_models.bilstm2d import BiLSTM2D
 
 C, D = 24, 6
-SQUARE, WIDE, TALL = (3, 5, 5, C), (2, 3, 6, C), (2, 4, 1, C)
+SQUARE, WIDE, TALL, ONE = (3, 5, 5, C), (2, 3, 6, C), (2, 4, 1, C), (1, 1, 1, C)
 
 
 def one_sequence_at_a_time(mixer: BiLSTM2D, x: Tensor) -> Tensor:
@@ -66,7 +68,19 @@ def assert_same(
         assert (a - b).abs().max() <= rtol * b.abs().max(), name
 
 
-@pytest.mark.parametrize("shape", [SQUARE, WIDE, TALL])
+def as_float(result: tuple[Tensor, dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+    return result[0].float(), {name: gradient.float() for name, gradient in result[1].items()}
+
+
+def in_bf16(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return forward(x)
+
+    return run
+
+
+@pytest.mark.parametrize("shape", [SQUARE, WIDE, TALL, ONE])
 def test_reference_is_an_lstm_over_each_column_and_row_alone(shape):
     mixer, x = BiLSTM2D(C, D).double(), torch.randn(shape, dtype=torch.float64)
     ours = output_and_gradients(mixer, mixer.forward_reference, x)
@@ -74,12 +88,15 @@ def test_reference_is_an_lstm_over_each_column_and_row_alone(shape):
     assert_same(ours, theirs, rtol=1e-12)
 
 
-@pytest.mark.parametrize("side", [1, 2, 5])
-def test_batched_is_an_lstm_over_each_column_and_row_alone(side):
-    mixer, x = BiLSTM2D(C, D).double(), torch.randn(3, side, side, C, dtype=torch.float64)
-    ours = output_and_gradients(mixer, mixer.forward_batched, x)
-    theirs = output_and_gradients(mixer, lambda x: one_sequence_at_a_time(mixer, x), x)
-    assert_same(ours, theirs, rtol=1e-12)
+@pytest.mark.usefixtures("native_with_each_linear")
+@pytest.mark.parametrize("shape", [SQUARE, WIDE, TALL, ONE])
+def test_native_is_an_lstm_over_each_column_and_row_alone(shape):
+    mixer, x = BiLSTM2D(C, D), torch.randn(shape)
+    ours = output_and_gradients(mixer, mixer.forward_native, x)
+    exact = BiLSTM2D(C, D).double()
+    exact.load_state_dict(mixer.state_dict())
+    theirs = output_and_gradients(exact, lambda x: one_sequence_at_a_time(exact, x), x.double())
+    assert_same(ours, as_float(theirs), rtol=2e-6)
 
 
 @pytest.mark.parametrize("shape", [SQUARE, WIDE])
@@ -95,68 +112,82 @@ def test_weights_come_back_from_timm():
     torch.testing.assert_close(mixer(x), peer(x))
 
 
+@pytest.mark.usefixtures("native_with_each_linear")
+@pytest.mark.parametrize(("side", "channels"), [(8, 192), (4, 384), (16, 64), (3, 68), (4, 448)])
+def test_native_gives_what_timm_gives(side, channels):
+    mixer, peer = BiLSTM2D(channels, channels // 4), LSTM2d(channels, channels // 4)
+    peer.load_state_dict(mixer.state_dict())
+    x = torch.randn(7, side, side, channels)  # 21 to 112 sequences: tasks that are full, and ones that are not
+    assert_same(output_and_gradients(mixer, mixer, x), output_and_gradients(peer, peer, x), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("native_with_each_linear")
 @pytest.mark.parametrize(("side", "channels"), [(8, 192), (4, 384)])
-def test_batched_equals_reference_in_float32(side, channels):
+def test_native_under_bfloat16_is_as_near_to_float32_as_the_reference(side, channels):
     mixer, x = BiLSTM2D(channels, channels // 4), torch.randn(4, side, side, channels)
-    batched = output_and_gradients(mixer, mixer.forward_batched, x)
-    assert_same(batched, output_and_gradients(mixer, mixer.forward_reference, x), rtol=1e-5)
-
-
-@pytest.mark.parametrize(("side", "channels"), [(8, 192), (4, 384)])
-def test_batched_under_bfloat16_is_as_near_to_float32_as_the_reference(side, channels):
-    mixer, x = BiLSTM2D(channels, channels // 4), torch.randn(4, side, side, channels)
-
-    def in_bf16(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        def run(x: Tensor) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16):
-                return forward(x)
-
-        return run
-
     exact_out, exact_gradients = output_and_gradients(mixer, mixer.forward_reference, x)
-    batched = output_and_gradients(mixer, in_bf16(mixer.forward_batched), x)
+    native = output_and_gradients(mixer, in_bf16(mixer.forward_native), x)
     reference = output_and_gradients(mixer, in_bf16(mixer.forward_reference), x)
-    assert batched[0].dtype == reference[0].dtype == torch.bfloat16
+    assert native[0].dtype == reference[0].dtype == torch.bfloat16
     for name, exact in {"output": exact_out, **exact_gradients}.items():
         errors = []
-        for out, gradients in (batched, reference):
+        for out, gradients in (native, reference):
             tensor = out if name == "output" else gradients[name]
             errors.append(((tensor.float() - exact).norm() / exact.norm()).item())
-        assert errors[0] <= max(2 * errors[1], 0.01), (name, errors)
-    assert {g.dtype for g in batched[1].values()} == {torch.float32}
+        assert errors[0] <= max(1.5 * errors[1], 0.01), (name, errors)
+    assert {g.dtype for g in native[1].values()} == {torch.float32}
 
 
-def test_batched_is_the_same_bit_for_bit_from_run_to_run():
-    mixer, x = BiLSTM2D(192, 48), torch.randn(16, 8, 8, 192)
-    runs = []
-    for _ in range(2):
-        with torch.autocast("cpu", torch.bfloat16):
-            runs.append(output_and_gradients(mixer, mixer.forward_batched, x))
-    (out, gradients), (out_again, gradients_again) = runs
-    assert torch.equal(out, out_again)
-    assert all(torch.equal(gradients[name], gradients_again[name]) for name in gradients)
+@pytest.mark.usefixtures("native_with_each_linear")
+@pytest.mark.parametrize("bf16", [False, True])
+def test_native_is_the_same_bit_for_bit_from_run_to_run_and_for_any_number_of_threads(bf16):
+    torch.manual_seed(0)
+    w_ih, w_hh, bias = torch.randn(4 * 96, 24), torch.randn(4, 96, 24), torch.randn(4, 96)
+    x, grad = torch.randn(16 * 64, 24), torch.randn(16 * 64, 96)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    projected, lanes, kernel = (x @ w_ih.t()).to(dtype), recurrence.grid_lanes(16, 8, 8), lstm_kernel.load()
+    results, threads = [], torch.get_num_threads()
+    for count in (1, 2, 2, 3):
+        torch.set_num_threads(count)
+        gates = projected.clone()
+        hidden, cell = (torch.empty(len(x), 96, dtype=dtype) for _ in range(2))
+        kernel.forward(gates, w_hh, bias, hidden, cell, lanes)
+        grads = kernel.backward(gates, w_hh, hidden, cell, grad.to(dtype), lanes)
+        results.append((hidden, cell, gates, *grads))
+    torch.set_num_threads(threads)
+    for others in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], others, strict=True))
 
 
-def test_batched_can_go_backwards_twice_through_one_graph():
+@pytest.mark.usefixtures("native")
+def test_native_without_gradients_gives_the_same(native):
+    mixer, x = BiLSTM2D(C, D), torch.randn(SQUARE)
+    with torch.no_grad():
+        assert torch.equal(mixer(x), mixer(x.clone().requires_grad_()))
+    assert torch.equal(mixer(x).detach(), mixer(x.clone().requires_grad_()).detach())
+
+
+@pytest.mark.usefixtures("native")
+def test_native_refuses_to_go_backwards_twice_through_one_graph():
     mixer, x = BiLSTM2D(C, D), torch.randn(SQUARE, requires_grad=True)
-    out = mixer.forward_batched(x).sum()
-    first, second = (torch.autograd.grad(out, x, retain_graph=True)[0] for _ in range(2))
-    assert torch.equal(first, second)
+    out = mixer.forward_native(x).sum()
+    torch.autograd.grad(out, x, retain_graph=True)
+    with pytest.raises(RuntimeError, match="goes backwards once"):
+        torch.autograd.grad(out, x)
 
 
 @pytest.mark.parametrize(
-    ("shape", "bf16", "grad", "expected"),
+    ("selected", "dtype", "expected"),
     [
-        (SQUARE, True, True, "batched"),
-        (SQUARE, False, True, "reference"),
-        (SQUARE, True, False, "reference"),
-        (WIDE, True, True, "reference"),
+        ("native", torch.float32, "native"),
+        ("native", torch.float64, "reference"),
+        ("eager", torch.float32, "reference"),
     ],
 )
-def test_batched_runs_only_where_it_is_faster_and_the_grid_square(monkeypatch, shape, bf16, grad, expected):
-    mixer, taken = BiLSTM2D(C, D), []
-    monkeypatch.setattr(mixer, "forward_batched", lambda x: taken.append("batched"))
+def test_native_runs_where_it_is_selected_and_has_the_type(monkeypatch, selected, dtype, expected):
+    backends.select(Backends(recurrence=selected))
+    mixer, taken = BiLSTM2D(C, D).to(dtype), []
+    monkeypatch.setattr(mixer, "forward_native", lambda x: taken.append("native"))
     monkeypatch.setattr(mixer, "forward_reference", lambda x: taken.append("reference"))
-    with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        mixer(torch.randn(shape))
+    mixer(torch.randn(SQUARE, dtype=dtype))
     assert taken == [expected]

@@ -2,6 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from sequencer_models import backends
+from sequencer_models.backends import Backends
 from sequencer_models.vanilla import VanillaBiLSTM, VanillaSpec
 
 
@@ -26,6 +28,29 @@ def test_logits_come_from_stacked_bilstms_without_any_convolution(sequence):
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 4)
     assert (model.rnn.num_layers, model.rnn.bidirectional) == (3, True)
     assert not any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+@pytest.mark.usefixtures("native_with_each_linear")
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_native_recurrence_gives_what_nn_lstm_gives(layers):
+    model, images = VanillaBiLSTM(VanillaSpec(4, hidden=20, layers=layers)), torch.randn(30, 3, 32, 32)
+    results = []
+    for chosen in (backends.selected(), Backends()):
+        backends.select(chosen)
+        model.zero_grad()
+        logits = model(images)
+        logits.logsumexp(1).sum().backward()
+        results.append([logits.detach(), *(parameter.grad for parameter in model.parameters())])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
+
+
+@pytest.mark.usefixtures("native")
+def test_the_native_recurrence_drops_out_between_layers_and_in_training_only():
+    model, steps = VanillaBiLSTM(VanillaSpec(4, hidden=8, layers=2, dropout=0.5)), torch.randn(8, 32, 96)
+    assert not torch.equal(model.recur(steps), model.recur(steps))
+    model.eval()
+    torch.testing.assert_close(model.recur(steps), model.rnn(steps)[0])
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -25,7 +25,8 @@ def trained(config, tmp_path) -> TrainedModel:
     figures = {"validation_loss": 1.0, "trained_s": 1.0, "images_per_s": 1.0, "peak_memory_mb": 1.0}
     return TrainedModel(
         folder=folder, model="vanilla", run_key="f00-1", run_name="run", parameters=9, epochs=2, best_epoch=2,
-        validation_accuracy=0.5, numerics={"threads": 1}, git_commit=None, **figures,
+        validation_accuracy=0.5, git_commit=None, **figures,
+        numerics={"threads": 1, "recurrence": "eager", "linear": "matmul"},
     )  # fmt: skip
 
 

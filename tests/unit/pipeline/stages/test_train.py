@@ -11,8 +11,10 @@ from pipeline.journal import FILE_NAME, read
 from pipeline.run_records import JournalRecord, RunRecord
 from pipeline.stages import train
 from pipeline.stages.results import TrainedModel
+from pipeline.training import device
 from pipeline.training.checkpoint import load_weights
 from pipeline.workspace import StageFolder, exclusive
+from sequencer_models import backends
 
 
 class LeaveAfter(Control):
@@ -155,24 +157,57 @@ def test_the_store_is_told_how_a_training_ended_and_no_more_than_is_durable(
 def test_a_resume_keeps_the_numerics_that_it_started_with_and_says_so(changed, config, prepared, context, folder):
     with pytest.raises(BudgetExhaustedError):
         train.train(config, prepared, folder, left(context))
-    asked = changed("compute.threads=2", "compute.micro_batch_size=4")
+    asked = changed("compute.threads=2", "compute.micro_batch_size=4", "compute.kernel=eager")
     result = train.train(asked, prepared, folder, context)
     assert (result.numerics["threads"], result.numerics["micro_batch_size"]) == (1, 16)
     assert [warning.split(" and goes on so")[0] for warning in context.reporter.warnings] == [
         "this training was started with threads 1",
+        f"this training was started with kernel {result.numerics['recurrence']}",
         "this training was started with micro_batch_size 16",
     ]
 
 
-def test_a_resume_on_another_machine_says_that_the_bits_will_differ(config, prepared, context, folder):
+@pytest.mark.parametrize(
+    ("field", "before", "said"),
+    [
+        ("cpu", "another one", "started with the processor another one"),
+        ("recurrence", "native of another compiler", "started with the LSTM kernel native of another compiler"),
+    ],
+)
+def test_a_resume_on_another_machine_says_that_the_bits_will_differ(
+    config, prepared, context, folder, field, before, said
+):
     with pytest.raises(BudgetExhaustedError):
         train.train(config, prepared, folder, left(context))
     path = folder / "numerics.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"cpu": "another processor"}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: before}))
     train.train(config, prepared, folder, context)
     (warning,) = context.reporter.warnings
-    assert "on another processor" in warning
+    assert said in warning
     assert "not be the same bit for bit" in warning
+
+
+def test_a_training_goes_on_without_the_kernel_that_is_gone(monkeypatch, config, prepared, context, folder):
+    with pytest.raises(BudgetExhaustedError):
+        train.train(config, prepared, folder, left(context))
+    assert json.loads((folder / "numerics.json").read_text())["recurrence"].startswith("native ")
+    monkeypatch.setattr(device, "native_kernel", lambda: (None, "no C compiler here"))
+    train.train(config, prepared, folder, context)
+    (warning,) = context.reporter.warnings
+    assert "going on with eager" in warning
+    assert backends.selected().recurrence == "eager"
+
+
+@pytest.mark.parametrize(("kernel", "said"), [("auto", "with the native LSTM kernel"), ("eager", "1 threads")])
+def test_what_computes_is_told(config, changed, prepared, context, folder, kernel, said):
+    train.train(changed(f"compute.kernel={kernel}"), prepared, folder, context)
+    assert context.reporter.notes[0].endswith(said)
+
+
+def test_why_there_is_no_kernel_is_told(monkeypatch, config, prepared, context, folder):
+    monkeypatch.setattr(device, "native_kernel", lambda: (None, "no C compiler here"))
+    train.train(config, prepared, folder, context)
+    assert "without the native LSTM kernel, which is faster (no C compiler here)" in context.reporter.notes[0]
 
 
 @pytest.mark.parametrize("name", ["numerics.json", "run.json"])

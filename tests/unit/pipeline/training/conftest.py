@@ -20,7 +20,8 @@ from pipeline.reporting import Silent
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.device import Numerics
 from pipeline.training.loop import Training, Validation
-from sequencer_models import catalog
+from sequencer_models import backends, catalog
+from sequencer_models.backends import Backends
 
 CLASSES = 3
 MODELS: dict[str, dict[str, object]] = {
@@ -28,7 +29,7 @@ MODELS: dict[str, dict[str, object]] = {
     "small": {"dims": (8, 16), "depths": (1, 1), "grid": 4, "dropout": 0.2, "drop_path": 0.2},
 }
 CONFIG = TrainConfig(epochs=3, batch_size=8, learning_rate=0.01)
-NUMERICS = Numerics("cpu", "fp32", 1, 8, torch.__version__, "here")
+NUMERICS = Numerics("cpu", "fp32", 1, "eager", "matmul", 8, torch.__version__, "here")
 NORMALISE = Normalisation((120.0, 125.0, 130.0), (60.0, 61.0, 62.0))
 
 
@@ -127,6 +128,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+    backends.select(Backends())
 
 
 @pytest.fixture

@@ -4,8 +4,11 @@ import torch
 
 from pipeline.config import ComputeConfig
 from pipeline.errors import MachineUnfitError
-from pipeline.training import device
+from pipeline.training import device, measured
 from pipeline.training.device import Numerics
+from pipeline.training.measured import Speeds
+from sequencer_models import backends
+from sequencer_models.backends import Backends
 
 
 @pytest.fixture
@@ -41,12 +44,39 @@ def test_a_device_that_is_not_there_is_refused_with_exit_code_6(machine, asked):
     ("features", "precision"),
     [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx512_f": True}, "fp32"), ({}, "fp32")],
 )
-def test_auto_is_bf16_only_where_the_processor_does_it_by_itself(machine, features, precision):
+def test_auto_is_bf16_only_where_the_processor_does_it_by_itself(machine, monkeypatch, features, precision):
     machine(**features)
-    assert device.resolve_precision("auto", "cpu") == precision
-    assert device.resolve_precision("auto", "mps") == "fp32"
-    assert device.resolve_precision("bf16", "cpu") == "bf16"
-    assert device.resolve_precision("fp32", "cpu") == "fp32"
+    monkeypatch.setattr(measured, "speeds", lambda cpu, threads: Speeds(20.0, 10.0, 5.0, 5.0))
+    assert device.resolve_precision("auto", "cpu", 1) == precision
+    assert device.resolve_precision("auto", "mps", 1) == "fp32"
+    assert device.resolve_precision("bf16", "cpu", 1) == "bf16"
+    assert device.resolve_precision("fp32", "cpu", 1) == "fp32"
+
+
+@pytest.mark.parametrize(("bf16_ms", "precision"), [(5.0, "bf16"), (9.5, "fp32"), (20.0, "fp32")])
+def test_auto_is_bf16_only_where_it_was_measured_to_be_faster(machine, monkeypatch, bf16_ms, precision):
+    machine(avx512_bf16=True)
+    monkeypatch.setattr(measured, "speeds", lambda cpu, threads: Speeds(20.0, 10.0, bf16_ms, bf16_ms))
+    found = device.resolve(ComputeConfig(), batch_size=32)
+    assert (found.precision, found.linear) == (precision, "convolution" if precision == "fp32" else "matmul")
+
+
+def test_the_kernel_is_native_where_it_can_be_built(machine, monkeypatch):
+    machine()
+    assert device.resolve(ComputeConfig(), 32).recurrence.startswith("native ")
+    assert device.resolve(ComputeConfig(kernel="eager"), 32).recurrence == "eager"
+    monkeypatch.setattr(device, "native_kernel", lambda: (None, "no C compiler here"))
+    assert device.resolve(ComputeConfig(), 32).recurrence == "eager"
+    with pytest.raises(MachineUnfitError, match="no C compiler here") as caught:
+        device.resolve(ComputeConfig(kernel="native"), 32)
+    assert caught.value.exit_code == 6
+
+
+def test_the_kernel_is_for_the_cpu(machine):
+    machine(cuda=True)
+    assert device.resolve_recurrence("auto", "cuda") == "eager"
+    with pytest.raises(MachineUnfitError, match="for the CPU"):
+        device.resolve_recurrence("native", "cuda")
 
 
 def test_threads_are_the_physical_cores_that_may_be_used(monkeypatch):
@@ -81,14 +111,16 @@ def test_what_the_config_says_is_taken(machine):
 
 
 def test_numerics_set_the_threads_and_the_type_of_the_forward_pass():
-    numerics = Numerics("cpu", "fp32", 1, 8, torch.__version__, "here")
+    numerics = Numerics("cpu", "fp32", 1, "native of today", "convolution", 8, torch.__version__, "here")
     threads = torch.get_num_threads()
     try:
         numerics.apply()
         assert torch.get_num_threads() == 1
+        assert backends.selected() == Backends("native", "convolution")
     finally:
         torch.set_num_threads(threads)
+        backends.select(Backends())
     with numerics.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-    with Numerics("cpu", "bf16", 1, 8, torch.__version__, "here").autocast():
+    with Numerics("cpu", "bf16", 1, "eager", "matmul", 8, torch.__version__, "here").autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16

@@ -1,0 +1,95 @@
+"""Which of several equal ways of computing is the fastest here: measured once per machine, then read.
+
+One linear map of the size that a block of the small model has, forward and backward, in each precision and by each
+way. The answer lies in the user's cache folder under a name that depends on the processor, torch and the number of
+threads. A run records what it was given, so neither a wobble of the clock nor a new measurement changes it later.
+"""
+
+import contextlib
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from pipeline.errors import WorkspaceError
+from pipeline.workspace import write_json
+from sequencer_models import backends
+from sequencer_models.backends import Backends
+from sequencer_models.linear import linear
+from sequencer_models.lstm_kernel import cache_folder
+
+TOKENS, CHANNELS_IN, CHANNELS_OUT = 4096, 192, 576
+ROUNDS = 7
+WORTH_IT = 0.9
+"""A way that is not the plain one has to take less than this part of its time."""
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Milliseconds of the linear map, forward and backward: the median of several, taken in turn."""
+
+    fp32_matmul_ms: float
+    fp32_convolution_ms: float
+    bf16_matmul_ms: float
+    bf16_convolution_ms: float
+
+    def linear(self, precision: Literal["fp32", "bf16"]) -> backends.Linear:
+        """The faster way in a precision."""
+        matmul, convolution = (getattr(self, f"{precision}_{way}_ms") for way in ("matmul", "convolution"))
+        return "convolution" if convolution < WORTH_IT * matmul else "matmul"
+
+    @property
+    def bf16_is_faster(self) -> bool:
+        """Whether bf16 is worth its fewer digits."""
+        fp32 = min(self.fp32_matmul_ms, self.fp32_convolution_ms)
+        return min(self.bf16_matmul_ms, self.bf16_convolution_ms) < WORTH_IT * fp32
+
+
+def speeds(cpu: str, threads: int) -> Speeds:
+    """This machine's, measured (about half a second) if that was not done before."""
+    path = _path(cpu, threads)
+    try:
+        return Speeds(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        found = measure(threads)
+        with contextlib.suppress(OSError, WorkspaceError):  # without a cache the next command measures again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, asdict(found))
+        return found
+
+
+def measure(threads: int) -> Speeds:
+    """Measure now, leaving torch's threads and the models' backends as they were."""
+    had_threads, had_backends = torch.get_num_threads(), backends.selected()
+    x = torch.randn(TOKENS, CHANNELS_IN, generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(CHANNELS_OUT, CHANNELS_IN, generator=torch.Generator().manual_seed(1))
+    ways: list[tuple[backends.Linear, torch.dtype]] = [
+        ("matmul", torch.float32),
+        ("convolution", torch.float32),
+        ("matmul", torch.bfloat16),
+        ("convolution", torch.bfloat16),
+    ]
+    times: list[list[float]] = [[] for _ in ways]
+    try:
+        torch.set_num_threads(threads)
+        for _ in range(ROUNDS):
+            for taken, (way, dtype) in zip(times, ways, strict=True):
+                backends.select(Backends(linear=way))
+                given, by = x.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
+                started = time.perf_counter()
+                out = linear(given, by)
+                torch.autograd.grad(out, (given, by), out.detach())
+                taken.append(1000 * (time.perf_counter() - started))
+    finally:
+        torch.set_num_threads(had_threads)
+        backends.select(had_backends)
+    return Speeds(*(sorted(taken)[ROUNDS // 2] for taken in times))
+
+
+def _path(cpu: str, threads: int) -> Path:
+    key = hashlib.sha256(f"{cpu}\0{torch.__version__}\0{threads}".encode()).hexdigest()[:16]
+    return cache_folder() / f"speeds-{key}.json"

@@ -1,0 +1,59 @@
+"""Linear maps of the channels of every token, as a matrix product or as the 1x1 convolution that it is.
+
+Shapes: M tokens in all, K channels in, N channels out.
+
+On CPU torch sends float32 matrix products to the BLAS that it was built with and convolutions to oneDNN. Where the
+BLAS does not use the processor's widest vectors the convolution is up to twice as fast, forward and backward
+(`benchmarks/training_step.py`); which one is taken is `backends.Linear`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sequencer_models import backends
+
+
+class TokenLinear(nn.Linear):
+    """`nn.Linear` (same parameters, same names) for tokens `... x K`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`... x K` to `... x N`."""
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`... x K` tokens times `weight` (N x K), plus `bias` (N): `... x N`."""
+    if not _as_convolution(x):
+        return F.linear(x, weight, bias)
+    out = F.conv2d(_as_image(x), weight[:, :, None, None], bias)  # 1 x N x M x 1
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
+
+
+def linear_backward(grad: Tensor, x: Tensor, weight: Tensor, needs_grad_x: bool) -> tuple[Tensor | None, Tensor]:
+    """Gradients of `linear` without a bias, from `grad` (M x N): of `x` (M x K), where needed, and of `weight`."""
+    if not _as_convolution(x):
+        return grad @ weight if needs_grad_x else None, grad.t() @ x
+    grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
+        _as_image(grad),
+        _as_image(x),
+        weight[:, :, None, None],
+        None,  # no bias
+        [1, 1],  # stride
+        [0, 0],  # padding
+        [1, 1],  # dilation
+        False,  # not transposed
+        [0, 0],  # output padding
+        1,  # groups
+        [needs_grad_x, True, False],
+    )
+    return grad_x.permute(0, 2, 3, 1).reshape(x.shape) if needs_grad_x else None, grad_weight.flatten(1)
+
+
+def _as_convolution(x: Tensor) -> bool:
+    return backends.selected().linear == "convolution" and x.device.type == "cpu" and x.numel() > 0
+
+
+def _as_image(x: Tensor) -> Tensor:
+    """`... x K` to `1 x K x M x 1`, channels last, without a copy where x is contiguous."""
+    return x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)

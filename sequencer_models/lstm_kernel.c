@@ -1,0 +1,487 @@
+/* LSTM recurrences of several directions over many sequences: forward, and the backward pass through time.
+ *
+ * Tokens lie in memory as the image has them; a lane (one direction of one pass) says which token a sequence reads at
+ * which step. So nothing is transposed or copied on the way in or out, and columns, rows and flat sequences are one
+ * routine. A task takes R sequences of one lane through all of their steps: its states and the recurrent weights stay
+ * in cache, and the gates of a step are made in the registers that the recurrent product was summed in.
+ *
+ * Shapes: P lanes, D hidden size, T steps. Per token: gates P x 4D (input, forget, candidate, output, as in
+ * nn.LSTM), hidden P x D, cell P x D. w_hh is P x 4D x D. These three tensors are float, or bfloat16 ("narrow");
+ * weights, states and sums are always float.
+ *
+ * Results do not depend on the number of threads: what is summed over sequences is summed in a fixed number of
+ * parts, in a fixed order.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+enum { VL = 16, MR = 6, NG = 4, WR = 8, WG = 3 }; /* floats of a vector; the tiles that fill 32 registers */
+#elif defined(__AVX__)
+enum { VL = 8, MR = 2, NG = 4, WR = 4, WG = 3 }; /* 16 registers */
+#else
+enum { VL = 4, MR = 4, NG = 4, WR = 4, WG = 4 }; /* NEON: 32 registers */
+#endif
+enum { R = 24, PARTS = 16, MAX_TILES = R / MR };
+
+typedef float vf __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+typedef int32_t vi __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+typedef uint32_t vu __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+typedef uint16_t vh __attribute__((vector_size(2 * VL), aligned(2), may_alias));
+#define INLINE static inline __attribute__((always_inline))
+
+/* Where a lane's sequences lie, in tokens: sequence s at step t reads
+ * first + (s / inner_count) * outer + (s % inner_count) * inner + t * step. */
+typedef struct {
+    int64_t first, outer, inner_count, inner, step, steps, sequences;
+} Lane;
+
+/* ------------------------------------------------------------------ vectors */
+
+INLINE vf splat(float x) { return (vf){} + x; }
+
+INLINE vf load_full(const void *base, int64_t i, int narrow) {
+    if (!narrow)
+        return *(const vf *)((const float *)base + i);
+    vu wide = __builtin_convertvector(*(const vh *)((const uint16_t *)base + i), vu) << 16;
+    return (vf)wide;
+}
+
+INLINE vh to_bfloat16(vf x) { /* round to nearest even, as torch does; NaNs stay NaNs */
+    vu bits = (vu)x;
+    vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    vu is_nan = (vu)(x != x);
+    return __builtin_convertvector((rounded & ~is_nan) | (0x7fc0 & is_nan), vh);
+}
+
+INLINE void store_full(void *base, int64_t i, vf x, int narrow) {
+    if (narrow)
+        *(vh *)((uint16_t *)base + i) = to_bfloat16(x);
+    else
+        *(vf *)((float *)base + i) = x;
+}
+
+/* n values; the rest of the vector is 0. */
+INLINE vf load(const void *base, int64_t i, int n, int narrow) {
+    if (n == VL)
+        return load_full(base, i, narrow);
+    int size = narrow ? 2 : 4;
+    uint32_t part[VL] = {0};
+    memcpy(part, (const char *)base + i * size, (size_t)(n * size));
+    return load_full(part, 0, narrow);
+}
+
+INLINE void store(void *base, int64_t i, vf x, int n, int narrow) {
+    if (n == VL) {
+        store_full(base, i, x, narrow);
+        return;
+    }
+    int size = narrow ? 2 : 4;
+    uint32_t part[VL];
+    store_full(part, 0, x, narrow);
+    memcpy((char *)base + i * size, part, (size_t)(n * size));
+}
+
+INLINE vf choose(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
+
+/* exp within 2 ulp of e^x, x cut off at +-87. Cephes' reduction and polynomial. */
+INLINE vf exp_of(vf x) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    x = choose(x < 87.0f, x, splat(87.0f));
+    x = choose(x > -87.0f, x, splat(-87.0f));
+    vf shifted = x * 1.44269504f + magic;
+    vf n = shifted - magic;
+    vf r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    vf p = splat(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    return (vf)((vi)p + ((vi)shifted << 23));
+}
+
+INLINE vf reciprocal(vf x) {
+#if defined(__AVX512F__)
+    vf guess = (vf)_mm512_rcp14_ps((__m512)x); /* 14 bits; a Newton step doubles them */
+    return guess * (2.0f - x * guess);
+#else
+    return 1.0f / x;
+#endif
+}
+
+INLINE vf sigmoid(vf x) { return reciprocal(1.0f + exp_of(-x)); }
+
+INLINE vf tanh_of(vf x) { return 1.0f - 2.0f * reciprocal(1.0f + exp_of(2.0f * x)); } /* within 2e-7 */
+
+/* ------------------------------------------------------------------ tasks */
+
+INLINE int64_t token(const Lane *lane, int64_t sequence) {
+    return lane->first + sequence / lane->inner_count * lane->outer + sequence % lane->inner_count * lane->inner;
+}
+
+INLINE int left(int D, int group) { return D - group * VL < VL ? D - group * VL : VL; }
+
+static float *zeros(size_t count) {
+    void *memory = NULL;
+    if (posix_memalign(&memory, 64, count * sizeof(float)))
+        return NULL;
+    return memset(memory, 0, count * sizeof(float));
+}
+
+/* One lane's recurrent weights, for each group of VL units: step of the sum x gate x unit. */
+static void pack_by_gate(float *packed, const float *w, int D, int groups) {
+    for (int j = 0; j < groups; j++)
+        for (int k = 0; k < D; k++)
+            for (int g = 0; g < 4; g++)
+                for (int v = 0; v < VL; v++)
+                    packed[((j * D + k) * 4 + g) * VL + v] = j * VL + v < D ? w[(g * D + j * VL + v) * D + k] : 0;
+}
+
+/* R sequences (or the rest) of a lane through all steps. `state`: hidden twice, then cell, each R x units. */
+INLINE void forward_task(const Lane *lane, int p, int P, int D, int64_t from, int n, char *gates, const float *packed,
+                         const float *bias, char *hidden, char *cell, float *state, char *dummy, int narrow) {
+    const int groups = (D + VL - 1) / VL, units = groups * VL, size = narrow ? 2 : 4;
+    const int tiles = (n + MR - 1) / MR;
+    float *before = state, *after = state + R * units, *c = state + 2 * R * units;
+    int64_t start[R];
+    for (int r = 0; r < n; r++)
+        start[r] = token(lane, from + r);
+    memset(state, 0, (size_t)(3 * R * units) * sizeof(float));
+    for (int64_t t = 0; t < lane->steps; t++) {
+        char *gates_of[R], *hidden_of[R], *cell_of[R];
+        const int64_t ahead = t + 1 < lane->steps ? lane->step * P * 4 * D * size : 0;
+        for (int r = 0; r < tiles * MR; r++) {
+            int64_t at = r < n ? start[r] + t * lane->step : 0;
+            gates_of[r] = r < n ? gates + (at * P + p) * 4 * D * size : dummy;
+            hidden_of[r] = r < n ? hidden + (at * P + p) * D * size : dummy;
+            cell_of[r] = r < n && cell ? cell + (at * P + p) * D * size : dummy;
+        }
+        for (int j = 0; j < groups; j++) {
+            const int rest = left(D, j);
+            const float *w = packed + (int64_t)j * D * 4 * VL;
+            vf b[4];
+            for (int g = 0; g < 4; g++)
+                b[g] = load(bias, g * D + j * VL, rest, 0);
+            for (int tile = 0; tile < tiles; tile++) {
+                const int r0 = tile * MR;
+                const float *h = before + r0 * units;
+                vf sum[MR][4];
+#pragma GCC unroll 8
+                for (int r = 0; r < MR; r++)
+#pragma GCC unroll 4
+                    for (int g = 0; g < 4; g++)
+                        sum[r][g] = load(gates_of[r0 + r], g * D + j * VL, rest, narrow) + b[g];
+#pragma GCC unroll 8
+                for (int r = 0; r < MR; r++)
+#pragma GCC unroll 4
+                    for (int g = 0; g < 4; g++)
+                        __builtin_prefetch(gates_of[r0 + r] + ahead + (g * D + j * VL) * size, 1);
+                if (t > 0)
+                    for (int k = 0; k < D; k++) {
+                        const vf *row = (const vf *)(w + (int64_t)k * 4 * VL);
+                        vf w0 = row[0], w1 = row[1], w2 = row[2], w3 = row[3];
+#pragma GCC unroll 8
+                        for (int r = 0; r < MR; r++) {
+                            vf x = splat(h[r * units + k]);
+                            sum[r][0] += w0 * x;
+                            sum[r][1] += w1 * x;
+                            sum[r][2] += w2 * x;
+                            sum[r][3] += w3 * x;
+                        }
+                    }
+#pragma GCC unroll 8
+                for (int r = 0; r < MR; r++) {
+                    const int at = (r0 + r) * units + j * VL;
+                    vf i = sigmoid(sum[r][0]), f = sigmoid(sum[r][1]), g = tanh_of(sum[r][2]), o = sigmoid(sum[r][3]);
+                    vf state_c = f * load_full(c, at, 0) + i * g;
+                    vf state_h = o * tanh_of(state_c);
+                    store_full(c, at, state_c, 0);
+                    store_full(after, at, state_h, 0);
+                    store(hidden_of[r0 + r], j * VL, state_h, rest, narrow);
+                    if (cell) {
+                        store(gates_of[r0 + r], j * VL, i, rest, narrow);
+                        store(gates_of[r0 + r], D + j * VL, f, rest, narrow);
+                        store(gates_of[r0 + r], 2 * D + j * VL, g, rest, narrow);
+                        store(gates_of[r0 + r], 3 * D + j * VL, o, rest, narrow);
+                        store(cell_of[r0 + r], j * VL, state_c, rest, narrow);
+                    }
+                }
+            }
+        }
+        float *swap = before;
+        before = after;
+        after = swap;
+    }
+}
+
+/* Sums of `count` groups, from `j` on, of what reaches the hidden states: from above, and from the step after. */
+INLINE void hidden_tile(float *grad_h, char *const *from_above, const float *grad_g, const float *w, int D, int j,
+                        int units, int r0, int first_step, int narrow, const int count) {
+    vf sum[MR][NG];
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; r++)
+#pragma GCC unroll 4
+        for (int g = 0; g < count; g++)
+            sum[r][g] = load(from_above[r0 + r], (j + g) * VL, left(D, j + g), narrow);
+    if (!first_step)
+        for (int k = 0; k < 4 * units; k++) {
+            const float *row = w + (int64_t)k * units + j * VL;
+            vf wk[NG];
+#pragma GCC unroll 4
+            for (int g = 0; g < count; g++)
+                wk[g] = *(const vf *)(row + g * VL);
+#pragma GCC unroll 8
+            for (int r = 0; r < MR; r++) {
+                vf x = splat(grad_g[(int64_t)(r0 + r) * 4 * units + k]);
+#pragma GCC unroll 4
+                for (int g = 0; g < count; g++)
+                    sum[r][g] += wk[g] * x;
+            }
+        }
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; r++)
+#pragma GCC unroll 4
+        for (int g = 0; g < count; g++)
+            *(vf *)(grad_h + (r0 + r) * units + (j + g) * VL) = sum[r][g];
+}
+
+/* grad_w (4 * units x units) += grad_g^T h over n sequences, for WR rows and `count` groups of it. */
+INLINE void weight_tile(float *grad_w, const float *grad_g, const float *h, int units, int row, int j, int n,
+                        const int count) {
+    vf sum[WR][WG];
+#pragma GCC unroll 8
+    for (int i = 0; i < WR; i++)
+#pragma GCC unroll 4
+        for (int g = 0; g < count; g++)
+            sum[i][g] = *(const vf *)(grad_w + (int64_t)(row + i) * units + (j + g) * VL);
+    for (int r = 0; r < n; r++) {
+        vf hr[WG];
+#pragma GCC unroll 4
+        for (int g = 0; g < count; g++)
+            hr[g] = *(const vf *)(h + r * units + (j + g) * VL);
+#pragma GCC unroll 8
+        for (int i = 0; i < WR; i++) {
+            vf x = splat(grad_g[(int64_t)r * 4 * units + row + i]);
+#pragma GCC unroll 4
+            for (int g = 0; g < count; g++)
+                sum[i][g] += hr[g] * x;
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < WR; i++)
+#pragma GCC unroll 4
+        for (int g = 0; g < count; g++)
+            *(vf *)(grad_w + (int64_t)(row + i) * units + (j + g) * VL) = sum[i][g];
+}
+
+/* R sequences (or the rest) of a lane backwards through all steps. `state`, each R x units: gradients of the hidden
+ * and the cell state, hidden states of the step before; then R x 4 * units: gradients of the gates. */
+INLINE void backward_task(const Lane *lane, int p, int P, int D, int64_t from, int n, char *gates, const float *w,
+                          const char *hidden, const char *cell, const char *grad_hidden, float *grad_w,
+                          float *grad_bias, float *state, char *dummy, int narrow) {
+    const int groups = (D + VL - 1) / VL, units = groups * VL, size = narrow ? 2 : 4;
+    const int tiles = (n + MR - 1) / MR;
+    float *grad_h = state, *grad_c = state + R * units, *h_before = state + 2 * R * units;
+    float *grad_g = state + 3 * R * units;
+    int64_t start[R];
+    for (int r = 0; r < n; r++)
+        start[r] = token(lane, from + r);
+    memset(state, 0, (size_t)(7 * R * units) * sizeof(float));
+    for (int64_t t = lane->steps - 1; t >= 0; t--) {
+        char *above[R];
+        for (int r = 0; r < tiles * MR; r++)
+            above[r] = r < n ? (char *)grad_hidden + ((start[r] + t * lane->step) * P + p) * D * size : dummy;
+        for (int j = 0; j < groups;) {
+            const int count = groups - j >= NG && groups - j != NG + 1 && groups - j != NG + 2 ? NG
+                              : groups - j >= 3                                               ? 3
+                                                                                              : groups - j;
+            for (int tile = 0; tile < tiles; tile++) {
+                const int last = t == lane->steps - 1;
+                if (count == 4)
+                    hidden_tile(grad_h, above, grad_g, w, D, j, units, tile * MR, last, narrow, 4);
+                else if (count == 3)
+                    hidden_tile(grad_h, above, grad_g, w, D, j, units, tile * MR, last, narrow, 3);
+                else if (count == 2)
+                    hidden_tile(grad_h, above, grad_g, w, D, j, units, tile * MR, last, narrow, 2);
+                else
+                    hidden_tile(grad_h, above, grad_g, w, D, j, units, tile * MR, last, narrow, 1);
+            }
+            j += count;
+        }
+        for (int r = 0; r < n; r++) {
+            const int64_t at = (start[r] + t * lane->step) * P + p, at_before = at - lane->step * P;
+            char *gates_r = gates + at * 4 * D * size;
+            for (int j = 0; j < groups; j++) {
+                const int rest = left(D, j), u = j * VL;
+                vf i = load(gates_r, u, rest, narrow), f = load(gates_r, D + u, rest, narrow);
+                vf g = load(gates_r, 2 * D + u, rest, narrow), o = load(gates_r, 3 * D + u, rest, narrow);
+                vf tanh_c = tanh_of(load(cell, at * D + u, rest, narrow));
+                vf c_before = t > 0 ? load(cell, at_before * D + u, rest, narrow) : splat(0.0f);
+                vf dh = load_full(grad_h, r * units + u, 0);
+                vf dc = load_full(grad_c, r * units + u, 0) + dh * o * (1.0f - tanh_c * tanh_c);
+                vf di = dc * g * i * (1.0f - i), df = dc * c_before * f * (1.0f - f);
+                vf dg = dc * i * (1.0f - g * g), dout = dh * tanh_c * o * (1.0f - o);
+                store_full(grad_c, r * units + u, dc * f, 0);
+                float *row = grad_g + (int64_t)r * 4 * units + u;
+                *(vf *)row = di;
+                *(vf *)(row + units) = df;
+                *(vf *)(row + 2 * units) = dg;
+                *(vf *)(row + 3 * units) = dout;
+                store(gates_r, u, di, rest, narrow);
+                store(gates_r, D + u, df, rest, narrow);
+                store(gates_r, 2 * D + u, dg, rest, narrow);
+                store(gates_r, 3 * D + u, dout, rest, narrow);
+                if (t > 0)
+                    store_full(h_before, r * units + u, load(hidden, at_before * D + u, rest, narrow), 0);
+            }
+            for (int u = 0; u < 4 * units; u += VL)
+                *(vf *)(grad_bias + u) += *(const vf *)(grad_g + (int64_t)r * 4 * units + u);
+        }
+        if (t > 0)
+            for (int j = 0; j < groups;) {
+                const int count = groups - j >= WG && groups - j != WG + 1 ? WG : groups - j >= 2 ? 2 : 1;
+                for (int row = 0; row < 4 * units; row += WR) {
+                    if (count == WG)
+                        weight_tile(grad_w, grad_g, h_before, units, row, j, n, WG);
+                    else if (count == 2)
+                        weight_tile(grad_w, grad_g, h_before, units, row, j, n, 2);
+                    else
+                        weight_tile(grad_w, grad_g, h_before, units, row, j, n, 1);
+                }
+                j += count;
+            }
+    }
+}
+
+/* ------------------------------------------------------------------ entry points */
+
+/* The threads that the next call gets: a build that does not share torch's is found out by it. */
+int seqpipe_lstm_threads(void) {
+#ifdef _OPENMP
+    extern int omp_get_max_threads(void);
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+/* Takes `gates`, the projected inputs without a bias, to `hidden`. With a `cell`, for a backward pass: the cell
+ * states are stored there and the gates in place of their inputs. Returns 0, or -1 where memory is short. */
+int seqpipe_lstm_forward(void *gates, const float *w_hh, const float *bias, void *hidden, void *cell,
+                         const Lane *lanes, int P, int D, int narrow) {
+    const int groups = (D + VL - 1) / VL, units = groups * VL;
+    const size_t panel = (size_t)groups * D * 4 * VL;
+    float *packed = zeros(P * panel);
+    int short_of_memory = !packed;
+    int64_t tasks[P + 1];
+    tasks[0] = 0;
+    for (int p = 0; p < P; p++)
+        tasks[p + 1] = tasks[p] + (lanes[p].sequences + R - 1) / R;
+    if (short_of_memory)
+        return -1;
+#pragma omp parallel
+    {
+        float *state = zeros((size_t)3 * R * units);
+        char *dummy = (char *)zeros((size_t)4 * units);
+        if (!state || !dummy) {
+#pragma omp atomic write
+            short_of_memory = 1;
+        }
+#pragma omp for schedule(static)
+        for (int p = 0; p < P; p++)
+            pack_by_gate(packed + p * panel, w_hh + (int64_t)p * 4 * D * D, D, groups);
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < tasks[P]; task++) {
+            if (!state || !dummy)
+                continue;
+            int p = 0;
+            while (task >= tasks[p + 1])
+                p++;
+            const int64_t from = (task - tasks[p]) * R, rest = lanes[p].sequences - from;
+            const int n = rest < R ? (int)rest : R;
+            const float *w = packed + p * panel, *b = bias + (int64_t)p * 4 * D;
+            if (narrow)
+                forward_task(lanes + p, p, P, D, from, n, gates, w, b, hidden, cell, state, dummy, 1);
+            else
+                forward_task(lanes + p, p, P, D, from, n, gates, w, b, hidden, cell, state, dummy, 0);
+        }
+        free(state);
+        free(dummy);
+    }
+    free(packed);
+    return short_of_memory ? -1 : 0;
+}
+
+/* Takes the gradient of `hidden` back to the projected inputs, in place of the `gates` that the forward pass left,
+ * and to the weights and the bias (P x 4D x D and P x 4D). Returns 0, or -1 where memory is short. */
+int seqpipe_lstm_backward(void *gates, const float *w_hh, const void *hidden, const void *cell,
+                          const void *grad_hidden, float *grad_w_hh, float *grad_bias, const Lane *lanes, int P, int D,
+                          int narrow) {
+    const int groups = (D + VL - 1) / VL, units = groups * VL;
+    const size_t matrix = (size_t)4 * units * units;
+    const int parts = PARTS / P > 0 ? PARTS / P : 1;
+    float *padded = zeros(P * matrix), *sums = zeros((size_t)P * parts * (matrix + 4 * units));
+    int short_of_memory = !padded || !sums;
+    if (short_of_memory) {
+        free(padded);
+        free(sums);
+        return -1;
+    }
+#pragma omp parallel
+    {
+        float *state = zeros((size_t)7 * R * units);
+        char *dummy = (char *)zeros((size_t)units);
+        if (!state || !dummy) {
+#pragma omp atomic write
+            short_of_memory = 1;
+        }
+#pragma omp for schedule(static)
+        for (int p = 0; p < P; p++)
+            for (int row = 0; row < 4 * D; row++)
+                memcpy(padded + p * matrix + (size_t)(row / D * units + row % D) * units,
+                       w_hh + ((int64_t)p * 4 * D + row) * D, (size_t)D * sizeof(float));
+#pragma omp for schedule(dynamic)
+        for (int part = 0; part < P * parts; part++) {
+            if (!state || !dummy)
+                continue;
+            const int p = part / parts;
+            const int64_t blocks = (lanes[p].sequences + R - 1) / R;
+            float *grad_w = sums + (size_t)part * (matrix + 4 * units), *grad_b = grad_w + matrix;
+            for (int64_t block = blocks * (part % parts) / parts; block < blocks * (part % parts + 1) / parts; block++) {
+                const int64_t from = block * R, rest = lanes[p].sequences - from;
+                const int n = rest < R ? (int)rest : R;
+                if (narrow)
+                    backward_task(lanes + p, p, P, D, from, n, gates, padded + p * matrix, hidden, cell, grad_hidden,
+                                  grad_w, grad_b, state, dummy, 1);
+                else
+                    backward_task(lanes + p, p, P, D, from, n, gates, padded + p * matrix, hidden, cell, grad_hidden,
+                                  grad_w, grad_b, state, dummy, 0);
+            }
+        }
+#pragma omp for schedule(static)
+        for (int row = 0; row < P * 4 * D; row++) {
+            const int p = row / (4 * D), g = row / D % 4, u = row % D;
+            float *out = grad_w_hh + (int64_t)row * D;
+            memset(out, 0, (size_t)D * sizeof(float));
+            grad_bias[row] = 0;
+            for (int part = p * parts; part < (p + 1) * parts; part++) {
+                const float *sum = sums + (size_t)part * (matrix + 4 * units);
+                for (int k = 0; k < D; k++)
+                    out[k] += sum[(size_t)(g * units + u) * units + k];
+                grad_bias[row] += sum[matrix + g * units + u];
+            }
+        }
+        free(state);
+        free(dummy);
+    }
+    free(padded);
+    free(sums);
+    return short_of_memory ? -1 : 0;
+}
