@@ -181,6 +181,12 @@ class ComputeConfig(_Group):
     micro_batch_size: Positive | None = Field(
         None, description="Images held in memory at once; gradients are accumulated to batch_size. null: all."
     )
+    max_memory_mb: float | None = Field(
+        None, gt=0, description="What the training may hold in memory; sets micro_batch_size. null for no limit."
+    )
+    recompute: bool = Field(
+        False, description="Compute each block again in the backward pass: less memory, about a third slower."
+    )
     checkpoint_every_s: float = Field(60.0, gt=0, description="Seconds between checkpoints inside an epoch.")
     max_time_s: float | None = Field(
         None, gt=0, description="Leave this many seconds after the command began, resumable; null for no limit."
@@ -196,6 +202,12 @@ class RunConfig(_Group):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "RunConfig":
+        if self.compute.recompute and self.model.name == "vanilla":
+            raise ValueError("compute.recompute is for small and medium: vanilla has no blocks to compute again")
+        return self
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -370,7 +382,7 @@ def _explain(error: ValidationError, model: str) -> str:
         message = f"unknown key {key}{_nearest(key, [*known, *groups])} (`seqpipe config show` lists all)"
     elif first["type"] == "value_error":
         text = str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
-        message = text if text.startswith(f"{parts[0]}.") else f"{key}: {text}"
+        message = text if not parts or text.startswith(f"{parts[0]}.") else f"{key}: {text}"
     else:
         message = f"{key} = {_short(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

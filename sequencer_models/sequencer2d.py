@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sequencer_models.bilstm2d import BiLSTM2D
 from sequencer_models.layers import (
@@ -158,11 +159,15 @@ class Sequencer2DLevel(nn.Module):
             *[Sequencer2DBlock(C, spec.mlp_ratio, spec.mlp_dropout, rate) for rate in drop_path_rates]
         )
         self.pointwise = PointwiseLinear(C) if level in spec.pointwise else nn.Identity()
+        self.recompute = False
+        """Keep only the blocks' inputs for the backward pass, and compute the rest again there (Chen et al. 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`B x H x W x C` tokens of the level before to those of this one."""
         x = self.merging(x)  # B x H/2 x W/2 x C at level 2
-        x = self.blocks(x)
+        for block in self.blocks:
+            recompute = self.recompute and torch.is_grad_enabled()
+            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
         tokens: Tensor = self.pointwise(x)
         return tokens
 

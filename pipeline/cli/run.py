@@ -51,6 +51,13 @@ def run(
         str | None,
         typer.Option("--max-time", help="Leave after this long (90s, 15m, 1h30m), resumable: exit code 4."),
     ] = None,
+    max_memory_mb: Annotated[
+        float | None,
+        typer.Option(
+            "--max-memory-mb",
+            help="Train within this much memory, fewer images at a time where needed: else exit code 5.",
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Run the pipeline: prepare, train, evaluate, register. What is up to date is skipped."""
@@ -67,6 +74,7 @@ def run(
     flags: dict[str, object] = {
         "seed": seed,
         "compute.device": device.value if device else None,
+        "compute.max_memory_mb": max_memory_mb,
         "compute.max_time_s": parse_seconds(max_time) if max_time is not None else None,
     }
     names = list(dict.fromkeys(name.value for name in model)) if model else [None]

@@ -1,5 +1,6 @@
 """train: find the weights, resumable at any moment."""
 
+import dataclasses
 import json
 import shutil
 import uuid
@@ -67,9 +68,10 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
     from pipeline.data.batches import Normalisation, Split, TrainBatches, derive_seed
     from pipeline.training import checkpoint as checkpoints
     from pipeline.training.loop import Training, Validation, telling_of_memory
+    from sequencer_models.sequencer2d import Sequencer2DLevel
 
     identity = run_identity(config, folder)
-    numerics = _numerics(config, folder, context)
+    numerics = _numerics(config, len(prepared.class_names), folder, context)
     numerics.apply()
     context.reporter.note(_means(numerics, config))
     normalise = Normalisation(prepared.mean, prepared.std)
@@ -79,6 +81,9 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
     batches = TrainBatches(train_split, normalise, config.train.augment, config.train.batch_size, config.seed)
     with telling_of_memory(numerics):
         model = build_model(config, len(prepared.class_names))
+    for level in model.modules():
+        if isinstance(level, Sequencer2DLevel):
+            level.recompute = config.compute.recompute
     torch.manual_seed(derive_seed(config.seed, "dropout"))
     parameters = sum(parameter.numel() for parameter in model.parameters())
 
@@ -96,7 +101,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
         training = Training(
             model=model,
             batches=batches,
-            validation=Validation(validation_split, normalise),
+            validation=Validation(validation_split, normalise, min(250, 4 * numerics.micro_batch_size)),
             config=config.train,
             numerics=numerics,
             journal=journal,
@@ -104,6 +109,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
             reporter=context.reporter,
             control=context.control,
             checkpoint_every_s=config.compute.checkpoint_every_s,
+            max_memory_mb=config.compute.max_memory_mb,
         )
         try:
             if checkpoint is None:
@@ -208,7 +214,7 @@ def progress_text(folder: Path) -> str | None:
     return None
 
 
-def _numerics(config: RunConfig, folder: Path, context: Context) -> "Numerics":
+def _numerics(config: RunConfig, classes: int, folder: Path, context: Context) -> "Numerics":
     """Resolved once for a training, then taken from its folder, so that a resume computes the same bits."""
     from pipeline.training import device
 
@@ -216,7 +222,7 @@ def _numerics(config: RunConfig, folder: Path, context: Context) -> "Numerics":
     try:
         kept = device.Numerics(**json.loads(path.read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
-        numerics = device.resolve(config.compute, config.train.batch_size)
+        numerics = _within_memory(config, classes, device.resolve(config.compute, config.train.batch_size), context)
         write_json(path, numerics.to_json())
         return numerics
     try:
@@ -243,6 +249,22 @@ def _numerics(config: RunConfig, folder: Path, context: Context) -> "Numerics":
         had = kept.recurrence if name == "kernel" else getattr(kept, name)
         context.reporter.warn(f"this training was started with {name} {had} and goes on so; --fresh starts it again")
     return kept
+
+
+def _within_memory(config: RunConfig, classes: int, numerics: "Numerics", context: Context) -> "Numerics":
+    """With as many images at once as the memory cap allows, where there is one and the number is left open."""
+    compute = config.compute
+    if compute.max_memory_mb is None or compute.micro_batch_size is not None:
+        return numerics
+    from pipeline.training import memory_plan
+
+    numerics.apply()
+    size = memory_plan.micro_batch_size(
+        compute.max_memory_mb, config.train.batch_size, build_model(config, classes), numerics, compute.recompute
+    )
+    if size < numerics.micro_batch_size:
+        context.reporter.note(f"{size} images at once, to stay within {compute.max_memory_mb:.0f} MB")
+    return dataclasses.replace(numerics, micro_batch_size=size)
 
 
 def _means(numerics: "Numerics", config: RunConfig) -> str:

@@ -54,6 +54,8 @@ OTHER_VALUES = {
     "compute.threads": 1,
     "compute.micro_batch_size": 3,
     "compute.checkpoint_every_s": 7.0,
+    "compute.max_memory_mb": 900.0,
+    "compute.recompute": True,
     "compute.max_time_s": 7.0,
 }
 NOT_IN_ANY_RESULT = {
@@ -64,9 +66,16 @@ NOT_IN_ANY_RESULT = {
     "compute.threads",
     "compute.micro_batch_size",
     "compute.checkpoint_every_s",
+    "compute.max_memory_mb",
+    "compute.recompute",
     "compute.max_time_s",
 }
-SETTABLE = [(model, key) for model in MODEL_NAMES for key in known_keys(model) if key != "model.name"]
+SETTABLE = [
+    (model, key)
+    for model in MODEL_NAMES
+    for key in known_keys(model)
+    if key != "model.name" and (model, key) != ("vanilla", "compute.recompute")  # which cannot be
+]
 
 
 def prints_of(config: RunConfig, workspace: Workspace, **environ: str) -> dict[str, str]:

@@ -5,7 +5,8 @@ import torch
 from timm.models.sequencer import Sequencer2d, Sequencer2dBlock
 from torch import Tensor
 
-from sequencer_models import catalog
+from sequencer_models import backends, catalog
+from sequencer_models.backends import Backends
 from sequencer_models.layers import DropPath, PatchMerging, PointwiseLinear
 from sequencer_models.sequencer2d import Sequencer2D, Sequencer2DBlock, Sequencer2DSpec
 
@@ -113,6 +114,42 @@ def test_grids_and_stems_give_logits(grid, stem):
     model = Sequencer2D(dataclasses.replace(SPEC, grid=grid, stem=stem))
     assert model.stem(torch.randn(2, 3, 32, 32)).shape == (2, grid, grid, 16)
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("backend", [Backends(), Backends("native", "convolution")], ids=["eager", "native"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_recomputing_blocks_changes_no_bit(backend, bf16):
+    backends.select(backend)
+    model = Sequencer2D(Sequencer2DSpec(4, dims=(16, 32), depths=(2, 2), drop_path=0.5))
+    images, results = torch.randn(6, 3, 32, 32), []
+    for recompute in (False, True):
+        for level in model.levels:
+            level.recompute = recompute
+        model.zero_grad()
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(images)
+        logits.float().square().sum().backward()
+        results.append(
+            [logits.detach(), *(parameter.grad for parameter in model.parameters()), torch.get_rng_state()]
+        )
+    assert all(torch.equal(kept, again) for kept, again in zip(*results, strict=True))
+
+
+def test_recomputing_keeps_nothing_of_a_block_but_its_input():
+    model, saved = Sequencer2D(Sequencer2DSpec(4, dims=(16, 32), depths=(2, 2))), []
+    for recompute in (False, True):
+        for level in model.levels:
+            level.recompute = recompute
+        saved.append(0)
+
+        def count(tensor):
+            saved[-1] += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            model(torch.randn(6, 3, 32, 32))
+    assert saved[1] < 0.3 * saved[0]
 
 
 def test_one_level_has_no_merging():

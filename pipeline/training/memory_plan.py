@@ -1,0 +1,104 @@
+"""How many images a training may hold at once under a memory cap.
+
+What a step keeps for its backward pass is counted, to the byte, on a few made-up images; what it needs on top while
+it computes is a share of that which was measured. So the answer does not depend on what else the machine does.
+"""
+
+import os
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import MemoryCapError
+from pipeline.training.device import Numerics
+from sequencer_models.sequencer2d import Sequencer2DBlock
+from tuning.memory import tree_memory_mb
+
+WORKING_SHARE = 1.4
+"""What a step holds at its peak, over what it keeps for the backward pass: measured 0.9 to 1.3 over models,
+precisions and recurrences at 64 images and more."""
+WORKING_MB = 230.0
+"""What does not grow with the images: MLflow's client, which is loaded while the training runs, and the buffers of
+the libraries."""
+STATES = 8.5
+"""Copies of the weights that a training comes to hold: gradients, Adam's two, a moving average, those of a checkpoint
+being written (four), and bf16 casts."""
+
+
+def micro_batch_size(cap_mb: float, batch_size: int, model: nn.Module, numerics: Numerics, recompute: bool) -> int:
+    """The most images at once, at most `batch_size`, with which a training of `model` in this process fits.
+
+    It divides the batch into equal parts as far as that goes.
+
+    Raises:
+        MemoryCapError: it does not fit with a single image.
+    """
+    weights_mb = sum(parameter.nbytes for parameter in model.parameters()) / 1e6
+    held_mb = tree_memory_mb(os.getpid()) + STATES * weights_mb + WORKING_MB
+    image_mb = WORKING_SHARE * kept_mb_per_image(model, numerics, recompute)
+    fits = int((cap_mb - held_mb) / image_mb)
+    if fits < 1:
+        smaller = "" if recompute else ", or --set compute.recompute=true"
+        raise MemoryCapError(
+            f"{cap_mb:.0f} MB are too few: this training needs {held_mb + image_mb:.0f} MB with one image at once.\n"
+            f"Give it as many (--max-memory-mb), or choose a smaller model{smaller}."
+        )
+    parts = -(-batch_size // min(fits, batch_size))
+    return -(-batch_size // parts)
+
+
+def kept_mb_per_image(model: nn.Module, numerics: Numerics, recompute: bool) -> float:
+    """What the forward pass keeps for the backward pass, in MB for each image of a batch."""
+    few, more = (_kept_bytes(model, numerics, recompute, images) for images in (2, 4))
+    return (more - few) / 2 / 1e6
+
+
+def _kept_bytes(model: nn.Module, numerics: Numerics, recompute: bool, images: int) -> int:
+    """The storages that a forward pass of `images` saves. With recomputation: what the blocks' inputs hold, one
+    block's own, and what is kept outside of blocks."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+    alive: list[Tensor] = []  # so that no address is used twice
+    within_blocks: list[int] = []
+    inputs: list[int] = []
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    def enter(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        inputs.append(given[0].nbytes)
+        within_blocks.append(-sum(kept.values()))
+
+    def leave(_module: nn.Module, _given: object, _output: object) -> None:
+        within_blocks[-1] += sum(kept.values())
+
+    blocks = [block for block in model.modules() if isinstance(block, Sequencer2DBlock)]
+    hooks = [
+        hook
+        for block in blocks
+        for hook in (block.register_forward_pre_hook(enter), block.register_forward_hook(leave))
+    ]
+    was_training = model.training
+    model.train()
+    try:
+        with (
+            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+            torch.random.fork_rng(devices=[]),
+        ):
+            pixels = torch.zeros(images, 3, 32, 32, device=numerics.device)
+            with numerics.autocast():
+                logits = model(pixels)
+            F.cross_entropy(logits.float(), torch.zeros(images, dtype=torch.long, device=numerics.device))
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    total = sum(kept.values())
+    if recompute and blocks:
+        return total - sum(within_blocks) + sum(inputs) + max(within_blocks)
+    return total
