@@ -6,8 +6,8 @@ import re
 import pytest
 from product import Place, tiny
 
-# wide enough for its activations to count: about 130 MB for a batch
-WORDS = tiny("small", model__dims="[64,128]", model__depths="[2,2]", train__epochs=1, data__fraction=0.2)
+# wide enough for its activations to count: about 110 MB for a batch
+WORDS = tiny("small", model__dims="[128,256]", model__depths="[2,2]", train__epochs=1, data__fraction=0.2)
 
 
 @pytest.fixture

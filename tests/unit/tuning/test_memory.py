@@ -1,5 +1,7 @@
+import ctypes
 import mmap
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +42,19 @@ def test_what_a_process_takes_is_counted_and_no_longer_when_it_is_given_back(pro
     after = process_memory_mb(os.getpid(), proc)
     assert 60 < during - before < 75
     assert 60 < during - after < 75
+
+
+def test_on_macos_the_physical_footprint_is_taken(monkeypatch):
+    class Library:
+        @staticmethod
+        def proc_pid_rusage(pid: int, flavour: int, into: ctypes.Array[ctypes.c_char]) -> int:
+            ctypes.memmove(into, struct.pack("16s9Q", b"uuid", 1, 2, 3, 4, 5, 6, 7, 123_000_000, 9), 88)
+            return 0 if (pid, flavour) == (42, 0) else -1
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
+    assert process_memory_mb(42, HIDDEN) == 123
+    assert process_memory_mb(os.getpid(), HIDDEN) > 5  # refused: by other means
 
 
 @pytest.mark.parametrize("refusal", [psutil.AccessDenied, AttributeError])
