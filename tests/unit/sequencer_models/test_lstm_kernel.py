@@ -1,4 +1,5 @@
 import os
+import platform
 import subprocess
 import sys
 
@@ -134,3 +135,10 @@ def test_building_does_not_touch_the_random_state():
     before = torch.get_rng_state()
     lstm_kernel.load()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86")
+@pytest.mark.parametrize("flags", [[], ["-mavx2", "-mfma"]], ids=["vectors of 4", "vectors of 8"])
+def test_narrower_vectors_compute_the_same(tmp_path, flags):
+    lstm_kernel._build(tmp_path / "narrow.so", [*lstm_kernel.FLAGS, *flags])  # which compares it with nn.LSTM
+    assert (tmp_path / "narrow.so").is_file()
