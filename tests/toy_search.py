@@ -1,0 +1,91 @@
+"""A toy objective and a small command line over it, for the tests of the search: python toy_search.py FOLDER JSON"""
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tuning.ledger import Report, Row
+from tuning.search import SearchResult, Settings, run_search
+from tuning.space import Config, Space
+from tuning.trial import Diverged, Trial
+from tuning.watch import Observer
+
+SPACE = Space.parse({"x": {"uniform": [0.0, 1.0]}, "hog": {"choice": [False, True]}})
+DEFAULT = {"x": 0.9, "hog": False}
+EPOCHS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Toy:
+    """Value x * epoch, saved after each epoch; a hog takes more than any cap of these tests."""
+
+    epoch_s: float = 0.02
+    trace: str = ""
+    fails: str = ""
+
+    def __call__(self, trial: Trial) -> None:
+        self.note(trial, "begin")
+        saved = trial.folder / "epoch"
+        done = int(saved.read_text()) if saved.exists() else 0
+        if self.fails == "raise":
+            raise RuntimeError("no such data")
+        if self.fails == "die" and done == 0:
+            os.kill(os.getpid(), 9)
+        held = []
+        for epoch in range(done + 1, EPOCHS + 1):
+            time.sleep(self.epoch_s)
+            if trial.config.get("hog"):
+                held.append(bytearray(100_000_000))
+            if self.fails == "diverge":
+                raise Diverged("the loss is nan")
+            trial.report(epoch, trial.config["x"] * epoch, {"loss": 1 - trial.config["x"]})
+            saved.write_text(str(epoch))
+            trial.checkpoint()
+            self.note(trial, f"epoch {epoch}")
+            trial.leave_if_asked()
+
+    def note(self, trial: Trial, text: str) -> None:
+        if self.trace:
+            with Path(self.trace).open("a") as file:
+                file.write(json.dumps({"x": trial.config["x"], "pid": os.getpid(), "did": text}) + "\n")
+
+
+class Printing(Observer):
+    def noted(self, text: str) -> None:
+        print("note:", text, flush=True)
+
+    def started(self, row: Row) -> None:
+        print("started", row.number, flush=True)
+
+    def reported(self, row: Row, report: Report) -> None:
+        print("reported", row.number, report.epoch, flush=True)
+
+    def finished(self, row: Row) -> None:
+        print("finished", row.number, row.finish and row.finish.outcome, flush=True)
+
+
+def search(folder: Path, toy: Toy, space: Space = SPACE, default: Config = DEFAULT, **words: Any) -> SearchResult:
+    """A search of the toy; `words` are settings or keywords of `run_search`."""
+    names = {"observer", "should_stop", "extend", "prepare"} & words.keys()
+    keywords = {name: words.pop(name) for name in names}
+    chosen = {"trials": 6, "cap_mb": 120, "reserve_mb": 0, "scheduler": "none", "concurrency": 2, **words}
+    return run_search(
+        toy, space, default, folder, {"model": "toy"}, Settings(max_epochs=EPOCHS, **chosen), **keywords
+    )
+
+
+def main() -> None:
+    folder, words = Path(sys.argv[1]), json.loads(sys.argv[2])
+    toy, space = Toy(**words.pop("toy", {})), Space.parse(words.pop("space", SPACE.to_json()))
+    result = search(folder, toy, space, observer=Printing(), **words)
+    print("ended", result.ended, flush=True)
+
+
+if __name__ == "__main__":
+    from toy_search import main as importable  # a child process cannot import __main__
+
+    importable()

@@ -1,0 +1,119 @@
+import math
+
+import pytest
+
+from tuning.errors import LedgerError, LedgerMismatchError
+from tuning.ledger import FILE_NAME, Finish, Ledger, Report
+
+IDENTITY = {"model": "small", "space": {"x": {"uniform": [0, 1]}}}
+
+
+def filled(folder):
+    ledger = Ledger(folder, IDENTITY)
+    ledger.raise_target(5)
+    ledger.propose({"x": 0.5}, "default")
+    ledger.start(0, "here")
+    ledger.report(0, Report(1, 0.25, {"loss": 1.5}, 100.0))
+    ledger.finish(0, Finish("completed", 0.25, 120.0, 200, "here", 1, 3.5))
+    ledger.propose({"x": 0.75}, "optuna")
+    ledger.start(1, "there")
+    ledger.report(1, Report(1, math.nan))
+    return ledger
+
+
+def test_what_was_written_is_what_is_read(tmp_path):
+    with filled(tmp_path) as written, Ledger(tmp_path, IDENTITY) as read:
+        assert read.target == 5
+        assert len(read.rows) == 2
+        assert read.rows[0] == written.rows[0]
+        assert read.rows[0].finish == Finish("completed", 0.25, 120.0, 200, "here", 1, 3.5)
+        assert read.rows[1].finish is None
+        assert read.rows[1].starts == 1
+        assert math.isnan(read.rows[1].reports[0].value)
+
+
+def test_each_event_is_on_disk_when_it_is_acknowledged(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    filled(tmp_path).close()
+    assert len(synced) == len((tmp_path / FILE_NAME).read_text().splitlines()) == 9
+
+
+@pytest.mark.parametrize("cut", [1, 7, 40])
+def test_a_torn_last_line_is_cut_off_and_the_search_goes_on(tmp_path, cut):
+    filled(tmp_path).close()
+    path = tmp_path / FILE_NAME
+    path.write_bytes(path.read_bytes()[:-cut])
+    with Ledger(tmp_path, IDENTITY) as ledger:
+        assert ledger.rows[1].reports == ()
+        ledger.report(1, Report(1, 0.5))
+    with Ledger(tmp_path, IDENTITY) as ledger:
+        assert ledger.rows[1].reports == (Report(1, 0.5),)
+
+
+def test_damage_before_the_last_line_is_an_error_that_names_it(tmp_path):
+    filled(tmp_path).close()
+    path = tmp_path / FILE_NAME
+    lines = path.read_text().splitlines(keepends=True)
+    for bad in (
+        "{}\n",
+        "\x00\x00\n",
+        lines[4][:20] + "\n",
+        lines[1].replace("target", "tarjet"),
+        lines[2],
+        lines[0][:9],
+    ):
+        path.write_text("".join([*lines[:4], bad, *lines[5:]]))
+        with pytest.raises(LedgerError, match=r"line 5 of .* is damaged"):
+            Ledger(tmp_path, IDENTITY)
+    assert path.read_text().startswith(lines[0])
+
+
+def test_a_ledger_of_another_search_is_refused_by_what_differs(tmp_path):
+    filled(tmp_path).close()
+    before = (tmp_path / FILE_NAME).read_bytes()
+    with pytest.raises(LedgerMismatchError, match='model "small"; asked for: model "medium"') as caught:
+        Ledger(tmp_path, IDENTITY | {"model": "medium"})
+    assert caught.value.differing == ("model",)
+    with pytest.raises(LedgerMismatchError) as caught:
+        Ledger(tmp_path, {"model": "small", "data": 1})
+    assert caught.value.differing == ("data", "space")
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_a_ledger_of_another_format_is_refused(tmp_path):
+    filled(tmp_path).close()
+    path = tmp_path / FILE_NAME
+    path.write_text(path.read_text().replace('"version":1', '"version":2', 1))
+    with pytest.raises(LedgerMismatchError, match="another version"):
+        Ledger(tmp_path, IDENTITY)
+
+
+def test_an_epoch_reported_again_replaces_the_first_report(tmp_path):
+    with filled(tmp_path) as ledger:
+        ledger.report(1, Report(2, 0.5))
+        ledger.report(1, Report(1, 0.125))
+        assert ledger.rows[1].reports == (Report(1, 0.125), Report(2, 0.5))
+        assert ledger.rows[1].last_epoch == 2
+
+
+def test_the_target_is_only_ever_raised(tmp_path):
+    with filled(tmp_path) as ledger:
+        ledger.raise_target(3)
+        assert ledger.target == 5
+        ledger.raise_target(8)
+    with Ledger(tmp_path, IDENTITY) as ledger:
+        assert ledger.target == 8
+
+
+def test_a_reopened_row_is_to_be_run_again(tmp_path):
+    with filled(tmp_path) as ledger:
+        ledger.reopen(0)
+        assert ledger.rows[0].finish is None
+        assert ledger.rows[0].starts == 0
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match="cannot write"):
+        Ledger(tmp_path / "file" / "search", IDENTITY)

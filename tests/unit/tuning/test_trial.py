@@ -1,0 +1,99 @@
+import math
+
+import pytest
+
+from tuning.ledger import Report
+from tuning.trial import (
+    WORK,
+    CheckpointReady,
+    Diverged,
+    Packed,
+    Paused,
+    Reported,
+    Trial,
+    prepare_objective,
+    read_reports,
+)
+
+
+class Supervisor:
+    def __init__(self, scratch):
+        self.heard = []
+        self.stop = False
+        self.trial = Trial({"x": 1}, scratch, self.heard.append, lambda: self.stop)
+
+    @property
+    def checkpoint(self):
+        return next(each.folder for each in reversed(self.heard) if isinstance(each, CheckpointReady))
+
+
+@pytest.fixture
+def supervisor(tmp_path):
+    return Supervisor(tmp_path)
+
+
+def test_a_report_is_said_with_its_figures(supervisor):
+    supervisor.trial.report(1, 0.5, {"loss": 2})
+    assert supervisor.heard == [Reported(Report(1, 0.5, {"loss": 2.0}))]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_value_that_is_not_finite_is_divergence(supervisor, value):
+    with pytest.raises(Diverged, match="epoch 3"):
+        supervisor.trial.report(3, value)
+    assert supervisor.heard == []
+
+
+def test_epochs_are_counted_from_one(supervisor):
+    with pytest.raises(ValueError, match="from 1"):
+        supervisor.trial.report(0, 0.5)
+
+
+def test_a_checkpoint_is_a_copy_that_later_writes_do_not_reach(supervisor):
+    file = supervisor.trial.folder / "model" / "weights"
+    file.parent.mkdir()
+    file.write_text("one")
+    supervisor.trial.report(1, 0.5)
+    supervisor.trial.checkpoint()
+    file.write_text("two")
+    copy = supervisor.checkpoint
+    assert (copy / WORK / "model" / "weights").read_text() == "one"
+    assert read_reports(copy) == [Report(1, 0.5)]
+
+
+def test_a_trial_that_goes_on_keeps_its_earlier_reports(supervisor):
+    supervisor.trial.report(1, 0.5)
+    supervisor.trial.report(2, 0.6)
+    supervisor.trial.checkpoint()
+    resumed = Supervisor(supervisor.checkpoint)
+    resumed.trial.report(3, 0.7)
+    resumed.trial.checkpoint()
+    assert [report.value for report in read_reports(resumed.checkpoint)] == [0.5, 0.6, 0.7]
+
+
+def test_it_leaves_only_when_asked_and_no_handler_of_exceptions_keeps_it(supervisor):
+    supervisor.trial.leave_if_asked()
+    supervisor.stop = True
+    assert supervisor.trial.stop_asked
+    assert not issubclass(Paused, Exception)
+    with pytest.raises(Paused):
+        supervisor.trial.leave_if_asked()
+
+
+def test_an_objective_that_no_other_process_could_import_is_refused_in_a_line():
+    with pytest.raises(ValueError, match="cannot be sent"):
+        Packed.of(lambda trial: None, None)
+
+
+def imports():
+    raise ModuleNotFoundError("No module named 'torch'")
+
+
+def objective(trial):
+    pass
+
+
+def test_preparing_runs_what_the_objective_wants_run_first():
+    with pytest.raises(ModuleNotFoundError, match="torch"):
+        prepare_objective(Packed.of(print, imports))
+    prepare_objective(Packed.of(print, None))

@@ -1,0 +1,154 @@
+"""Checkpoints of trials, carried to the machine that the search is kept on.
+
+Nothing is shared between nodes but Ray, so a trial sends its files, in chunks that a small object store can hold,
+to one actor beside the driver. This module is what that actor's process loads: it must stay small (`ray.tune` alone
+would make it 290 MB), so it knows neither Ray nor anything else of ours.
+
+    checkpoints/row-00003/attempt          how often the row was begun: an older attempt may no longer write
+    checkpoints/row-00003/000002/...       its newest whole checkpoint
+    checkpoints/row-00003/000003.partial/  one on its way
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+CHUNK_BYTES = 8_000_000
+_PARTIAL = ".partial"
+
+
+class OutdatedAttemptError(Exception):
+    """The row was begun again elsewhere, or is done with: this attempt has no say any more."""
+
+
+class Keeper:
+    """Keeps the newest checkpoint of each row. All of its state is on disk, so it may be restarted at any time."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self._stop_asked = False
+
+    def begin(self, row: int) -> int:
+        """Begin a row once more; every earlier attempt loses its right to write."""
+        home = self._home(row)
+        home.mkdir(parents=True, exist_ok=True)
+        attempt = self._attempt(row) + 1
+        _write_durably(home / "attempt", str(attempt).encode())
+        for partial in home.glob(f"*{_PARTIAL}"):
+            shutil.rmtree(partial)
+        return attempt
+
+    def newest(self, row: int) -> tuple[int, list[tuple[str, int]]] | None:
+        """Version, and names and sizes of the files, of a row's newest checkpoint."""
+        versions = self._versions(row)
+        if not versions:
+            return None
+        folder = self._home(row) / _name(versions[-1])
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return versions[-1], [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]
+
+    def read(self, row: int, version: int, name: str, offset: int) -> bytes:
+        """The next chunk of a checkpoint's file."""
+        with (self._home(row) / _name(version) / name).open("rb") as file:
+            file.seek(offset)
+            return file.read(CHUNK_BYTES)
+
+    def open(self, row: int, attempt: int) -> int:
+        """Begin to receive a checkpoint; its version."""
+        self._refuse_outdated(row, attempt)
+        version = max(self._versions(row), default=0) + 1
+        partial = self._partial(row, version)
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir()
+        return version
+
+    def write(self, row: int, attempt: int, version: int, name: str, offset: int, chunk: bytes) -> None:
+        """Receive a chunk of a file; the same one may come twice."""
+        self._refuse_outdated(row, attempt)
+        path = self._partial(row, version) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("r+b" if path.exists() else "wb") as file:
+            file.seek(offset)
+            file.write(chunk)
+
+    def commit(self, row: int, attempt: int, version: int) -> None:
+        """The checkpoint is whole: make it durable, then let go of the one before it."""
+        if version in self._versions(row):
+            return  # asked twice
+        self._refuse_outdated(row, attempt)
+        partial = self._partial(row, version)
+        for path in sorted(partial.rglob("*")):
+            _sync(path)
+        _sync(partial)
+        partial.rename(self._home(row) / _name(version))
+        _sync(self._home(row))
+        for older in self._versions(row)[:-1]:
+            shutil.rmtree(self._home(row) / _name(older))
+
+    def abandon(self, row: int, version: int) -> None:
+        """A checkpoint could not be received whole: give its space back."""
+        shutil.rmtree(self._partial(row, version), ignore_errors=True)
+
+    def drop(self, row: int) -> int:
+        """Delete what is kept of a row and refuse more; the bytes that this freed."""
+        home = self._home(row)
+        if not home.is_dir():
+            return 0
+        freed = 0
+        for path in home.iterdir():
+            if path.is_dir():
+                freed += sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+                shutil.rmtree(path)
+        _write_durably(home / "attempt", str(self._attempt(row) + 1).encode())
+        return freed
+
+    def ask_to_stop(self) -> None:
+        """From now on, trials that ask are told to leave."""
+        self._stop_asked = True
+
+    def stop_asked(self) -> bool:
+        """Whether trials shall leave."""
+        return self._stop_asked
+
+    def _refuse_outdated(self, row: int, attempt: int) -> None:
+        if attempt != self._attempt(row):
+            raise OutdatedAttemptError(f"attempt {attempt} of row {row} is outdated")
+
+    def _attempt(self, row: int) -> int:
+        try:
+            return int((self._home(row) / "attempt").read_text())
+        except FileNotFoundError:
+            return 0
+
+    def _versions(self, row: int) -> list[int]:
+        home = self._home(row)
+        if not home.is_dir():
+            return []
+        return sorted(int(path.name) for path in home.iterdir() if path.name.isdigit())
+
+    def _home(self, row: int) -> Path:
+        return self._folder / f"row-{row:05d}"
+
+    def _partial(self, row: int, version: int) -> Path:
+        return self._home(row) / f"{_name(version)}{_PARTIAL}"
+
+
+def _name(version: int) -> str:
+    return f"{version:06d}"
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    draft = path.with_name(f"{path.name}.new")
+    draft.write_bytes(content)
+    _sync(draft)
+    draft.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,298 @@
+"""Ray for one search: a small local one, or the cluster that an address names; and what fits on its nodes.
+
+Ray's `memory` is a number that it schedules by and nothing more; here it stands for what a node gives to trials, so
+that what is left to the operating system and to Ray itself is decided in one place, before anything starts.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tuning.errors import CapDoesNotFitError, ClusterError
+from tuning.reaper import MARK, Reaper
+
+SUPERVISOR_MB = 160
+"""What the Ray worker of one trial holds beside the trial itself."""
+
+RAY_MB = 500
+"""What a local Ray adds: its servers and agents, the keeper of the checkpoints, and what the driver loads of it."""
+
+OBJECT_STORE_BYTES = 80_000_000
+_CONNECT_S = 3.0
+_ANSWER_S = 10.0
+_ASK_HEAD = """
+import sys
+from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
+from ray._raylet import GcsClient
+print(GcsClient(address=sys.argv[1]).internal_kv_get(b"CLUSTER_METADATA", KV_NAMESPACE_CLUSTER, timeout=3).decode())
+"""
+_LONGEST_TEMP = 24  # Ray adds up to 70 characters, and a unix socket's path may have 107
+_QUIET = {
+    "RAY_memory_monitor_refresh_ms": "0",  # its out-of-memory error leaves Tuner.fit() and ends the search
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+TUNE_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a table even when told to print nothing
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the caller's handlers stay in force
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # trials start side by side; how many, the search itself decides
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # its state is never restored
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine that runs trials, and what it gives to them."""
+
+    name: str
+    cpus: float
+    memory_mb: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How trials lie on the nodes."""
+
+    cap_mb: int
+    concurrency: int
+    nodes: tuple[Node, ...]
+    fits: tuple[int, ...]
+    """How many trials each node could hold at once."""
+    cpus_per_trial: float
+
+    @property
+    def request_bytes(self) -> int:
+        """What Ray is asked to set aside for one trial."""
+        return (self.cap_mb + SUPERVISOR_MB) * 1_000_000
+
+
+def plan(nodes: Sequence[Node], cap_mb: int | None, concurrency: int | None, cpus_per_trial: float) -> Plan:
+    """How trials of that cap lie on the nodes, `concurrency` of them at once at most.
+
+    Without a cap it is the largest one at which as many trials as wished (else one for each share of cores) fit.
+    Raises `CapDoesNotFitError` where no node can hold one.
+    """
+    by_cpu = [int(node.cpus / cpus_per_trial) for node in nodes]
+    if not any(by_cpu):
+        raise ClusterError(f"no node has the {cpus_per_trial:g} cores that one trial is to get; ask for fewer")
+    wished = min(concurrency or sum(by_cpu), sum(by_cpu))
+
+    def fits(cap: int) -> tuple[int, ...]:
+        return tuple(
+            min(cores, node.memory_mb // (cap + SUPERVISOR_MB)) for node, cores in zip(nodes, by_cpu, strict=True)
+        )
+
+    if cap_mb is None:
+        candidates = {node.memory_mb // count - SUPERVISOR_MB for node in nodes for count in range(1, wished + 1)} | {
+            1
+        }
+        cap_mb = max((cap for cap in candidates if cap > 0 and sum(fits(cap)) >= wished), default=1)
+    if not any(fits(cap_mb)):
+        largest = max(node.memory_mb for node, cores in zip(nodes, by_cpu, strict=True) if cores) - SUPERVISOR_MB
+        raise CapDoesNotFitError(
+            f"no node can hold a trial of {cap_mb} MB; "
+            + (
+                f"the largest cap that fits now is {largest} MB"
+                if largest > 0
+                else "none has memory for any trial now"
+            ),
+            max(largest, 0),
+        )
+    return Plan(cap_mb, min(wished, sum(fits(cap_mb))), tuple(nodes), fits(cap_mb), cpus_per_trial)
+
+
+def this_machine(reserve_mb: int | None = None) -> Node:
+    """What this machine can give to trials now: what is available, less Ray itself, less a reserve for the rest.
+
+    The reserve is a tenth of the machine's memory, at least 512 MB, unless told.
+    """
+    total_mb, available_mb = _memory_mb()
+    reserve_mb = max(512, total_mb // 10) if reserve_mb is None else reserve_mb
+    return Node(socket.gethostname(), _cores(), max(0, available_mb - RAY_MB - reserve_mb))
+
+
+@contextmanager
+def local(node: Node) -> Iterator[None]:
+    """A Ray of this search's own on this machine; all of it is gone afterwards, however the search ends."""
+    import ray
+
+    mark = secrets.token_hex(16)
+    folder = tempfile.mkdtemp(prefix="ray-", dir=_short_temp())
+    environment = _QUIET | TUNE_ENVIRONMENT | {MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark}
+    with Reaper(mark, folder), _quietly():
+        try:
+            with _environment(environment):
+                _read_token_anew()
+                ray.init(
+                    address="local",
+                    num_cpus=int(node.cpus),
+                    num_gpus=0,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                    _memory=node.memory_mb * 1_000_000,
+                    _temp_dir=folder,
+                )
+        except Exception as error:
+            raise ClusterError(f"a local Ray could not be started: {_first_line(error)}") from error
+        try:
+            with _environment(TUNE_ENVIRONMENT):
+                yield
+        finally:
+            ray.shutdown()
+            _read_token_anew()
+
+
+@contextmanager
+def joined(address: str) -> Iterator[None]:
+    """The cluster at `address`, which this machine must be a node of; it is left as it was found."""
+    import ray
+
+    check(address)
+    with _quietly(), _environment(TUNE_ENVIRONMENT | {"RAY_DEDUP_LOGS": "0"}):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        except Exception as error:
+            raise ClusterError(
+                f"the Ray cluster at {address} cannot be used from this machine: {_first_line(error)}; "
+                "start a node of it here first"
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def check(address: str) -> None:
+    """Raise `ClusterError`, in seconds, where no cluster answers that this process could work with."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ClusterError(f"{address!r} is no address of a Ray cluster; write HOST:PORT, such as 192.168.1.10:6379")
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({_first_line(error)}); is its head running?"
+        ) from error
+    theirs = _versions(address)
+    import ray
+
+    ours = {"ray_version": ray.__version__, "python_version": ".".join(map(str, sys.version_info[:3]))}
+    differing = [name for name in ours if theirs.get(name) != ours[name]]
+    if differing:
+        told = ", ".join(
+            f"{name.removesuffix('_version')} {theirs.get(name)} there, {ours[name]} here" for name in differing
+        )
+        raise ClusterError(
+            f"the Ray cluster at {address} runs other versions ({told}); install the same on both sides"
+        )
+
+
+def nodes() -> list[Node]:
+    """The live nodes of the connected cluster that have cores and memory to give."""
+    import ray
+
+    found = []
+    for node in ray.nodes():
+        resources: Mapping[str, float] = node["Resources"]
+        if node["Alive"] and resources.get("CPU") and resources.get("memory"):
+            found.append(Node(node["NodeManagerHostname"], resources["CPU"], int(resources["memory"] / 1_000_000)))
+    return found
+
+
+def _read_token_anew() -> None:
+    """Ray reads its mode and token once in a process, at the latest when it is imported; ours are for one search."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _versions(address: str) -> dict[str, Any]:
+    """What the head says of itself.
+
+    `GcsClient` is Ray's own business, but says in 10 ms what else takes 21 s and a traceback. In a process of its
+    own, for it waits 40 s for a server that is no Ray, and cannot be hurried.
+    """
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-P", "-c", _ASK_HEAD, address], capture_output=True, timeout=_ANSWER_S, check=True
+        )
+        return dict(json.loads(asked.stdout))
+    except (subprocess.SubprocessError, ValueError) as error:
+        raise ClusterError(
+            f"what answers at {address} is no Ray cluster that lets this process in; check the address and the token"
+        ) from error
+
+
+def _memory_mb() -> tuple[int, int]:
+    """Memory of this machine and what is available of it, within the control group's limit where there is one."""
+    memory = psutil.virtual_memory()
+    total, available = memory.total, memory.available
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # "max", or no such group: no limit
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+        total, available = min(total, limit), min(available, max(0, limit - used))
+    return total // 1_000_000, available // 1_000_000
+
+
+def _cores() -> int:
+    cores = os.cpu_count() or 1
+    if sys.platform == "linux":
+        cores = len(os.sched_getaffinity(0))
+    return cores
+
+
+def _short_temp() -> str:
+    found = tempfile.gettempdir()
+    return found if len(found) <= _LONGEST_TEMP else "/tmp"
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    kept = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Ray's own loggers say nothing that a user of the search could act on."""
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

@@ -1,0 +1,97 @@
+"""A small process that ends what a search leaves behind, however the search ends.
+
+Ray's own processes die with a driver that is killed, but not their children: the agents stay for minutes, and
+workers for as long as it takes them to notice. So whatever the search's local Ray starts carries a mark in its
+environment, or (for some overwrite that with their title) has a log open in Ray's folder. This process, which
+outlives the driver by a moment, ends all of those and deletes the folder.
+
+    python reaper.py MARK FOLDER DRIVER      its standard input is the lifeline: its end is the driver's end
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+MARK = "TUNING_SEARCH_MARK"
+_GIVE_UP_S = 15.0
+
+
+class Reaper:
+    """The running reaper, from the driver's side; leaving the context ends everything that is marked."""
+
+    def __init__(self, mark: str, folder: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", __file__, mark, folder, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # out of reach of the terminal's Ctrl-C
+        )
+
+    def __enter__(self) -> "Reaper":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def main() -> None:
+    """Wait for the driver's end, then clean up after it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    mark, folder, driver = sys.argv[1:]
+    sys.stdin.buffer.read()
+    end_marked(mark, folder, spare=(int(driver), os.getpid()))  # the driver logs there too, and may well go on
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_marked(mark: str, folder: str, spare: tuple[int, ...] = ()) -> None:
+    """SIGKILL every process that `marked` finds, until none is left."""
+    deadline = time.monotonic() + _GIVE_UP_S
+    while (left := marked(mark, folder, spare)) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def marked(mark: str, folder: str, spare: tuple[int, ...] = ()) -> list[int]:
+    """The living processes of this user that carry the mark, or write to a file below the folder."""
+    import psutil
+
+    inside = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118 - what psutil tells are strings
+
+    def is_ours(process: psutil.Process) -> bool:
+        if process.pid in spare or process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == mark:
+                return True
+        with contextlib.suppress(psutil.Error, OSError):
+            return any(file.path.startswith(inside) and _writes(file) for file in process.open_files())
+        return False
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if is_ours(process):
+                found.append(process.pid)
+    return found
+
+
+def _writes(file: Any) -> bool:
+    return getattr(file, "mode", "w") != "r"  # not every system tells
+
+
+if __name__ == "__main__":
+    main()

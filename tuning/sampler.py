@@ -1,0 +1,150 @@
+"""What to try next: Optuna's TPE over a study that is replayed from the rows, so that a crash loses nothing.
+
+Each proposal depends on the rows, the search's seed and the row's number alone. What a row tells the sampler:
+
+    completed    its value
+    stopped      pruned, with its curve
+    memory_cap   pruned, and infeasible by peak / cap - 1 (TPE forgets a plain failure, and would go back there)
+    diverged, failed   pruned, and infeasible by a fixed amount
+    running      running, so that its neighbours are avoided (the constant liar)
+    lost         nothing: the machine failed, not the configuration
+"""
+
+import hashlib
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from tuning.ledger import Origin, Row
+from tuning.space import Choice, Integer, LogUniform, Parameter, Space, canonical
+
+Kind = Literal["optuna", "random"]
+Mode = Literal["max", "min"]
+
+DRAWS = 20
+_BROKEN = 1.0  # as infeasible as a trial that needs twice its cap
+
+
+def propose(
+    rows: Sequence[Row], space: Space, seed: int, kind: Kind, mode: Mode
+) -> tuple[dict[str, Any], Origin] | None:
+    """A configuration that no row has, and where it comes from; None when the space is exhausted."""
+    known = {row.key for row in rows}
+    study = replay(rows, space, mode)
+    for draw in range(DRAWS):
+        study.sampler = _sampler(kind, _seed(seed, len(rows), draw))
+        trial = study.ask(_distributions(space))
+        config = {name: _decoded(space[name], value) for name, value in trial.params.items()}
+        if canonical(config) not in known:
+            return config, kind
+        study.tell(trial, state=TrialState.FAIL)  # which the sampler does not look at
+    left = _first_unknown(space, known, _seed(seed, len(rows), DRAWS))
+    return (left, "enumerated") if left is not None else None
+
+
+def replay(rows: Sequence[Row], space: Space, mode: Mode) -> optuna.Study:
+    """An in-memory study that knows what the rows know; rows outside of the space are left out."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
+    study.add_trials([_frozen(row, space) for row in rows if not space.outside(row.config)])
+    return study
+
+
+def importances(rows: Sequence[Row], space: Space, mode: Mode) -> dict[str, float]:
+    """How much of the value's spread each parameter explains (they sum to 1), the most telling first.
+
+    Empty with too few completed trials to tell.
+    """
+    study = replay(rows, space, mode)
+    completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(completed) < 4 or len({trial.value for trial in completed}) < 2:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return dict(optuna.importance.get_param_importances(study))
+
+
+def history(rows: Sequence[Row], mode: Mode) -> list[tuple[int, float, float]]:
+    """Number, value and best value so far of the completed rows, in order."""
+    better = max if mode == "max" else min
+    best: float | None = None
+    points = []
+    for row in rows:
+        if row.finish and row.finish.outcome == "completed" and row.finish.value is not None:
+            best = row.finish.value if best is None else better(best, row.finish.value)
+            points.append((row.number, row.finish.value, best))
+    return points
+
+
+def _frozen(row: Row, space: Space) -> FrozenTrial:
+    distributions = _distributions(space)
+    params = {name: _encoded(space[name], row.config[name]) for name in space}
+    finish = row.finish
+    state, value, constraints = TrialState.RUNNING, None, None
+    if finish is not None:
+        state = TrialState.PRUNED
+        if finish.lost:
+            state = TrialState.FAIL
+        elif finish.outcome == "completed" and finish.value is not None:
+            state, value = TrialState.COMPLETE, finish.value
+        elif finish.outcome == "memory_cap":
+            excess = finish.peak_mb / finish.cap_mb - 1 if finish.cap_mb else 0.0
+            constraints = {"memory": max(excess, 0.01)}  # killed at the cap: over it, whatever was measured last
+        elif finish.outcome in ("diverged", "failed"):
+            constraints = {"ends": _BROKEN}
+    curve = {report.epoch: report.value for report in row.reports if math.isfinite(report.value)}
+    return optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params=params,
+        distributions=distributions,
+        intermediate_values=curve,
+        constraints=constraints,
+    )
+
+
+def _sampler(kind: Kind, seed: int) -> optuna.samplers.BaseSampler:
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+
+
+def _seed(*parts: int) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+
+def _first_unknown(space: Space, known: set[str], start: int) -> dict[str, Any] | None:
+    if space.size is None:
+        return None
+    return next((config for config in _from(space, space.size, start) if canonical(config) not in known), None)
+
+
+def _from(space: Space, size: int, start: int) -> Iterator[dict[str, Any]]:
+    return (space.at((start + index) % size) for index in range(size))
+
+
+def _distributions(space: Space) -> dict[str, BaseDistribution]:
+    return {name: _distribution(parameter) for name, parameter in space.items()}
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if isinstance(parameter, Choice):
+        return CategoricalDistribution([canonical(option) for option in parameter.options])
+    if isinstance(parameter, Integer):
+        return IntDistribution(parameter.low, parameter.values()[-1], step=parameter.step)
+    return FloatDistribution(parameter.low, parameter.high, log=isinstance(parameter, LogUniform))
+
+
+def _encoded(parameter: Parameter, value: Any) -> Any:
+    return canonical(value) if isinstance(parameter, Choice) else value
+
+
+def _decoded(parameter: Parameter, value: Any) -> Any:
+    if isinstance(parameter, Choice):
+        return next(option for option in parameter.options if canonical(option) == value)
+    return value

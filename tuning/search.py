@@ -1,0 +1,201 @@
+"""A search: propose, run under the cap, write down, until there are enough trials.
+
+    result = run_search(objective, space, default, folder, identity, Settings(trials=30, max_epochs=12, cap_mb=2000))
+
+The ledger in `folder` is the search; Ray is the means. Whatever ends a run of it, the same call goes on: rows left
+without an end are run first, from their checkpoints. The caller holds a lock on the folder.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from tuning import cluster
+from tuning.errors import AllTrialsFailedError
+from tuning.ledger import Ledger, Row
+from tuning.memory import CapTooLowError, floor_mb
+from tuning.sampler import Kind, Mode
+from tuning.space import Config, Space
+from tuning.trial import Objective, Packed, prepare_objective, run_objective
+from tuning.watch import Ended, Observer, best_row
+
+FLOOR_MARGIN_MB = 16
+"""A cap this little above the floor leaves nothing to train in."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to search. None of it but `max_epochs` and `mode` is part of what the search is."""
+
+    trials: int
+    max_epochs: int
+    mode: Mode = "max"
+    seed: int = 0
+    searcher: Kind = "optuna"
+    scheduler: Literal["asha", "none"] = "asha"
+    cap_mb: int | None = None
+    """Memory of one trial; None for the most that lets `concurrency` trials run at once."""
+    concurrency: int | None = None
+    """Trials at once; None for as many as fit."""
+    cpus_per_trial: float = 1.0
+    max_time_s: float | None = None
+    address: str | None = None
+    """HOST:PORT of a Ray cluster that this machine is a node of; None for a Ray of the search's own."""
+    reserve_mb: int | None = None
+    """What a local search leaves to everything else; None for a tenth of the memory, at least 512 MB."""
+    grace_epochs: int = 1
+    reduction_factor: float = 3.0
+    grace_s: float = 30.0
+    """How long a trial that was asked to leave may take for it."""
+    failures_to_stop: int = 3
+    """If the first so many trials all fail, the search ends."""
+    restarts: int = 2
+    """How often a trial whose process was lost is begun again."""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "max_epochs", "grace_epochs", "failures_to_stop"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("cap_mb", "concurrency", "cpus_per_trial", "max_time_s"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be above 0, not {value:g}")
+        if self.grace_epochs > self.max_epochs:
+            raise ValueError(f"grace_epochs {self.grace_epochs} is more than the {self.max_epochs} epochs of a trial")
+        if self.reduction_factor <= 1:
+            raise ValueError(f"reduction_factor must be above 1, not {self.reduction_factor:g}")
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a run of a search left: all rows, also of earlier runs."""
+
+    rows: tuple[Row, ...]
+    best: Row | None
+    ended: Ended
+    target: int
+    freed_bytes: int
+    """Checkpoints of losing trials that were deleted in this run."""
+    overhead_mb: float
+    """The most that this run was seen to hold on this machine beside its trials: the driver and all below it."""
+    plan: cluster.Plan | None
+    """None where there was nothing left to run."""
+
+
+def survey(settings: Settings) -> cluster.Plan:
+    """How trials would lie on the nodes; starts no Ray of its own."""
+    if settings.address is None:
+        return _plan([cluster.this_machine(settings.reserve_mb)], settings)
+    with cluster.joined(settings.address):
+        return _plan(cluster.nodes(), settings)
+
+
+def run_search(
+    objective: Objective,
+    space: Space,
+    default: Config,
+    folder: Path,
+    identity: Mapping[str, Any],
+    settings: Settings,
+    *,
+    observer: Observer | None = None,
+    prepare: Callable[[], object] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    extend: int = 0,
+) -> SearchResult:
+    """Search, or go on with the search in `folder`, until it has its trials or is asked to stop.
+
+    Args:
+        objective: what a trial runs, in a process of its own; picklable and importable.
+        space: what may vary.
+        default: the configuration of row 0, by the names of the space; it may lie outside of it.
+        folder: the search's home on this machine: ledger and checkpoints.
+        identity: JSON that tells this search from others (model, data, ...); space, mode and epochs are added.
+        settings: how to search.
+        observer: told of everything, in this thread.
+        prepare: called in a trial's process before its memory is limited: imports.
+        should_stop: asked several times a second; True ends the search in order, resumable.
+        extend: more trials on top of a search that has all of its own.
+
+    Raises:
+        LedgerError: the folder holds another search, or a damaged one.
+        CapDoesNotFitError, tuning.memory.CapTooLowError: no node can grant the cap; the imports alone need more.
+        ClusterError: no Ray could be started or joined.
+        AllTrialsFailedError: the first trials all failed.
+    """
+    began = time.monotonic()
+    packed = Packed.of(objective, prepare)
+    whole_identity = {**identity, "space": space.to_json(), "mode": settings.mode, "max_epochs": settings.max_epochs}
+    with Ledger(folder, whole_identity) as ledger:
+        _aim(ledger, settings.trials, extend)
+        if (done := _is_done(ledger)) or _is_exhausted(ledger, space):
+            best = best_row(ledger.rows, settings.mode)
+            ended: Ended = "finished" if done else "exhausted"
+            return SearchResult(tuple(ledger.rows), best, ended, ledger.target, 0, 0.0, None)
+        connection: AbstractContextManager[None]
+        if settings.address is None:
+            node = cluster.this_machine(settings.reserve_mb)
+            plan = _plan([node], settings)  # refuse before anything is started
+            connection = cluster.local(node)
+        else:
+            connection = cluster.joined(settings.address)
+        with contextlib.ExitStack() as stack:
+            probe = stack.enter_context(ThreadPoolExecutor(1, "floor")).submit(_floor_mb, packed)
+            stack.enter_context(connection)
+            if settings.address is not None:
+                plan = _plan(cluster.nodes(), settings)
+            if plan.cap_mb < (floor := probe.result()) + FLOOR_MARGIN_MB:
+                raise CapTooLowError(floor, plan.cap_mb)
+
+            from tuning.driver import Driver  # Ray Tune: nothing above needs it
+
+            driver = Driver(
+                ledger, space, default, packed, settings, plan, observer or Observer(), should_stop, began
+            )
+            ended = driver.run()
+        best = best_row(ledger.rows, settings.mode)
+        return SearchResult(
+            tuple(ledger.rows), best, ended, ledger.target, driver.freed_bytes, driver.overhead_mb, plan
+        )
+
+
+def _aim(ledger: Ledger, trials: int, extend: int) -> None:
+    if extend and ledger.target and _is_done(ledger):
+        ledger.raise_target(ledger.target + extend)  # one that is not done is the same command, repeated
+    else:
+        ledger.raise_target(trials)
+    finished = [row for row in ledger.rows if row.finish]
+    if finished and all(row.finish and row.finish.outcome == "failed" for row in finished):
+        for row in finished:  # what made every trial fail may be mended by now
+            ledger.reopen(row.number)
+
+
+def _is_done(ledger: Ledger) -> bool:
+    return sum(row.finish is not None for row in ledger.rows) >= ledger.target
+
+
+def _is_exhausted(ledger: Ledger, space: Space) -> bool:
+    tried = sum(row.finish is not None and not space.outside(row.config) for row in ledger.rows)
+    return space.size is not None and tried >= space.size and all(row.finish for row in ledger.rows)
+
+
+def _plan(nodes: list[cluster.Node], settings: Settings) -> cluster.Plan:
+    return cluster.plan(nodes, settings.cap_mb, settings.concurrency, settings.cpus_per_trial)
+
+
+def _floor_mb(packed: Packed) -> int:
+    try:
+        return math.ceil(floor_mb(run_objective, packed, {}, Path(), prepare=partial(prepare_objective, packed)))
+    except RuntimeError as error:
+        raise AllTrialsFailedError(f"no trial can start: {_last_line(error)}", str(error)) from error
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[-1].strip()

@@ -1,0 +1,174 @@
+"""What an objective sees of the search; this runs in the trial's own process and knows no Ray.
+
+def objective(trial: Trial) -> None:
+    model = resume(trial.folder) or build(trial.config)
+    for epoch in range(model.epoch + 1, 13):
+        accuracy = model.train_one_epoch()
+        model.save(trial.folder)
+        trial.report(epoch, accuracy)
+        trial.checkpoint()
+        trial.leave_if_asked()
+"""
+
+import json
+import math
+import os
+import pickle
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tuning.ledger import Report
+from tuning.space import Config
+
+WORK = "work"
+REPORTS = "reports.json"
+
+
+class Diverged(Exception):  # noqa: N818 - an outcome, not a fault
+    """Raised by an objective whose figures are no longer finite."""
+
+
+class Paused(BaseException):
+    """Raised by `Trial.leave_if_asked`; no `Exception`, so that no objective's own handler keeps it."""
+
+
+class Objective(Protocol):
+    """What is searched: a picklable, importable callable that trains one configuration and reports after each epoch.
+
+    It raises `Diverged` when its figures are no longer finite; any other exception is a failure of the trial.
+    """
+
+    def __call__(self, trial: "Trial") -> None:
+        """Train `trial.config`, going on from what `trial.folder` holds."""
+
+
+@dataclass(frozen=True)
+class Began:
+    """Child to supervisor: the objective is about to run in this process."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Child to supervisor: an epoch is done."""
+
+    report: Report
+
+
+@dataclass(frozen=True)
+class CheckpointReady:
+    """Child to supervisor: this folder is a whole checkpoint, the supervisor's to send and delete."""
+
+    folder: Path
+
+
+class Trial:
+    """One configuration at work."""
+
+    def __init__(
+        self, config: Config, scratch: Path, send: Callable[[Any], None], stop_asked: Callable[[], bool]
+    ) -> None:
+        self.config: Mapping[str, Any] = config
+        self.folder = scratch / WORK
+        self.folder.mkdir(exist_ok=True)
+        self._scratch = scratch
+        self._send = send
+        self._stop_asked = stop_asked
+        self._reports = {report.epoch: report for report in read_reports(scratch)}
+        self._checkpoints = 0
+
+    def report(self, epoch: int, value: float, metrics: Mapping[str, float] | None = None) -> None:
+        """Say what an epoch (from 1) reached; the trial's value is the best of them.
+
+        Come before the checkpoint that covers the epoch. A value that is not finite is for `Diverged`.
+        """
+        if epoch < 1:
+            raise ValueError(f"epochs are counted from 1, not {epoch}")
+        report = Report(epoch, float(value), {name: float(each) for name, each in (metrics or {}).items()})
+        if not math.isfinite(report.value):
+            raise Diverged(f"epoch {epoch} reached {value}")
+        self._reports[epoch] = report
+        self._send(Reported(report))
+
+    def checkpoint(self) -> None:
+        """`folder` now holds all that is needed to go on: have it carried to where the search is kept.
+
+        It is copied first, so the objective may change its files at once.
+        """
+        self._checkpoints += 1
+        copy = self._scratch / f"checkpoint-{self._checkpoints:06d}"
+        shutil.copytree(self.folder, copy / WORK)
+        reports = [asdict(self._reports[epoch]) for epoch in sorted(self._reports)]
+        (copy / REPORTS).write_text(json.dumps(reports))
+        self._send(CheckpointReady(copy))
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether the search wants to leave: save, `checkpoint()`, then `leave_if_asked()`."""
+        return self._stop_asked()
+
+    def leave_if_asked(self) -> None:
+        """Raise `Paused` when the search wants to leave; ask it often, after a checkpoint."""
+        if self._stop_asked():
+            raise Paused
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An objective, and what it wants done before it is limited, on their way to the trial's process."""
+
+    objective: bytes
+    prepare: bytes
+    path: tuple[str, ...]
+    """Where the driver finds its modules; Ray tells its workers only a part of that."""
+
+    @classmethod
+    def of(cls, objective: Objective, prepare: Callable[[], object] | None) -> "Packed":
+        """Pack them; raises `ValueError` where another process could not import them."""
+        for thing in (objective, prepare):
+            if getattr(thing, "__module__", None) == "__main__":
+                raise ValueError(f"{thing!r} is part of the started script; move it to a module that can be imported")
+        try:
+            return cls(pickle.dumps(objective), pickle.dumps(prepare), tuple(entry for entry in sys.path if entry))
+        except Exception as error:  # whatever the objective's own pickling raises
+            raise ValueError(f"the objective cannot be sent to another process: {error}") from error
+
+
+def prepare_objective(packed: Packed) -> None:
+    """In the trial's process, before its memory is limited: import what the objective needs."""
+    sys.path.extend(entry for entry in packed.path if entry not in sys.path)
+    pickle.loads(packed.objective)  # noqa: S301 - from the driver, by way of Ray
+    first = pickle.loads(packed.prepare)  # noqa: S301
+    if first is not None:
+        first()
+
+
+def run_objective(send: Callable[[object], None], packed: Packed, config: Config, scratch: Path) -> str:
+    """In the trial's process: run the objective, and say how it left."""
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    trial = Trial(config, scratch, send, asked.is_set)
+    send(Began(os.getpid()))
+    try:
+        pickle.loads(packed.objective)(trial)  # noqa: S301
+    except Diverged as error:
+        return f"diverged: {error}"
+    except Paused:
+        return "paused"
+    return "completed"
+
+
+def read_reports(scratch: Path) -> list[Report]:
+    """What the checkpoint in `scratch` had already reported; empty without one."""
+    try:
+        written = json.loads((scratch / REPORTS).read_text())
+    except FileNotFoundError:
+        return []
+    return [Report(**report) for report in written]
