@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
@@ -17,6 +17,9 @@ from pipeline.errors import SeqpipeError
 from pipeline.runner import STAGES
 from pipeline.workspace import Workspace, changed_files, read_manifest
 from tuning.memory import process_memory_mb
+
+if TYPE_CHECKING:
+    from pipeline.training.measured import Speeds
 
 Verdict = Literal["ok", "note", "bad"]
 NEEDED_MEMORY_MB = 1500
@@ -88,12 +91,11 @@ def _torch() -> list[Finding]:
 
 
 def _processor() -> list[Finding]:
-    from pipeline.training import device, measured
+    from pipeline.training import device
 
     chosen, threads = device.resolve_device("auto"), device.available_cores()
     precision = device.resolve_precision("auto", chosen, threads)
     kernel, why_not = device.native_kernel()
-    speeds = measured.speeds(device.cpu_name(), threads)
     native = [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if _has(name)]
     return [
         Finding(
@@ -109,14 +111,17 @@ def _processor() -> list[Finding]:
             "note",
             f"eager, which is slower: {why_not}; with a C compiler the next run has the native one",
         ),
-        Finding(
-            "linear maps",
-            "ok",
-            f"by {speeds.linear('fp32')} in fp32, by {speeds.linear('bf16')} in bf16 (measured: "
-            f"{speeds.fp32_matmul_ms:.1f} and {speeds.fp32_convolution_ms:.1f} ms, "
-            f"{speeds.bf16_matmul_ms:.1f} and {speeds.bf16_convolution_ms:.1f} ms)",
-        ),
+        Finding("linear maps", "ok", _linear_maps(device.speeds(threads))),
     ]
+
+
+def _linear_maps(speeds: "Speeds") -> str:
+    texts = []
+    for precision in ("fp32", "bf16"):
+        times = [getattr(speeds, f"{precision}_{way}_ms") for way in ("matmul", "convolution")]
+        if None not in times:
+            texts.append(f"{precision} by {speeds.linear(precision)} ({times[0]:.1f} and {times[1]:.1f} ms)")
+    return f"{', '.join(texts)}: matmul and convolution as measured"
 
 
 def _has(feature: str) -> bool:

@@ -26,7 +26,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`... x K` tokens times `weight` (N x K), plus `bias` (N): `... x N`."""
     if not _as_convolution(x):
         return F.linear(x, weight, bias)
-    out = F.conv2d(_as_image(x), weight[:, :, None, None], bias)  # 1 x N x M x 1
+    out = F.conv2d(_as_images(x), weight[:, :, None, None], bias)  # 16 x N x M/16 x 1
     return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
 
 
@@ -35,8 +35,8 @@ def linear_backward(grad: Tensor, x: Tensor, weight: Tensor, needs_grad_x: bool)
     if not _as_convolution(x):
         return grad @ weight if needs_grad_x else None, grad.t() @ x
     grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
-        _as_image(grad),
-        _as_image(x),
+        _as_images(grad),
+        _as_images(x),
         weight[:, :, None, None],
         None,  # no bias
         [1, 1],  # stride
@@ -54,6 +54,10 @@ def _as_convolution(x: Tensor) -> bool:
     return backends.selected().linear == "convolution" and x.device.type == "cpu" and x.numel() > 0
 
 
-def _as_image(x: Tensor) -> Tensor:
-    """`... x K` to `1 x K x M x 1`, channels last, without a copy where x is contiguous."""
-    return x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+def _as_images(x: Tensor) -> Tensor:
+    """`... x K` to `16 x K x M/16 x 1`, channels last, without a copy where x is contiguous.
+
+    With a single thread torch leaves 1x1 convolutions of fewer images to the BLAS; M that 16 does not divide is one.
+    """
+    images = 16 if (x.numel() // x.shape[-1]) % 16 == 0 else 1
+    return x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)

@@ -7,7 +7,8 @@
  *
  * Shapes: P lanes, D hidden size, T steps. Per token: gates P x 4D (input, forget, candidate, output, as in
  * nn.LSTM), hidden P x D, cell P x D. w_hh is P x 4D x D. These three tensors are float, or bfloat16 ("narrow");
- * weights, states and sums are always float.
+ * weights, states and sums are float. Where the processor multiplies pairs of bfloat16 ("dots") and the tensors are
+ * narrow, the factors of the recurrent products are rounded to it too, as autocast rounds those of nn.LSTM.
  *
  * Results do not depend on the number of threads: what is summed over sequences is summed in a fixed number of
  * parts, in a fixed order.
@@ -32,6 +33,11 @@ typedef float vf __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef uint32_t vu __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef uint16_t vh __attribute__((vector_size(2 * VL), aligned(2), may_alias));
+#if defined(__AVX512F__) && defined(__AVX512BF16__)
+enum { DOTS = 1 };
+#else
+enum { DOTS = 0 };
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 /* Where a lane's sequences lie, in tokens: sequence s at step t reads
@@ -65,13 +71,24 @@ INLINE void store_full(void *base, int64_t i, vf x, int narrow) {
         *(vf *)((float *)base + i) = x;
 }
 
+/* n values of a vector, n < VL; in pieces of a size that the compiler knows. */
+INLINE void copy_part(char *to, const char *from, int n, int size) {
+#pragma GCC unroll 4
+    for (int piece = VL / 2; piece > 0; piece /= 2)
+        if (n & piece) {
+            memcpy(to, from, (size_t)(piece * size));
+            to += piece * size;
+            from += piece * size;
+        }
+}
+
 /* n values; the rest of the vector is 0. */
 INLINE vf load(const void *base, int64_t i, int n, int narrow) {
     if (n == VL)
         return load_full(base, i, narrow);
-    int size = narrow ? 2 : 4;
+    const int size = narrow ? 2 : 4;
     uint32_t part[VL] = {0};
-    memcpy(part, (const char *)base + i * size, (size_t)(n * size));
+    copy_part((char *)part, (const char *)base + i * size, n, size);
     return load_full(part, 0, narrow);
 }
 
@@ -80,10 +97,40 @@ INLINE void store(void *base, int64_t i, vf x, int n, int narrow) {
         store_full(base, i, x, narrow);
         return;
     }
-    int size = narrow ? 2 : 4;
+    const int size = narrow ? 2 : 4;
     uint32_t part[VL];
     store_full(part, 0, x, narrow);
-    memcpy((char *)base + i * size, part, (size_t)(n * size));
+    copy_part((char *)base + i * size, (const char *)part, n, size);
+}
+
+INLINE vu splat_pair(uint32_t pair) { return (vu){} + pair; }
+
+/* Two neighbours of bfloat16 in each 32 bits: sum + a0 * b0 + a1 * b1. */
+INLINE vf dot(vf sum, vu a, vu b) {
+#if defined(__AVX512F__) && defined(__AVX512BF16__)
+    return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+    (void)a, (void)b;
+    return sum; /* never taken */
+#endif
+}
+
+INLINE uint32_t rounded(float x) { /* as `to_bfloat16`; weights are no NaNs */
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
+
+INLINE uint32_t pair_of(float low, float high) { return rounded(low) | rounded(high) << 16; }
+
+/* Rows 2i and 2i + 1 of `from` (rows x width) side by side: (rows / 2) x width pairs. */
+INLINE void interleave(uint32_t *to, const uint16_t *from, int rows, int width) {
+    for (int r = 0; r < rows; r += 2)
+        for (int u = 0; u < width; u += VL) {
+            vu low = __builtin_convertvector(*(const vh *)(from + r * width + u), vu);
+            vu high = __builtin_convertvector(*(const vh *)(from + (r + 1) * width + u), vu);
+            *(vu *)(to + r / 2 * width + u) = low | high << 16;
+        }
 }
 
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
@@ -144,11 +191,39 @@ static void pack_by_gate(float *packed, const float *w, int D, int groups) {
                     packed[((j * D + k) * 4 + g) * VL + v] = j * VL + v < D ? w[(g * D + j * VL + v) * D + k] : 0;
 }
 
+/* The same in pairs of steps of the sum. */
+static void pack_pairs_by_gate(uint32_t *packed, const float *w, int D, int groups) {
+    const int pairs = (D + 1) / 2;
+    for (int j = 0; j < groups; j++)
+        for (int k = 0; k < pairs; k++)
+            for (int g = 0; g < 4; g++)
+                for (int v = 0; v < VL; v++) {
+                    const float *row = w + (g * D + j * VL + v) * D + 2 * k;
+                    packed[((j * pairs + k) * 4 + g) * VL + v] =
+                        j * VL + v < D ? pair_of(row[0], 2 * k + 1 < D ? row[1] : 0.0f) : 0;
+                }
+}
+
+/* One lane's recurrent weights, 4 * units x units, rows and columns filled up with 0; and that in pairs of rows. */
+static void pad(float *padded, const float *w, int D, int units) {
+    for (int row = 0; row < 4 * D; row++)
+        memcpy(padded + (row / D * units + row % D) * units, w + row * D, (size_t)D * sizeof(float));
+}
+
+static void pad_pairs(uint32_t *padded, const float *w, int D, int units) {
+    for (int row = 0; row < 4 * units; row += 2)
+        for (int u = 0; u < D; u++) {
+            const int g = row / units, n = row % units; /* units are even: a pair is of one gate */
+            const float *at = w + (g * D + n) * D + u;
+            padded[row / 2 * units + u] = n < D ? pair_of(at[0], n + 1 < D ? at[D] : 0.0f) : 0;
+        }
+}
+
 /* R sequences (or the rest) of a lane through all steps. `state`: hidden twice, then cell, each R x units. */
 INLINE void forward_task(const Lane *lane, int p, int P, int D, int64_t from, int n, char *gates, const float *packed,
-                         const float *bias, char *hidden, char *cell, float *state, char *dummy, int narrow) {
+                         const float *bias, char *hidden, char *cell, float *state, char *dummy, const int narrow) {
     const int groups = (D + VL - 1) / VL, units = groups * VL, size = narrow ? 2 : 4;
-    const int tiles = (n + MR - 1) / MR;
+    const int tiles = (n + MR - 1) / MR, dots = narrow && DOTS, pairs = (D + 1) / 2;
     float *before = state, *after = state + R * units, *c = state + 2 * R * units;
     int64_t start[R];
     for (int r = 0; r < n; r++)
@@ -165,13 +240,14 @@ INLINE void forward_task(const Lane *lane, int p, int P, int D, int64_t from, in
         }
         for (int j = 0; j < groups; j++) {
             const int rest = left(D, j);
-            const float *w = packed + (int64_t)j * D * 4 * VL;
+            const float *w = packed + (int64_t)j * (dots ? pairs : D) * 4 * VL;
             vf b[4];
             for (int g = 0; g < 4; g++)
                 b[g] = load(bias, g * D + j * VL, rest, 0);
             for (int tile = 0; tile < tiles; tile++) {
                 const int r0 = tile * MR;
                 const float *h = before + r0 * units;
+                const uint32_t *h_pairs = (const uint32_t *)before + r0 * units / 2;
                 vf sum[MR][4];
 #pragma GCC unroll 8
                 for (int r = 0; r < MR; r++)
@@ -183,7 +259,20 @@ INLINE void forward_task(const Lane *lane, int p, int P, int D, int64_t from, in
 #pragma GCC unroll 4
                     for (int g = 0; g < 4; g++)
                         __builtin_prefetch(gates_of[r0 + r] + ahead + (g * D + j * VL) * size, 1);
-                if (t > 0)
+                if (t > 0 && dots)
+                    for (int k = 0; k < pairs; k++) {
+                        const vu *row = (const vu *)(w + (int64_t)k * 4 * VL);
+                        vu w0 = row[0], w1 = row[1], w2 = row[2], w3 = row[3];
+#pragma GCC unroll 8
+                        for (int r = 0; r < MR; r++) {
+                            vu x = splat_pair(h_pairs[r * units / 2 + k]);
+                            sum[r][0] = dot(sum[r][0], w0, x);
+                            sum[r][1] = dot(sum[r][1], w1, x);
+                            sum[r][2] = dot(sum[r][2], w2, x);
+                            sum[r][3] = dot(sum[r][3], w3, x);
+                        }
+                    }
+                else if (t > 0)
                     for (int k = 0; k < D; k++) {
                         const vf *row = (const vf *)(w + (int64_t)k * 4 * VL);
                         vf w0 = row[0], w1 = row[1], w2 = row[2], w3 = row[3];
@@ -203,7 +292,7 @@ INLINE void forward_task(const Lane *lane, int p, int P, int D, int64_t from, in
                     vf state_c = f * load_full(c, at, 0) + i * g;
                     vf state_h = o * tanh_of(state_c);
                     store_full(c, at, state_c, 0);
-                    store_full(after, at, state_h, 0);
+                    store_full(after, at, state_h, dots);
                     store(hidden_of[r0 + r], j * VL, state_h, rest, narrow);
                     if (cell) {
                         store(gates_of[r0 + r], j * VL, i, rest, narrow);
@@ -223,14 +312,30 @@ INLINE void forward_task(const Lane *lane, int p, int P, int D, int64_t from, in
 
 /* Sums of `count` groups, from `j` on, of what reaches the hidden states: from above, and from the step after. */
 INLINE void hidden_tile(float *grad_h, char *const *from_above, const float *grad_g, const float *w, int D, int j,
-                        int units, int r0, int first_step, int narrow, const int count) {
+                        int units, int r0, int first_step, const int narrow, const int count) {
+    const int dots = narrow && DOTS;
     vf sum[MR][NG];
 #pragma GCC unroll 8
     for (int r = 0; r < MR; r++)
 #pragma GCC unroll 4
         for (int g = 0; g < count; g++)
             sum[r][g] = load(from_above[r0 + r], (j + g) * VL, left(D, j + g), narrow);
-    if (!first_step)
+    if (!first_step && dots)
+        for (int k = 0; k < 2 * units; k++) {
+            const uint32_t *row = (const uint32_t *)w + (int64_t)k * units + j * VL;
+            vu wk[NG];
+#pragma GCC unroll 4
+            for (int g = 0; g < count; g++)
+                wk[g] = *(const vu *)(row + g * VL);
+#pragma GCC unroll 8
+            for (int r = 0; r < MR; r++) {
+                vu x = splat_pair(((const uint32_t *)grad_g)[(int64_t)(r0 + r) * 2 * units + k]);
+#pragma GCC unroll 4
+                for (int g = 0; g < count; g++)
+                    sum[r][g] = dot(sum[r][g], wk[g], x);
+            }
+        }
+    else if (!first_step)
         for (int k = 0; k < 4 * units; k++) {
             const float *row = w + (int64_t)k * units + j * VL;
             vf wk[NG];
@@ -252,28 +357,44 @@ INLINE void hidden_tile(float *grad_h, char *const *from_above, const float *gra
             *(vf *)(grad_h + (r0 + r) * units + (j + g) * VL) = sum[r][g];
 }
 
-/* grad_w (4 * units x units) += grad_g^T h over n sequences, for WR rows and `count` groups of it. */
+/* grad_w (4 * units x units) += grad_g^T h over n sequences, for WR rows and `count` groups of it; with dots over
+ * pairs of sequences, interleaved. */
 INLINE void weight_tile(float *grad_w, const float *grad_g, const float *h, int units, int row, int j, int n,
-                        const int count) {
+                        const int dots, const int count) {
     vf sum[WR][WG];
 #pragma GCC unroll 8
     for (int i = 0; i < WR; i++)
 #pragma GCC unroll 4
         for (int g = 0; g < count; g++)
             sum[i][g] = *(const vf *)(grad_w + (int64_t)(row + i) * units + (j + g) * VL);
-    for (int r = 0; r < n; r++) {
-        vf hr[WG];
-#pragma GCC unroll 4
-        for (int g = 0; g < count; g++)
-            hr[g] = *(const vf *)(h + r * units + (j + g) * VL);
-#pragma GCC unroll 8
-        for (int i = 0; i < WR; i++) {
-            vf x = splat(grad_g[(int64_t)r * 4 * units + row + i]);
+    if (dots)
+        for (int r = 0; r < (n + 1) / 2; r++) {
+            vu hr[WG];
 #pragma GCC unroll 4
             for (int g = 0; g < count; g++)
-                sum[i][g] += hr[g] * x;
+                hr[g] = *(const vu *)((const uint32_t *)h + r * units + (j + g) * VL);
+#pragma GCC unroll 8
+            for (int i = 0; i < WR; i++) {
+                vu x = splat_pair(((const uint32_t *)grad_g)[(int64_t)r * 4 * units + row + i]);
+#pragma GCC unroll 4
+                for (int g = 0; g < count; g++)
+                    sum[i][g] = dot(sum[i][g], hr[g], x);
+            }
         }
-    }
+    else
+        for (int r = 0; r < n; r++) {
+            vf hr[WG];
+#pragma GCC unroll 4
+            for (int g = 0; g < count; g++)
+                hr[g] = *(const vf *)(h + r * units + (j + g) * VL);
+#pragma GCC unroll 8
+            for (int i = 0; i < WR; i++) {
+                vf x = splat(grad_g[(int64_t)r * 4 * units + row + i]);
+#pragma GCC unroll 4
+                for (int g = 0; g < count; g++)
+                    sum[i][g] += hr[g] * x;
+            }
+        }
 #pragma GCC unroll 8
     for (int i = 0; i < WR; i++)
 #pragma GCC unroll 4
@@ -282,14 +403,16 @@ INLINE void weight_tile(float *grad_w, const float *grad_g, const float *h, int 
 }
 
 /* R sequences (or the rest) of a lane backwards through all steps. `state`, each R x units: gradients of the hidden
- * and the cell state, hidden states of the step before; then R x 4 * units: gradients of the gates. */
+ * and the cell state, hidden states of the step before; then R x 4 * units: gradients of the gates. With dots the last
+ * two are bfloat16, and followed by the same in pairs of sequences. */
 INLINE void backward_task(const Lane *lane, int p, int P, int D, int64_t from, int n, char *gates, const float *w,
                           const char *hidden, const char *cell, const char *grad_hidden, float *grad_w,
-                          float *grad_bias, float *state, char *dummy, int narrow) {
+                          float *grad_bias, float *state, char *dummy, const int narrow) {
     const int groups = (D + VL - 1) / VL, units = groups * VL, size = narrow ? 2 : 4;
-    const int tiles = (n + MR - 1) / MR;
+    const int tiles = (n + MR - 1) / MR, dots = narrow && DOTS;
     float *grad_h = state, *grad_c = state + R * units, *h_before = state + 2 * R * units;
     float *grad_g = state + 3 * R * units;
+    float *h_pairs = h_before + R * units / 2, *grad_g_pairs = grad_g + 2 * R * units;
     int64_t start[R];
     for (int r = 0; r < n; r++)
         start[r] = token(lane, from + r);
@@ -329,31 +452,31 @@ INLINE void backward_task(const Lane *lane, int p, int P, int D, int64_t from, i
                 vf di = dc * g * i * (1.0f - i), df = dc * c_before * f * (1.0f - f);
                 vf dg = dc * i * (1.0f - g * g), dout = dh * tanh_c * o * (1.0f - o);
                 store_full(grad_c, r * units + u, dc * f, 0);
-                float *row = grad_g + (int64_t)r * 4 * units + u;
-                *(vf *)row = di;
-                *(vf *)(row + units) = df;
-                *(vf *)(row + 2 * units) = dg;
-                *(vf *)(row + 3 * units) = dout;
-                store(gates_r, u, di, rest, narrow);
-                store(gates_r, D + u, df, rest, narrow);
-                store(gates_r, 2 * D + u, dg, rest, narrow);
-                store(gates_r, 3 * D + u, dout, rest, narrow);
+                const vf grads[4] = {di, df, dg, dout};
+#pragma GCC unroll 4
+                for (int gate = 0; gate < 4; gate++) {
+                    store_full(grad_g, (int64_t)r * 4 * units + gate * units + u, grads[gate], dots);
+                    store(gates_r, gate * D + u, grads[gate], rest, narrow);
+                    *(vf *)(grad_bias + gate * units + u) += grads[gate];
+                }
                 if (t > 0)
-                    store_full(h_before, r * units + u, load(hidden, at_before * D + u, rest, narrow), 0);
+                    store_full(h_before, r * units + u, load(hidden, at_before * D + u, rest, narrow), dots);
             }
-            for (int u = 0; u < 4 * units; u += VL)
-                *(vf *)(grad_bias + u) += *(const vf *)(grad_g + (int64_t)r * 4 * units + u);
+        }
+        if (dots && t > 0) {
+            interleave((uint32_t *)h_pairs, (const uint16_t *)h_before, n, units);
+            interleave((uint32_t *)grad_g_pairs, (const uint16_t *)grad_g, n, 4 * units);
         }
         if (t > 0)
             for (int j = 0; j < groups;) {
                 const int count = groups - j >= WG && groups - j != WG + 1 ? WG : groups - j >= 2 ? 2 : 1;
                 for (int row = 0; row < 4 * units; row += WR) {
                     if (count == WG)
-                        weight_tile(grad_w, grad_g, h_before, units, row, j, n, WG);
+                        weight_tile(grad_w, dots ? grad_g_pairs : grad_g, dots ? h_pairs : h_before, units, row, j, n, dots, WG);
                     else if (count == 2)
-                        weight_tile(grad_w, grad_g, h_before, units, row, j, n, 2);
+                        weight_tile(grad_w, dots ? grad_g_pairs : grad_g, dots ? h_pairs : h_before, units, row, j, n, dots, 2);
                     else
-                        weight_tile(grad_w, grad_g, h_before, units, row, j, n, 1);
+                        weight_tile(grad_w, dots ? grad_g_pairs : grad_g, dots ? h_pairs : h_before, units, row, j, n, dots, 1);
                 }
                 j += count;
             }
@@ -378,6 +501,7 @@ int seqpipe_lstm_forward(void *gates, const float *w_hh, const float *bias, void
                          const Lane *lanes, int P, int D, int narrow) {
     const int groups = (D + VL - 1) / VL, units = groups * VL;
     const size_t panel = (size_t)groups * D * 4 * VL;
+    const int dots = narrow && DOTS;
     float *packed = zeros(P * panel);
     int short_of_memory = !packed;
     int64_t tasks[P + 1];
@@ -396,7 +520,10 @@ int seqpipe_lstm_forward(void *gates, const float *w_hh, const float *bias, void
         }
 #pragma omp for schedule(static)
         for (int p = 0; p < P; p++)
-            pack_by_gate(packed + p * panel, w_hh + (int64_t)p * 4 * D * D, D, groups);
+            if (dots)
+                pack_pairs_by_gate((uint32_t *)(packed + p * panel), w_hh + (int64_t)p * 4 * D * D, D, groups);
+            else
+                pack_by_gate(packed + p * panel, w_hh + (int64_t)p * 4 * D * D, D, groups);
 #pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < tasks[P]; task++) {
             if (!state || !dummy)
@@ -426,7 +553,7 @@ int seqpipe_lstm_backward(void *gates, const float *w_hh, const void *hidden, co
                           int narrow) {
     const int groups = (D + VL - 1) / VL, units = groups * VL;
     const size_t matrix = (size_t)4 * units * units;
-    const int parts = PARTS / P > 0 ? PARTS / P : 1;
+    const int parts = PARTS / P > 0 ? PARTS / P : 1, dots = narrow && DOTS;
     float *padded = zeros(P * matrix), *sums = zeros((size_t)P * parts * (matrix + 4 * units));
     int short_of_memory = !padded || !sums;
     if (short_of_memory) {
@@ -444,9 +571,10 @@ int seqpipe_lstm_backward(void *gates, const float *w_hh, const void *hidden, co
         }
 #pragma omp for schedule(static)
         for (int p = 0; p < P; p++)
-            for (int row = 0; row < 4 * D; row++)
-                memcpy(padded + p * matrix + (size_t)(row / D * units + row % D) * units,
-                       w_hh + ((int64_t)p * 4 * D + row) * D, (size_t)D * sizeof(float));
+            if (dots)
+                pad_pairs((uint32_t *)(padded + p * matrix), w_hh + (int64_t)p * 4 * D * D, D, units);
+            else
+                pad(padded + p * matrix, w_hh + (int64_t)p * 4 * D * D, D, units);
 #pragma omp for schedule(dynamic)
         for (int part = 0; part < P * parts; part++) {
             if (!state || !dummy)

@@ -77,7 +77,7 @@ def resolve(compute: ComputeConfig, batch_size: int) -> Numerics:
         precision=precision,
         threads=threads,
         recurrence=resolve_recurrence(compute.kernel, device),
-        linear=measured.speeds(cpu_name(), threads).linear(precision) if device == "cpu" else "matmul",
+        linear=speeds(threads).linear(precision) if device == "cpu" else "matmul",
         micro_batch_size=min(compute.micro_batch_size or batch_size, batch_size),
         torch=torch.__version__,
         cpu=cpu_name(),
@@ -90,7 +90,7 @@ def resolve_precision(requested: Literal["auto", "fp32", "bf16"], device: Device
         return requested
     if not has_native_bf16(device):
         return "fp32"
-    return "bf16" if device != "cpu" or measured.speeds(cpu_name(), threads).bf16_is_faster else "fp32"
+    return "bf16" if device != "cpu" or speeds(threads).bf16_is_faster else "fp32"
 
 
 def resolve_recurrence(requested: Literal["auto", "native", "eager"], device: Device) -> str:
@@ -113,6 +113,11 @@ def native_kernel() -> tuple[lstm_kernel.LstmKernel | None, str | None]:
         return lstm_kernel.load(), None
     except KernelUnavailableError as error:
         return None, str(error)
+
+
+def speeds(threads: int) -> measured.Speeds:
+    """How fast linear maps are on this CPU."""
+    return measured.speeds(cpu_name(), threads, has_native_bf16("cpu"))
 
 
 def has_native_bf16(device: Device) -> bool:

@@ -30,66 +30,72 @@ WORTH_IT = 0.9
 
 @dataclass(frozen=True)
 class Speeds:
-    """Milliseconds of the linear map, forward and backward: the median of several, taken in turn."""
+    """Milliseconds of the linear map, forward and backward: the shortest of several, taken in turn."""
 
     fp32_matmul_ms: float
     fp32_convolution_ms: float
-    bf16_matmul_ms: float
-    bf16_convolution_ms: float
+    bf16_matmul_ms: float | None
+    bf16_convolution_ms: float | None
+    """None where the hardware has no bf16 arithmetic: it would be emulated, for seconds, to know what is known."""
 
     def linear(self, precision: Literal["fp32", "bf16"]) -> backends.Linear:
         """The faster way in a precision."""
         matmul, convolution = (getattr(self, f"{precision}_{way}_ms") for way in ("matmul", "convolution"))
-        return "convolution" if convolution < WORTH_IT * matmul else "matmul"
+        is_worth_it = convolution is not None and convolution < WORTH_IT * matmul
+        return "convolution" if is_worth_it else "matmul"
 
     @property
     def bf16_is_faster(self) -> bool:
         """Whether bf16 is worth its fewer digits."""
+        if self.bf16_matmul_ms is None or self.bf16_convolution_ms is None:
+            return False
         fp32 = min(self.fp32_matmul_ms, self.fp32_convolution_ms)
         return min(self.bf16_matmul_ms, self.bf16_convolution_ms) < WORTH_IT * fp32
 
 
-def speeds(cpu: str, threads: int) -> Speeds:
+def speeds(cpu: str, threads: int, has_bf16: bool) -> Speeds:
     """This machine's, measured (about half a second) if that was not done before."""
-    path = _path(cpu, threads)
+    path = _path(cpu, threads, has_bf16)
     try:
         return Speeds(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
-        found = measure(threads)
+        found = measure(threads, has_bf16)
         with contextlib.suppress(OSError, WorkspaceError):  # without a cache the next command measures again
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, asdict(found))
         return found
 
 
-def measure(threads: int) -> Speeds:
+def measure(threads: int, has_bf16: bool) -> Speeds:
     """Measure now, leaving torch's threads and the models' backends as they were."""
     had_threads, had_backends = torch.get_num_threads(), backends.selected()
-    x = torch.randn(TOKENS, CHANNELS_IN, generator=torch.Generator().manual_seed(0))
-    weight = torch.randn(CHANNELS_OUT, CHANNELS_IN, generator=torch.Generator().manual_seed(1))
     ways: list[tuple[backends.Linear, torch.dtype]] = [
         ("matmul", torch.float32),
         ("convolution", torch.float32),
-        ("matmul", torch.bfloat16),
-        ("convolution", torch.bfloat16),
     ]
+    if has_bf16:
+        ways += [("matmul", torch.bfloat16), ("convolution", torch.bfloat16)]
     times: list[list[float]] = [[] for _ in ways]
     try:
         torch.set_num_threads(threads)
-        for _ in range(ROUNDS):
-            for taken, (way, dtype) in zip(times, ways, strict=True):
-                backends.select(Backends(linear=way))
-                given, by = x.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
-                started = time.perf_counter()
-                out = linear(given, by)
-                torch.autograd.grad(out, (given, by), out.detach())
-                taken.append(1000 * (time.perf_counter() - started))
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.randn(TOKENS, CHANNELS_IN, generator=torch.Generator().manual_seed(0))
+            weight = torch.randn(CHANNELS_OUT, CHANNELS_IN, generator=torch.Generator().manual_seed(1))
+            for _ in range(ROUNDS):
+                for taken, (way, dtype) in zip(times, ways, strict=True):
+                    backends.select(Backends(linear=way))
+                    given, by = x.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
+                    started = time.perf_counter()
+                    out = linear(given, by)
+                    torch.autograd.grad(out, (given, by), out.detach())
+                    taken.append(1000 * (time.perf_counter() - started))
     finally:
         torch.set_num_threads(had_threads)
         backends.select(had_backends)
-    return Speeds(*(sorted(taken)[ROUNDS // 2] for taken in times))
+    shortest = [min(taken) for taken in times]
+    return Speeds(*shortest, *[None] * (4 - len(shortest)))
 
 
-def _path(cpu: str, threads: int) -> Path:
-    key = hashlib.sha256(f"{cpu}\0{torch.__version__}\0{threads}".encode()).hexdigest()[:16]
+def _path(cpu: str, threads: int, has_bf16: bool) -> Path:
+    key = hashlib.sha256(f"{cpu}\0{torch.__version__}\0{threads}\0{has_bf16}".encode()).hexdigest()[:16]
     return cache_folder() / f"speeds-{key}.json"

@@ -180,7 +180,7 @@ def test_the_logged_folder_holds_no_pickle_and_no_local_build(place):
     [model] = place.logged("o1")
     root = place.workspace.root / "mlartifacts" / "models" / model.model_id / "artifacts"
     names = {path.suffix for path in root.rglob("*") if path.is_file()}
-    assert names <= {".safetensors", ".json", ".py", ".typed", ".yaml", ".txt", ""}
+    assert names <= {".safetensors", ".json", ".py", ".c", ".typed", ".yaml", ".txt", ""}  # the kernel by its source
     pins = (root / "requirements.txt").read_text().split()
     assert [pin.split("==")[0] for pin in pins] == ["mlflow", "torch", "numpy", "pandas", "safetensors"]
     assert "+" not in "".join(pins)
