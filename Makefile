@@ -18,7 +18,7 @@ help:
 	@echo "make test-faults  the slow tests: kills, nodes, full disks"
 	@echo "make lint         ruff, mypy, the layers"
 	@echo "make format       let ruff mend what it can"
-	@echo "make bench        measure what the README claims       (BENCH=name for one of them)"
+	@echo "make bench        measure what the README claims       (BENCH=name: one of them; BENCH=long: whole trainings)"
 	@echo "make constraints  resolve the pinned versions anew"
 	@echo "make clean        remove .venv and caches; data, runs and models stay"
 
@@ -42,12 +42,15 @@ format: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-BENCH = *
+# Those that take seconds or minutes, then those that train whole models; table.py and measuring/ are no benchmarks.
+BENCH_short = cli_start checkpoint_cost inference batches step_profile waiting cold_start mixer_and_block training_step
+BENCH_long = default_run time_to_accuracy precision
+BENCH = short
 bench: setup-dev
-	@for file in benchmarks/$(BENCH).py; do \
-	    [ -f "$$file" ] || { echo "no such benchmark: $$file" >&2; exit 2; }; \
-	    echo "$$file"; \
-	    $(BIN)/python "$$file" $(ARGS) || exit 1; \
+	@for name in $(or $(BENCH_$(BENCH)),$(BENCH)); do \
+	    [ -f "benchmarks/$$name.py" ] || { echo "no such benchmark: $$name" >&2; exit 2; }; \
+	    echo "benchmarks/$$name.py" >&2; \
+	    $(BIN)/python "benchmarks/$$name.py" $(ARGS) || exit 1; \
 	done
 
 constraints: setup-dev

@@ -1,20 +1,23 @@
 """How long a user waits for a command that has nothing to do, as a ratio to the bare interpreter, interleaved.
 
-python benchmarks/cli_start.py
+python benchmarks/cli_start.py [--rounds N]
 """
 
-import json
-import os
+import argparse
 import shlex
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
-REPEATS = 20
-SEQPIPE = str(Path(sys.executable).with_name("seqpipe"))
+from measuring.benchmark import Benchmark
+from measuring.markdown import Table, machine_in_words
+from measuring.records import Record
+from measuring.settings import Setting
+from measuring.timing import interleaved
+from measuring.workspaces import SEQPIPE, Place
+
 TINY = shlex.split(
     "run all --model vanilla --set data.source=synthetic --set data.fraction=0.1 --set train.epochs=1 "
     "--set model.hidden=8 --set model.layers=1"
@@ -27,26 +30,30 @@ COMMANDS = {
 }
 
 
-def main() -> None:
+def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"COLUMNS": "100"}
-        subprocess.run([SEQPIPE, *TINY], cwd=folder, env=environment, check=True, capture_output=True)
-        seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-        for _ in range(REPEATS):
-            for name, command in COMMANDS.items():
-                started = time.perf_counter()
-                subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
-                seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    bare = medians["python -c pass"]
-    print(
-        json.dumps(
-            {name: {"median_s": round(value, 3), "times_bare_python": round(value / bare, 1)}
-             for name, value in medians.items()},
-            indent=1,
-        )
-    )  # fmt: skip
+        place = Place(Path(folder), Path(folder) / "cache")
+        place.run(*TINY)
 
+        def run(command: list[str]) -> None:
+            subprocess.run(command, cwd=folder, env=place.environ, check=True, capture_output=True)
+
+        ways = {name: lambda command=command: run(command) for name, command in COMMANDS.items()}
+        times = interleaved(ways, options.rounds, warm_up=1)
+    bare = times["python -c pass"].median_s
+    return {name: one.to_json() | {"times_bare_python": round(one.median_s / bare, 1)} for name, one in times.items()}
+
+
+def tables(record: Record) -> list[Table]:
+    rows, notes = [], []
+    for part in record["settings"].values():
+        for name, found in part["figures"].items():
+            rows.append([name, f"{found['median_ms'] / 1000:.3f}", f"{found['times_bare_python']:.1f}"])
+        notes.append(machine_in_words(part["machine"]))
+    return [Table("Commands that have nothing to do", ["", "seconds", "times bare Python"], rows, notes)]
+
+
+BENCHMARK = Benchmark("cli_start", measure, tables)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

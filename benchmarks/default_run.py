@@ -1,22 +1,27 @@
 """The default `seqpipe run all`, from nothing but the data: time, peak memory of the process tree, test accuracy.
 
-    python benchmarks/default_run.py [--cache FOLDER] [seqpipe run's own flags]
+    python benchmarks/default_run.py [--data FOLDER] [seqpipe run's own flags]
 
-Works in a new folder. `--cache` is a `.seqpipe/data` folder with the data set in it, so that the download is not part
+Works in a new folder. `--data` is a `.seqpipe/data` folder with the data set in it, so that the download is not part
 of the time; without it the data is fetched first, by `seqpipe run prepare`, outside the time as well.
 """
 
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
+from measuring.benchmark import Benchmark
+from measuring.markdown import Table, machine_in_words, percent
+from measuring.records import Record
+from measuring.settings import Setting
+from measuring.workspaces import Place
 
 from tuning.memory import tree_memory_mb
 
@@ -32,21 +37,17 @@ def resident_mb(pid: int) -> float:
         return 0.0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path)
-    arguments, flags = parser.parse_known_args()
-    seqpipe = str(Path(sys.executable).with_name("seqpipe"))
+def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        workspace = Path(folder)
-        if arguments.cache:
-            shutil.copytree(arguments.cache, workspace / ".seqpipe" / "data")
+        place = Place(Path(folder), Path(folder) / "cache")
+        if options.data:
+            shutil.copytree(options.data, place.root / ".seqpipe" / "data")
         else:
-            subprocess.run([seqpipe, "run", "prepare"], cwd=workspace, check=True, stdout=subprocess.DEVNULL)
-            shutil.rmtree(workspace / ".seqpipe" / "stages")
-        with (workspace / "out.json").open("w") as output:
+            place.run("run", "prepare")
+            shutil.rmtree(place.root / ".seqpipe" / "stages")
+        with (place.root / "out.json").open("w") as output:
             started = time.monotonic()
-            process = subprocess.Popen([seqpipe, "run", "all", "--json", *flags], cwd=workspace, stdout=output)
+            process = place.start("run", "all", "--json", *options.flags, stdout=output, stderr=None)
             peaks = {"private": 0.0, "resident": 0.0}
             done = threading.Event()
 
@@ -63,31 +64,47 @@ def main() -> None:
             watcher.join()
         if code != 0:
             sys.exit(code)
-        models = json.loads((workspace / "out.json").read_text())["models"]
-    print(
-        json.dumps(
+        models = json.loads((place.root / "out.json").read_text())["models"]
+    return {
+        "command": " ".join(["seqpipe run all", *options.flags]),
+        "seconds": round(seconds, 1),
+        "peak_private_mb": round(peaks["private"]),
+        "peak_resident_mb": round(peaks["resident"]),
+        "models": [
             {
-                "command": " ".join(["seqpipe run all", *flags]),
-                "seconds": round(seconds, 1),
-                "peak_private_mb": round(peaks["private"]),
-                "peak_resident_mb": round(peaks["resident"]),
-                "cores": psutil.cpu_count(logical=False),
-                "models": [
-                    {
-                        "model": model["model"],
-                        "test_accuracy": model["test_accuracy"],
-                        "interval_95": [model["evaluation"]["accuracy_low"], model["evaluation"]["accuracy_high"]],
-                        "test_loss": model["evaluation"]["loss"],
-                        "images_per_second": round(model["training"]["images_per_s"], 1),
-                        "numerics": model["training"]["numerics"],
-                    }
-                    for model in models
-                ],
-            },
-            indent=1,
-        )
-    )
+                "model": model["model"],
+                "test_accuracy": model["test_accuracy"],
+                "interval_95": [model["evaluation"]["accuracy_low"], model["evaluation"]["accuracy_high"]],
+                "test_loss": model["evaluation"]["loss"],
+                "images_per_second": round(model["training"]["images_per_s"], 1),
+                "numerics": model["training"]["numerics"],
+            }
+            for model in models
+        ],
+    }
 
+
+def tables(record: Record) -> list[Table]:
+    rows, notes = [], []
+    for part in record["settings"].values():
+        found = part["figures"]
+        for model in found["models"]:
+            low, high = (percent(value, 2) for value in model["interval_95"])
+            rows.append(
+                [
+                    model["model"],
+                    f"{percent(model['test_accuracy'], 2)} ({low} to {high})",
+                    f"{model['images_per_second']:.0f}",
+                    f"{found['seconds'] / 60:.1f}",
+                    f"{found['peak_private_mb']} ({found['peak_resident_mb']})",
+                ]
+            )
+        notes += [f"`{found['command']}`", machine_in_words(part["machine"])]
+    columns = ["model", "test accuracy", "images/s", "minutes in all", "peak memory in all, MB (resident)"]
+    return [Table("The default run", columns, rows, notes)]
+
+
+BENCHMARK = Benchmark("default_run", measure, tables, rounds=None, takes_flags=True)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

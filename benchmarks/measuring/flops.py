@@ -1,0 +1,50 @@
+"""Arithmetic of a model, counted from the shapes as it runs."""
+
+import torch
+from torch import Tensor, nn
+
+from sequencer_models import backends
+from sequencer_models.backends import Backends
+
+
+@torch.no_grad()
+def multiply_adds(model: nn.Module, image: Tensor) -> int:
+    """Of linear maps, convolutions and LSTMs in a forward pass over one image (1 x C x H x W).
+
+    Each weight of a matrix counts once per place (token, step) that it is applied at. Gates, norms, GELUs and
+    biases are not counted: what is left is what a GEMM peak can be compared with.
+    """
+    total = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+        nonlocal total
+        x = inputs[0]
+        if isinstance(module, nn.LSTM):
+            places = x.numel() // x.shape[-1]
+        else:
+            assert isinstance(output, Tensor)
+            places = output.numel() // (output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1])
+        total += places * sum(weight.numel() for weight in module.parameters() if weight.ndim >= 2)
+
+    had = backends.selected()
+    backends.select(Backends())  # the native recurrence does not call its nn.LSTM
+    hooks = [
+        module.register_forward_hook(count)
+        for module in model.modules()
+        if isinstance(module, nn.LSTM | nn.Linear | nn.Conv2d)
+    ]
+    try:
+        model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        backends.select(had)
+    return total
+
+
+def training_flops(model: nn.Module, image: Tensor) -> int:
+    """Floating point operations of a training step per image: two per multiply-add, three passes' worth of them.
+
+    The backward pass makes two products of the forward pass' size: the gradients of inputs and of weights.
+    """
+    return 2 * 3 * multiply_adds(model, image)

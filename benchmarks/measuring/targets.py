@@ -1,0 +1,97 @@
+"""The speeds that the project set itself, and what was reached, from the kept results."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from measuring import records
+from measuring.markdown import Table, percent
+
+Figure = Callable[[], str | None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked, and the text of what was measured; None where it was not."""
+
+    what: str
+    at_least: str
+    reached: Figure
+
+
+def table() -> Table:
+    """Targets against results."""
+    rows = [[one.what, one.at_least, one.reached() or "not measured"] for one in TARGETS]
+    return Table("Targets", ["", "target", "reached"], rows)
+
+
+def _step(kind: str, against: str, setting: str = "2-threads") -> Figure:
+    def reached() -> str | None:
+        found = _figures("training_step", setting)
+        if found is None or "small" not in found:
+            return None
+        row = found["small"]["variants"][kind]
+        return f"{row['against'][against]['speedup']:.2f}x ({row['images_per_s']:.0f} images/s)"
+
+    return reached
+
+
+def _share() -> str | None:
+    found = _figures("training_step", "2-threads")
+    if found is None or "small" not in found:
+        return None
+    rates = found["small"]["gemm_gflop_per_s"]["fp32"]
+    share = found["small"]["variants"]["ours, fp32"]["share_of_peak"]["fp32"]
+    of_blas = share * rates["peak"] / rates["BLAS"]
+    return f"{percent(share)} of {rates['peak']:.0f} GFLOP/s ({percent(of_blas)} of what the BLAS reaches)"
+
+
+def _mixer(precision: str) -> Figure:
+    def reached() -> str | None:
+        found = _figures("mixer_and_block", "2-threads")
+        if found is None:
+            return None
+        rows = [row for row in found if row["module"] == "BiLSTM2D" and row["precision"] == precision]
+        ours = [row for row in rows if (row["side"], row["C"]) in ((8, 192), (4, 384))]  # small's own shapes
+        ratios = [row["speedup"] for row in rows]
+        own = ", ".join(f"{row['speedup']:.2f}x at {row['side']}x{row['side']}, C={row['C']}" for row in ours)
+        return f"{own}; {min(ratios):.2f} to {max(ratios):.2f}x over all shapes"
+
+    return reached
+
+
+def _to_accuracy() -> str | None:
+    found = _figures("time_to_accuracy", "default")
+    seconds = [run["seconds"] for run in found or () if run["seconds"] is not None]
+    return ", ".join(f"{value / 60:.1f}" for value in seconds) + " min" if seconds else None
+
+
+def _cold_start() -> str | None:
+    found = _figures("cold_start", "default")
+    return found and " / ".join(f"{row['median_ms'] / 1000:.1f} s" for row in found.values())
+
+
+def _figures(benchmark: str, setting: str) -> Any:
+    record = records.read(benchmark)
+    return record and records.figures(record, setting)
+
+
+TARGETS = (
+    Target(
+        "training step of small, fp32, against timm's blocks in fp32",
+        "1.5x",
+        _step("ours, fp32", "timm's blocks, fp32"),
+    ),
+    Target(
+        "the same, bf16, against timm's blocks under bf16 autocast",
+        "2.5x",
+        _step("ours, bf16", "timm's blocks, bf16"),
+    ),
+    Target("the same, bf16, against timm's blocks in fp32", "5x", _step("ours, bf16", "timm's blocks, fp32")),
+    Target("the same at AVX2, fp32 against fp32", "1.4x", _step("ours, fp32", "timm's blocks, fp32", "avx2")),
+    Target("BiLSTM2D alone, fp32", "2.5x", _mixer("fp32")),
+    Target("BiLSTM2D alone, bf16", "3x", _mixer("bf16")),
+    Target("share of the measured fp32 GEMM peak, whole fp32 step", "70 %", _share),
+    Target("small from a cold start to 84.85 % on validation", "4 min", _to_accuracy),
+    Target("from the command to the first step, first run ever / afterwards", "20 s / 4 s", _cold_start),
+)

@@ -1,0 +1,30 @@
+import torch
+from measuring.flops import multiply_adds, training_flops
+
+from sequencer_models import backends, catalog
+from sequencer_models.backends import Backends
+
+IMAGE = torch.zeros(1, 3, 32, 32)
+
+
+def test_a_block_costs_twelve_times_its_channels_squared_at_every_token() -> None:
+    one, two = (catalog.build("small", 4, dims=(192,), depths=(depth,), pointwise=()) for depth in (1, 2))
+
+    assert multiply_adds(two, IMAGE) - multiply_adds(one, IMAGE) == 8 * 8 * 12 * 192**2
+
+
+def test_small_is_counted_with_its_stem_merging_pointwise_layer_and_head() -> None:
+    blocks = 64 * 4 * 12 * 192**2 + 16 * 3 * 12 * 384**2
+    around = 64 * 48 * 192 + 16 * 4 * 192 * 384 + 16 * 384**2 + 384 * 4
+
+    assert training_flops(catalog.build("small", 4), IMAGE) == 2 * 3 * (blocks + around)
+
+
+def test_counting_leaves_the_selected_backends_as_they_were() -> None:
+    chosen = Backends(linear="convolution")
+    backends.select(chosen)
+    try:
+        multiply_adds(catalog.build("vanilla", 4), IMAGE)
+        assert backends.selected() == chosen
+    finally:
+        backends.select(Backends())
