@@ -182,7 +182,9 @@ class ComputeConfig(_Group):
         None, description="Images held in memory at once; gradients are accumulated to batch_size. null: all."
     )
     max_memory_mb: float | None = Field(
-        None, gt=0, description="What the training may hold in memory; sets micro_batch_size. null for no limit."
+        None,
+        gt=0,
+        description="What a command may hold in memory, a hard cap; sets micro_batch_size. null for no limit.",
     )
     recompute: bool = Field(
         False, description="Compute each block again in the backward pass: less memory, about a third slower."
@@ -258,6 +260,21 @@ def resolve(
         return RunConfig.model_validate(merged)
     except ValidationError as error:
         raise ConfigError(_explain(error, name)) from None
+
+
+def with_values(config: RunConfig, values: Mapping[str, object]) -> RunConfig:
+    """The config with other values under some dotted keys, validated anew.
+
+    Raises:
+        ConfigError: an unknown key (the nearest known one is named), or a value that cannot be.
+    """
+    merged = config.model_dump()
+    for key, value in values.items():
+        _merge(merged, _nest(key, value))
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, config.model.name)) from None
 
 
 def to_yaml(config: RunConfig) -> str:

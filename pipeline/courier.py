@@ -22,6 +22,11 @@ class Courier:
         self._delivered = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was handed over."""
+        return self._thread is not None
+
     def notify(self, upto: int) -> None:
         """What is before `upto` is durable now and may be delivered; returns at once."""
         with self._changed:

@@ -17,11 +17,15 @@ class Control:
 
     While a stage is `heeding`, the first Ctrl-C or SIGTERM is only noted, and the stage leaves after a checkpoint; a
     second one, or one that comes while no stage is heeding, ends the command at once. `again` says what goes on.
+    `began` is when the time began to count, by the monotonic clock; now if not told.
     """
 
-    def __init__(self, max_time_s: float | None = None, again: str = "the same command") -> None:
+    def __init__(
+        self, max_time_s: float | None = None, again: str = "the same command", began: float | None = None
+    ) -> None:
         self._again = again
-        self._deadline = None if max_time_s is None else time.monotonic() + max_time_s
+        began = time.monotonic() if began is None else began
+        self._deadline = None if max_time_s is None else began + max_time_s
         self._max_time_s = max_time_s
         self._signal: int | None = None
         self._heeding = False

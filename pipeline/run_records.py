@@ -57,6 +57,8 @@ class RunRecord:
     name: str
     status: Status = "RUNNING"
     journals: dict[str, JournalRecord] = field(default_factory=dict)
+    parent: str = ""
+    """The key of the run that this one is shown under."""
 
     def is_news_to(self, store: StoreRecord | None) -> bool:
         """Whether a store has still to be told something."""

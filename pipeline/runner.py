@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, WorkspaceError
 from pipeline.mlflow_settings import ResolvedMlflow
+from pipeline.search import places as searches
 from pipeline.stages import evaluate, prepare, register, train
 from pipeline.stages.context import Context
 from pipeline.stages.results import Evaluation, PreparedData, Registration, StageResult, TrainedModel
@@ -139,14 +140,20 @@ class Runner:
         """What became of each model so far, also when one ends in an error."""
 
     def end_dead_runs(self, configs: Sequence[RunConfig], through: str = STAGES[-1]) -> None:
-        """Tell MLflow of trainings that were killed, except those that this command goes on with."""
+        """Tell MLflow of trainings and searches that were killed, except those that this command goes on with."""
         context = self._context
         resumed: set[str | None] = set()
         if STAGES.index(through) >= STAGES.index(train.NAME) and train.NAME not in self._fresh:
             for config in configs:
                 identity = identities(config, context.mlflow)[train.NAME]
                 resumed.add(train.unfinished_run(StageFolder(context.workspace, train.NAME, identity.fingerprint)))
-        context.tracker.close_dead(lambda key: key in resumed or train.is_worked_on(context.workspace, key))
+
+        def is_alive(key: str) -> bool:
+            return key in resumed or (
+                train.is_worked_on(context.workspace, key) and not searches.is_dead(context.workspace, key)
+            )
+
+        context.tracker.close_dead(is_alive)
 
     def run(
         self, config: RunConfig, through: str = STAGES[-1], on_stage: Callable[[str, str], None] = lambda *_: None

@@ -42,10 +42,14 @@ _DIGEST_CHARACTERS = 36
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """A run: `key` is unique to the training (fingerprint and attempt), `name` is what people read."""
+    """A run: `key` is unique to the training (fingerprint and attempt), `name` is what people read.
+
+    `parent` is the key of the run that it is shown under.
+    """
 
     key: str
     name: str
+    parent: str = ""
 
 
 class Tracker:
@@ -89,6 +93,7 @@ class Tracker:
             record = known or RunRecord(run.key, run.name)
             before = repr(known)
             record.name = run.name
+            record.parent = run.parent
             record.journals[journal_id] = JournalRecord(place.as_posix(), upto)
             record.status = status or record.status
             if repr(record) != before:
@@ -253,9 +258,24 @@ class Tracker:
                 "mlflow.source.name": "seqpipe run",
                 "mlflow.source.type": "LOCAL",
             }
+            if (parent_id := self._parent_id(record)) is not None:
+                tags["mlflow.parentRunId"] = parent_id
             start_ms = self._first_event_ms(record)
             run = client.create_run(experiment_id, start_time=start_ms, tags=tags, run_name=record.name)
         return StoreRecord(self.settings.address, run.info.run_id, experiment_id, run.info.status)
+
+    def _parent_id(self, record: RunRecord) -> str | None:
+        """The store's id of the run that a run is shown under, which is told first."""
+        parent = run_records.read_run(self.workspace, record.parent) if record.parent else None
+        if parent is None:
+            return None
+        if run_records.read_store(self.workspace, parent.key, self.settings.address) is None:
+            with exclusive(
+                self.workspace.lock(f"run-{parent.key}"), logger.info, what=f"the delivery of {parent.key}"
+            ):
+                self._send(parent)
+        store = run_records.read_store(self.workspace, parent.key, self.settings.address)
+        return store.run_id if store else None
 
     def _first_event_ms(self, record: RunRecord) -> int | None:
         """When the run began, which in an outage is not when the store is told of it."""

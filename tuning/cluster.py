@@ -9,10 +9,12 @@ import json
 import logging
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,7 +140,7 @@ def local(node: Node) -> Iterator[None]:
     environment = _QUIET | TUNE_ENVIRONMENT | {MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark}
     with Reaper(mark, folder), _quietly():
         try:
-            with _environment(environment):
+            with _environment(environment), _own_signals():
                 _read_token_anew()
                 ray.init(
                     address="local",
@@ -169,7 +171,8 @@ def joined(address: str) -> Iterator[None]:
     check(address)
     with _quietly(), _environment(TUNE_ENVIRONMENT | {"RAY_DEDUP_LOGS": "0"}):
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+            with _own_signals():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         except Exception as error:
             raise ClusterError(
                 f"the Ray cluster at {address} cannot be used from this machine: {_first_line(error)}; "
@@ -279,6 +282,18 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM over while it starts, in Python and below it; the caller's handlers are put back."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in kept.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -22,6 +22,11 @@ def main() -> None:
     # Threads of torch that spin while they wait take the cores from each other when another program is busy, and then
     # a step may take seconds. Sleeping ones are steadier, and as fast when alone. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.exit(run_words(debug))
+
+
+def run_words(debug: bool) -> int:
+    """Run the command that `sys.argv` holds; say what went wrong; its exit code."""
     try:
         code = _command()
         for number in (signal.SIGINT, signal.SIGTERM):  # all is done; only the interpreter's own end is left
@@ -34,7 +39,7 @@ def main() -> None:
 
             traceback.print_exc()
         code = _ending(error)
-    sys.exit(code)
+    return code
 
 
 def _command() -> int:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import config, doctor, gc, run, runs, status, ui
+from pipeline.cli import config, doctor, gc, run, runs, status, tune, ui
 
 app = typer.Typer(
     name="seqpipe",
@@ -16,6 +16,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 run.add_to(app)
+tune.add_to(app)
 status.add_to(app)
 runs.add_to(app)
 config.add_to(app)

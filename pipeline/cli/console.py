@@ -111,7 +111,7 @@ class Watcher:
                     f"epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps}: {figures}"
                 )
             return
-        if self._console().width < NARROW:
+        if self.console().width < NARROW:
             figures = f"{progress.images_per_s:.0f}/s, {readable(progress.remaining_s)} left"
         if self._task_text != "training":
             self._begin_bar("training", progress.steps)
@@ -140,9 +140,10 @@ class Watcher:
         if not self._live:
             complain(text)
             return
-        self._console().print(text, style=style or None, markup=False, highlight=False)
+        self.console().print(text, style=style or None, markup=False, highlight=False)
 
-    def _console(self) -> "RichConsole":
+    def console(self) -> "RichConsole":
+        """Where it is drawn, in a terminal."""
         if self._rich is None:
             from rich.console import Console
 
@@ -154,14 +155,14 @@ class Watcher:
 
         self._end_bar()
         self._task_text = description
-        width = self._console().width
+        width = self.console().width
         bar = [] if width < 60 else [BarColumn(bar_width=12 if width < NARROW else None)]
         self._bars = Progress(
             TextColumn("  {task.description}"),
             *bar,
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[figures]}"),
-            console=self._console(),
+            console=self.console(),
             transient=True,
         )
         self._task = self._bars.add_task(description, total=total, figures="")

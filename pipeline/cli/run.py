@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli import options
+from pipeline.cli import guard, options
 from pipeline.cli.console import Watcher, emit, emit_json, percent, program, table, watching
 from pipeline.durations import parse_seconds, readable
 
@@ -55,18 +55,20 @@ def run(
         float | None,
         typer.Option(
             "--max-memory-mb",
-            help="Train within this much memory, fewer images at a time where needed: else exit code 5.",
+            help="Hold no more memory than this, with fewer images at a time where needed; past it, exit code 5.",
         ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Run the pipeline: prepare, train, evaluate, register. What is up to date is skipped."""
     import os
+    from functools import partial
 
     from pipeline import mlflow_settings, runner
     from pipeline.config import resolve
     from pipeline.errors import SeqpipeError
     from pipeline.interrupts import Control
+    from pipeline.reporting import Silent
     from pipeline.stages.context import Context
     from pipeline.tracking import Tracker
     from pipeline.workspace import Workspace
@@ -90,8 +92,21 @@ def run(
         return
 
     workspace.create()
+    cap_mb = configs[0].compute.max_memory_mb
+    if cap_mb is not None and not guard.is_inside():
+        steps = [step for one in configs for step in runner.plan(one, mlflow, workspace, through, fresh=anew)]
+        if what_runs := {step.stage for step in steps if step.runs}:
+            try:
+                first = partial(guard.load_training, configs[0]) if what_runs & {"train", "evaluate"} else None
+                raise typer.Exit(guard.run_again_under(cap_mb, first=first))
+            except SeqpipeError:  # the run of a training that was ended cannot say so itself
+                silent = Tracker(mlflow, workspace, on_problem=lambda _: None)
+                context = Context(workspace, Silent(), Control(), mlflow, silent)
+                runner.Runner(context).end_dead_runs([], through)
+                raise
     again = "the same command without --fresh" if fresh else "the same command"
-    with watching() as watcher, Control(configs[0].compute.max_time_s, again).installed() as control:
+    limit = Control(configs[0].compute.max_time_s, again, guard.began())
+    with watching() as watcher, limit.installed() as control:
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
         work = runner.Runner(Context(workspace, watcher, control, mlflow, tracker), fresh=anew)
         work.end_dead_runs(configs, through)

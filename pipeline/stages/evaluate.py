@@ -95,11 +95,12 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
     import numpy as np
 
     from pipeline.evaluation.predictions import Predictions, save_predictions
-    from pipeline.stages.train import build_model
     from pipeline.training import device
     from pipeline.training.checkpoint import load_weights
+    from pipeline.training.models import build_model
     from sequencer_models.inference import probabilities
 
+    device.give_back_freed_memory()  # a training's, in this process
     test = {name: prepared.array(f"test_{name}") for name in ("images", "labels", "ids")}
     model = build_model(config, len(prepared.class_names))
     model.load_state_dict(load_weights(trained.weights))
@@ -116,6 +117,8 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
         path,
         Predictions(np.asarray(test["ids"]), np.asarray(test["labels"]), found, tuple(prepared.class_names)),
     )
+    del model
+    device.give_back_freed_memory()
 
 
 def run_metrics(report: "Report") -> dict[str, float]:

@@ -1,6 +1,5 @@
 """train: find the weights, resumable at any moment."""
 
-import dataclasses
 import json
 import shutil
 import uuid
@@ -11,17 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline import run_records
 from pipeline.config import RunConfig, flatten, to_yaml
 from pipeline.courier import Courier
-from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MachineUnfitError
+from pipeline.errors import BudgetExhaustedError, InterruptedRunError
 from pipeline.journal import Journal
 from pipeline.provenance import git_commit, versions
 from pipeline.stages.context import Context
 from pipeline.stages.results import PreparedData, TrainedModel
 from pipeline.tracking import RunIdentity
+from pipeline.training.models import build_model as build_model
 from pipeline.workspace import StageFolder, Workspace, is_held, write_atomically, write_json, writing
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from pipeline.training.device import Numerics
 
 NAME = "train"
@@ -45,17 +43,6 @@ def reads(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def build_model(config: RunConfig, classes: int) -> "nn.Module":
-    """The model of a config, its weights drawn by the config's seed."""
-    import torch
-
-    from pipeline.data.batches import derive_seed
-    from sequencer_models import catalog
-
-    torch.manual_seed(derive_seed(config.seed, "weights"))
-    return catalog.build(config.model.name, classes, **config.model.model_dump(exclude={"name"}))
-
-
 def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Context) -> TrainedModel:
     """Train in `folder`, going on from its newest whole checkpoint.
 
@@ -63,61 +50,26 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
         TrainingDivergedError, MemoryCapError: the training cannot go on; the last checkpoint is kept.
         BudgetExhaustedError, InterruptedRunError: asked to leave; the same command goes on.
     """
-    import torch
-
-    from pipeline.data.batches import Normalisation, Split, TrainBatches, derive_seed
     from pipeline.training import checkpoint as checkpoints
-    from pipeline.training.loop import Training, Validation, telling_of_memory
-    from sequencer_models.sequencer2d import Sequencer2DLevel
+    from pipeline.training import kept_numerics, session
 
     identity = run_identity(config, folder)
-    numerics = _numerics(config, len(prepared.class_names), folder, context)
-    numerics.apply()
-    context.reporter.note(_means(numerics, config))
-    normalise = Normalisation(prepared.mean, prepared.std)
-    train_split, validation_split = (
-        Split(prepared.array(f"{name}_images"), prepared.array(f"{name}_labels")) for name in ("train", "validation")
-    )
-    batches = TrainBatches(train_split, normalise, config.train.augment, config.train.batch_size, config.seed)
-    with telling_of_memory(numerics):
-        model = build_model(config, len(prepared.class_names))
-    for level in model.modules():
-        if isinstance(level, Sequencer2DLevel):
-            level.recompute = config.compute.recompute
-    torch.manual_seed(derive_seed(config.seed, "dropout"))
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-
+    numerics = kept_numerics.numerics_of(config, len(prepared.class_names), folder, context.reporter)
+    context.reporter.note(kept_numerics.in_words(numerics, config))
     journal_id = f"{NAME}/{folder.name.removesuffix('.partial')}"
     courier = Courier(context.tracker, identity, journal_id, folder)
-    checkpoint = checkpoints.latest(folder, context.reporter.warn)
     status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
-    with telling_of_memory(numerics), Journal(folder) as journal:
-        writer = checkpoints.CheckpointWriter(
-            folder,
-            before=journal.sync,
-            durable=courier.notify,
-            durable_offset=checkpoint.journal_offset if checkpoint else 0,
-        )
-        training = Training(
-            model=model,
-            batches=batches,
-            validation=Validation(validation_split, normalise, min(250, 4 * numerics.micro_batch_size)),
-            config=config.train,
-            numerics=numerics,
-            journal=journal,
-            writer=writer,
-            reporter=context.reporter,
-            control=context.control,
-            checkpoint_every_s=config.compute.checkpoint_every_s,
-            max_memory_mb=config.compute.max_memory_mb,
-        )
+    with session.opened(
+        config, prepared, folder, numerics, context.reporter, context.control, durable=courier.notify
+    ) as opened:
+        training, journal, writer = opened.training, opened.journal, opened.writer
         try:
-            if checkpoint is None:
+            if opened.checkpoint is None:
                 journal.truncate(0)
-                _describe(config, prepared, numerics, parameters, folder, journal)
+                _describe(config, prepared, numerics, opened.parameters, folder, journal)
                 training.save()
             else:
-                training.resume(checkpoint, checkpoints.best_epoch(folder))
+                training.resume(opened.checkpoint, checkpoints.best_epoch(folder))
                 context.tracker.note(identity, journal_id, folder, upto=journal.offset, status="RUNNING")
             progress = training.fit()
             status = "FINISHED"
@@ -135,20 +87,20 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
                 raise
             finally:
                 courier.close(upto=writer.durable_offset, status=status, timeout_s=patience_s)
-    checkpoints.save_weights(folder / "last.safetensors", model.state_dict())
+    checkpoints.save_weights(folder / "last.safetensors", training.model.state_dict())
     write_json(folder / "epochs.json", progress.rows)
     return TrainedModel(
         folder=folder,
         model=config.model.name,
         run_key=identity.key,
         run_name=identity.name,
-        parameters=parameters,
+        parameters=opened.parameters,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
         validation_accuracy=progress.best_accuracy,
         validation_loss=progress.best_loss,
         trained_s=progress.trained_s,
-        images_per_s=len(train_split) * progress.epoch / progress.steps_s,
+        images_per_s=opened.images * progress.epoch / progress.steps_s,
         peak_memory_mb=progress.peak_memory_mb,
         numerics=numerics.to_json(),
         git_commit=_begun_with(folder),
@@ -212,71 +164,6 @@ def progress_text(folder: Path) -> str | None:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
-
-
-def _numerics(config: RunConfig, classes: int, folder: Path, context: Context) -> "Numerics":
-    """Resolved once for a training, then taken from its folder, so that a resume computes the same bits."""
-    from pipeline.training import device
-
-    path = folder / "numerics.json"
-    try:
-        kept = device.Numerics(**json.loads(path.read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
-        numerics = _within_memory(config, classes, device.resolve(config.compute, config.train.batch_size), context)
-        write_json(path, numerics.to_json())
-        return numerics
-    try:
-        same = {"device": kept.device, "kernel": "eager" if kept.recurrence == "eager" else "auto"}
-        present = device.resolve(config.compute.model_copy(update=same), config.train.batch_size)
-    except MachineUnfitError:
-        raise MachineUnfitError(
-            f"this training began on {kept.device}, which is not here; go on where it is, or start again with --fresh"
-        ) from None
-    for field, what in (("torch", "torch"), ("cpu", "processor"), ("recurrence", "LSTM kernel")):
-        before, now = getattr(kept, field), getattr(present, field)
-        if before != now:
-            context.reporter.warn(
-                f"started with the {what} {before}, going on with {now}: the weights will not be the same bit for bit"
-            )
-    asked = config.compute
-    ignored = {
-        "device": asked.device not in ("auto", kept.device),
-        "threads": asked.threads not in (None, kept.threads),
-        "kernel": asked.kernel not in ("auto", kept.recurrence.partition(" ")[0]),
-        "micro_batch_size": asked.micro_batch_size not in (None, kept.micro_batch_size),
-    }
-    for name in (name for name, differs in ignored.items() if differs):
-        had = kept.recurrence if name == "kernel" else getattr(kept, name)
-        context.reporter.warn(f"this training was started with {name} {had} and goes on so; --fresh starts it again")
-    return kept
-
-
-def _within_memory(config: RunConfig, classes: int, numerics: "Numerics", context: Context) -> "Numerics":
-    """With as many images at once as the memory cap allows, where there is one and the number is left open."""
-    compute = config.compute
-    if compute.max_memory_mb is None or compute.micro_batch_size is not None:
-        return numerics
-    from pipeline.training import memory_plan
-
-    numerics.apply()
-    size = memory_plan.micro_batch_size(
-        compute.max_memory_mb, config.train.batch_size, build_model(config, classes), numerics, compute.recompute
-    )
-    if size < numerics.micro_batch_size:
-        context.reporter.note(f"{size} images at once, to stay within {compute.max_memory_mb:.0f} MB")
-    return dataclasses.replace(numerics, micro_batch_size=size)
-
-
-def _means(numerics: "Numerics", config: RunConfig) -> str:
-    """What computes, in a line."""
-    from pipeline.training import device
-
-    means = f"on {numerics.device} in {numerics.precision}, {numerics.threads} threads"
-    if numerics.recurrence != "eager":
-        return f"{means}, with the native LSTM kernel"
-    if numerics.device != "cpu" or config.compute.kernel == "eager":
-        return means
-    return f"{means}, without the native LSTM kernel, which is faster ({device.native_kernel()[1]})"
 
 
 def _describe(

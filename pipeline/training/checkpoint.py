@@ -167,12 +167,22 @@ class CheckpointWriter:
     """Writes snapshots in a thread, so that the loop waits for a copy in memory and not for the disk.
 
     `before` runs ahead of each write (the journal's sync), `durable` after it with the journal offset that is now
-    covered. An error of a write reaches the next `submit` or `close`.
+    covered. An error of a write reaches the next `submit` or `close`. `kept` checkpoints stay on disk. `keeps_best`:
+    whether it is to be given the best weights.
     """
 
     def __init__(
-        self, folder: Path, before: Callable[[], None], durable: Callable[[int], None], durable_offset: int = 0
+        self,
+        folder: Path,
+        before: Callable[[], None],
+        durable: Callable[[int], None],
+        durable_offset: int = 0,
+        *,
+        kept: int = KEPT,
+        keeps_best: bool = True,
     ) -> None:
+        self.keeps_best = keeps_best
+        self._kept = kept
         self._folder = folder
         self._before = before
         self._durable = durable
@@ -246,9 +256,9 @@ class CheckpointWriter:
         self._before()
         write_json(path.with_suffix(".json"), described | {"sha256": digest})
         self.durable_offset = described["journal_offset"]
-        self._durable(self.durable_offset)
-        for old in sorted(self._folder.glob("step-*.json"), reverse=True)[KEPT:]:
+        for old in sorted(self._folder.glob("step-*.json"), reverse=True)[self._kept :]:
             remove(old)
+        self._durable(self.durable_offset)
 
 
 def remove(described: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import os
 import sys
 from dataclasses import asdict, dataclass
@@ -169,3 +170,11 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**30)
     if not mallopt(mmap_threshold, 2**30):
         mallopt(mmap_threshold, 32 * 2**20)  # the most that older releases take
+
+
+def give_back_freed_memory() -> None:
+    """Have glibc give back what was freed and kept: for the next stage of a command under a memory cap."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        gc.collect()
+        trim(0)

@@ -56,7 +56,6 @@ class Training:
         reporter: Reporter,
         control: Control,
         checkpoint_every_s: float,
-        max_memory_mb: float | None = None,
     ) -> None:
         self.model = model.to(numerics.device)
         self.batches = batches
@@ -68,7 +67,6 @@ class Training:
         self.reporter = reporter
         self.control = control
         self.checkpoint_every_s = checkpoint_every_s
-        self.max_memory_mb = max_memory_mb
         self.optimizer = adamw(self.model, config)
         self.average = MovingAverage(self.model, config.ema_decay) if config.ema_decay else None
         self.progress = Progress()
@@ -97,7 +95,7 @@ class Training:
 
         Raises:
             TrainingDivergedError: the loss is no longer finite.
-            MemoryCapError: the machine has no memory left for a step, or the training's cap was passed.
+            MemoryCapError: there is no memory left for a step, of the machine's or within the cap.
             BudgetExhaustedError, InterruptedRunError: asked to leave, after a checkpoint.
         """
         with telling_of_memory(self.numerics), self.control.heeding():
@@ -117,8 +115,8 @@ class Training:
         is_best = row["validation/accuracy"] > self.progress.best_accuracy
         self._begin_next_epoch(row, is_best)
         self.journal.metrics(row, step=self.progress.epoch)
-        self.save(best=self._evaluated_weights() if is_best else None)
         self.reporter.epoch({"epoch": self.progress.epoch, **row})
+        self.save(best=self._evaluated_weights() if is_best and self.writer.keeps_best else None)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step on B images, micro-batch by micro-batch."""
@@ -153,9 +151,6 @@ class Training:
             self._memory_at = now
             self._memory_mb = tree_memory_mb(os.getpid())
             self.progress.peak_memory_mb = max(self.progress.peak_memory_mb, self._memory_mb)
-            if self.max_memory_mb is not None and self._memory_mb > self.max_memory_mb:
-                self.save()
-                raise MemoryCapError(_over_the_cap(self._memory_mb, self.max_memory_mb, self.numerics))
         if now - self._reported_at >= REPORT_EVERY_S:
             self._reported_at = now
             self._report()
@@ -299,17 +294,6 @@ def telling_of_memory(numerics: Numerics) -> Iterator[None]:
         raise MemoryCapError(_out_of_memory(numerics)) from error
     except MemoryError as error:
         raise MemoryCapError(_out_of_memory(numerics)) from error
-
-
-def _over_the_cap(memory_mb: float, cap_mb: float, numerics: Numerics) -> str:
-    size = numerics.micro_batch_size
-    fewer = (
-        f", or train anew with fewer at once: --fresh --set compute.micro_batch_size={size // 2}" if size > 1 else ""
-    )
-    return (
-        f"the training holds {memory_mb:.0f} MB with {size} images at once, and its cap is {cap_mb:.0f}; "
-        f"what it did is saved.\nRepeat the command with a higher cap{fewer}."
-    )
 
 
 def _out_of_memory(numerics: Numerics) -> str:

@@ -1,0 +1,143 @@
+"""A command under a memory cap that holds: it runs once more in a guarded process of its own, and this one waits.
+
+This process stays small. The other one has the same words, the same terminal or pipes, and a session of its own, so
+that Ctrl-C reaches this one alone, which passes it on.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
+
+if TYPE_CHECKING:
+    from pipeline.config import RunConfig
+
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM)
+_began: float | None = None
+
+
+def is_inside() -> bool:
+    """Whether this is the guarded process."""
+    return _began is not None
+
+
+def began() -> float | None:
+    """In the guarded process: when the command began, by the monotonic clock, which processes share."""
+    return _began
+
+
+def run_again_under(cap_mb: float, *, first: Callable[[], object] | None = None) -> int:
+    """Run the words of this command again under the cap; its exit code, once it has said all that it had to say.
+
+    `first` is called in the other process before it is limited: what it loads is what the cap has to be above.
+
+    Raises:
+        MemoryCapError: it was ended at the cap.
+        SeqpipeError: somebody or something else ended it.
+        InterruptedRunError: Ctrl-C or SIGTERM while it started, or for the third time.
+    """
+    from tuning.memory import CapTooLowError, run_capped
+
+    began_at = time.monotonic()
+    others = _Other()
+    try:
+        with others.heard():
+            capped = run_capped(
+                _run_words,
+                sys.argv,
+                began_at,
+                cap_mb=cap_mb,
+                prepare=first,
+                on_message=others.is_process,
+            )
+    except CapTooLowError as error:
+        raise MemoryCapError(
+            f"{cap_mb:.0f} MB are too few: what this command imports takes {error.floor_mb:.0f} MB alone.\n"
+            "Give it more with --max-memory-mb."
+        ) from None
+    if capped.outcome == "completed" and capped.value is not None:
+        return capped.value
+    if capped.outcome == "memory_cap":
+        raise MemoryCapError(
+            f"the command held {capped.peak_mb:.0f} MB and was ended at its cap of {cap_mb:.0f} MB; what was "
+            "saved before is kept.\nThe same command goes on with a higher --max-memory-mb; --fresh --set "
+            "compute.micro_batch_size=N trains anew with fewer images at once."
+        )
+    raise SeqpipeError(
+        f"the guarded command did not end by itself ({capped.error}); what was saved before is kept.\n"
+        "If the machine ran out of memory, close other programs; the same command goes on."
+    )
+
+
+def load_training(config: "RunConfig") -> None:
+    """What a training needs, before the memory is limited; what cannot be had is said by the training itself."""
+    from pipeline.training import kept_numerics
+
+    with contextlib.suppress(SeqpipeError):
+        kept_numerics.warm_up(config)
+
+
+def _run_words(tell: Callable[[object], None], words: list[str], began_at: float) -> int:
+    """In the guarded process: the command itself."""
+    global _began
+    from pipeline import interrupts
+    from pipeline.cli.app import run_words
+
+    interrupts.take_over()
+    _began = began_at
+    sys.argv = words
+    tell(os.getpid())
+    code = run_words("--debug" in words)
+    for number in _PASSED_ON:  # the command has ended; what is left is to say so
+        signal.signal(number, signal.SIG_IGN)
+    return code
+
+
+class _Other:
+    """The guarded process, as far as signals are concerned."""
+
+    def __init__(self) -> None:
+        self._pid: int | None = None
+        self._passed_on = 0
+
+    def is_process(self, pid: object) -> None:
+        """It has begun, and has this id."""
+        assert isinstance(pid, int)
+        self._pid = pid
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """While it runs, the signals that this process gets are its own to heed."""
+        kept = {number: signal.signal(number, self._pass_on) for number in _PASSED_ON}
+        kept[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._pause)
+        try:
+            yield
+        finally:
+            for number, handler in kept.items():
+                signal.signal(number, handler)
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        self._passed_on += 1
+        if self._pid is None or self._passed_on > 2:
+            name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+            raise InterruptedRunError(f"interrupted ({name}); the same command goes on from where it was", number)
+        self._send(number)
+
+    def _pause(self, _number: int, _frame: FrameType | None) -> None:
+        """Ctrl-Z: it stops with this process, and goes on with it."""
+        self._send(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: int) -> None:
+        if self._pid is not None:
+            try:
+                os.kill(self._pid, number)
+            except ProcessLookupError:  # it has just ended, and says how
+                self._pid = None

@@ -1,0 +1,278 @@
+"""One command's work on a search: prepare the data, search, keep what came of it, tell MLflow."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from pipeline.config import RunConfig, with_values
+from pipeline.errors import ConfigError, InterruptedRunError, MachineUnfitError, SeqpipeError, WorkspaceError
+from pipeline.run_records import Status
+from pipeline.runner import Runner
+from pipeline.search import report
+from pipeline.search.objective import TrainTrial, load
+from pipeline.search.places import NAME, SearchPlace, Standing
+from pipeline.search.places import standing as standing_of
+from pipeline.search.records import SearchedBy, SearchRuns
+from pipeline.search.report import Report
+from pipeline.search.spaces import default_of
+from pipeline.stages import prepare
+from pipeline.stages.context import Context
+from pipeline.tracking import RunIdentity
+from pipeline.workspace import exclusive
+from tuning import cluster
+from tuning import search as searching
+from tuning.cluster import Plan
+from tuning.errors import (
+    AllTrialsFailedError,
+    CapDoesNotFitError,
+    ClusterError,
+    LedgerError,
+    SearchError,
+    SpaceError,
+)
+from tuning.ledger import Report as EpochReport
+from tuning.ledger import Row
+from tuning.memory import CapTooLowError
+from tuning.search import SearchResult, Settings
+from tuning.space import Space
+from tuning.watch import Observer, State
+
+OnStage = Callable[[str, str], None]
+DEFAULT_TRIALS = 30
+DELIVERY_PATIENCE_S = 60.0
+LEAVING_PATIENCE_S = 1.5
+"""How long to wait for MLflow; what it misses is delivered by a later command."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command asks for."""
+
+    config: RunConfig
+    """Trial 0, and what the others differ from."""
+    space: Space
+    trials: int | None = None
+    """None: as many as the search has been begun with, 30 for a new one."""
+    extend: int = 0
+    fresh: bool = False
+    cap_mb: int | None = None
+    concurrency: int | None = None
+    searcher: Literal["optuna", "random"] = "optuna"
+    scheduler: Literal["asha", "none"] = "asha"
+    address: str | None = None
+
+    def settings(self, standing: Standing | None) -> Settings:
+        """How to search, where a search stands so."""
+        epochs = self.config.train.epochs
+        return Settings(
+            trials=self.trials or (standing.target if standing else DEFAULT_TRIALS),
+            max_epochs=epochs,
+            mode="max",
+            seed=self.config.seed,
+            searcher=self.searcher,
+            scheduler=self.scheduler,
+            cap_mb=self.cap_mb,
+            concurrency=self.concurrency,
+            cpus_per_trial=float(self.config.compute.threads or 1),
+            address=self.address,
+            grace_epochs=max(1, epochs // 5),  # the first epochs, while the rate rises, tell little
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left of a search."""
+
+    place: SearchPlace
+    run: RunIdentity
+    result: SearchResult
+    report: Report
+    left: SeqpipeError | InterruptedRunError | None
+    """Why it left before the end, resumable."""
+
+
+def survey(request: Request, place: SearchPlace) -> Plan:
+    """How trials would lie on the nodes.
+
+    Raises:
+        MachineUnfitError: no node can hold one, or the cluster does not answer.
+    """
+    with translated():
+        return searching.survey(request.settings(None if request.fresh else place.standing()))
+
+
+def search(
+    request: Request,
+    context: Context,
+    watchers: Sequence[Observer],
+    command: str,
+    on_stage: OnStage = lambda *_: None,
+) -> Outcome:
+    """Search, or go on with the search of the same settings, until it has its trials or is asked to leave.
+
+    `command` is what a user types for this program; `on_stage` is told what begins, and why.
+
+    Raises:
+        ConfigError: there is no search to extend.
+        MachineUnfitError: no node can grant the cap; the imports alone need more; the cluster does not answer.
+        SeqpipeError: every trial failed; the first error is told.
+    """
+    config, space, control = request.config, request.space, context.control
+    place = SearchPlace.of(context.workspace, config, space)
+    _check_extension(request, place)
+    with translated():  # before anything is written
+        if request.address is None:
+            searching.survey(request.settings(place.standing()))
+        else:
+            cluster.check(request.address)
+    runner = Runner(context)
+    prepared = runner.run(config, prepare.NAME, on_stage).prepared
+    assert prepared is not None
+    with exclusive(
+        place.lock, context.reporter.note, what=f"search {place.fingerprint}", while_waiting=control.leave_if_asked
+    ):
+        runner.end_dead_runs([], prepare.NAME)
+        _say_what_begins(request, place, context, on_stage)
+        runs = SearchRuns(place, place.begin(), config, space, _by(request), context.tracker)
+        settings = request.settings(place.standing())
+        trial = TrainTrial(_for_trials(config, settings), prepared)
+        try:
+            with translated(), control.heeding():
+                result = searching.run_search(
+                    trial,
+                    space,
+                    default_of(space, config),
+                    place.folder,
+                    place.identity,
+                    settings,
+                    observer=Several([runs, *watchers]),
+                    prepare=partial(load, trial.base),
+                    should_stop=lambda: control.reason() is not None,
+                    extend=request.extend,
+                )
+        except BaseException as error:
+            runs.give_up("KILLED" if isinstance(error, InterruptedRunError) else "FAILED", LEAVING_PATIENCE_S)
+            if (standing := place.standing()) is not None and not standing.proposed:
+                place.discard()  # refused before anything was tried
+            raise
+        left = control.reason() if result.ended == "asked" else None
+        written = report.write(place.folder, config, space, result.rows, result.best)
+        if result.plan is None and runs.is_told_finished:  # nothing was run, and nothing was left to be told
+            context.tracker.deliver_pending()
+        else:
+            about = f"**{config.model.name}**, {len(config.data.class_names)} classes, {config.train.epochs} epochs"
+            text = report.note(about, result.rows, space, written.importances, command)
+            status: Status = "KILLED" if left else "FINISHED"
+            patience_s = LEAVING_PATIENCE_S if left else DELIVERY_PATIENCE_S
+            runs.end(result.rows, status, written.files, text, patience_s)
+            if not left:
+                context.tracker.deliver_pending()  # of earlier commands
+        return Outcome(place, runs.identity, result, written, left)
+
+
+class Several(Observer):
+    """Tells each of some observers."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def started(self, row: Row) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.started(row)
+
+    def reported(self, row: Row, report: EpochReport) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.reported(row, report)
+
+    def finished(self, row: Row) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.finished(row)
+
+    def noted(self, text: str) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.noted(text)
+
+    def ticked(self, state: State) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.ticked(state)
+
+
+def _check_extension(request: Request, place: SearchPlace) -> None:
+    if not request.extend:
+        return
+    if request.fresh:
+        raise ConfigError("--extend adds to a search and --fresh discards it; give one of them")
+    if place.standing() is None:
+        near = place.nearest_other()
+        other = f"; {_other(*near)}" if near else ""
+        raise ConfigError(f"there is no search with these settings to extend{other}")
+
+
+def _say_what_begins(request: Request, place: SearchPlace, context: Context, on_stage: OnStage) -> None:
+    """Whether the command begins a search, goes on with one, or discards one."""
+    say, standing = context.reporter.note, place.standing()
+    if standing is None:
+        on_stage(NAME, "not begun yet")
+        if near := place.nearest_other():
+            say(f"this is another search than before; {_other(*near)}")
+    elif request.fresh:
+        on_stage(NAME, "--fresh")
+        say(f"discarded the search {place.fingerprint}: {standing.in_words()}")
+        key = place.begin()
+        context.tracker.close_dead(lambda each: not each.startswith(key))
+        place.discard()
+    else:
+        is_done = standing.finished >= standing.target
+        if is_done and request.extend:
+            on_stage(NAME, f"{request.extend} more: {standing.in_words()}")
+        else:
+            is_done = standing.finished >= max(standing.target, request.trials or 0)
+            on_stage(NAME, "up to date" if is_done else f"going on: {standing.in_words()}")
+        if request.trials and request.trials < standing.target:
+            say(f"it aims for {standing.target} trials, which --trials {request.trials} does not lower")
+
+
+def _other(folder: Path, differing: Sequence[str]) -> str:
+    standing = standing_of(folder)
+    known = f" ({standing.in_words()})" if standing else ""
+    names = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
+    return f"the one before, {folder.name}{known}, is kept in {folder}; other settings: {names}"
+
+
+def _by(request: Request) -> SearchedBy:
+    return SearchedBy(request.searcher, request.scheduler, request.cap_mb)
+
+
+def _for_trials(config: RunConfig, settings: Settings) -> RunConfig:
+    """The config that trials differ from, with the threads that Ray sets aside for one."""
+    return with_values(config, {"compute.threads": int(settings.cpus_per_trial), "compute.max_time_s": None})
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the search raises into what the command line knows."""
+    try:
+        yield
+    except SpaceError as error:
+        raise ConfigError(str(error)) from error
+    except (CapDoesNotFitError, ClusterError) as error:
+        raise MachineUnfitError(f"{error}") from error
+    except CapTooLowError as error:
+        raise MachineUnfitError(
+            f"a trial cannot run in {error.cap_mb:.0f} MB: its imports alone take {error.floor_mb:.0f} MB; "
+            "give it more with --trial-memory-mb"
+        ) from error
+    except LedgerError as error:
+        raise WorkspaceError(f"{error}; --fresh begins it anew") from error
+    except AllTrialsFailedError as error:
+        raise SeqpipeError(str(error)) from error
+    except SearchError as error:
+        raise SeqpipeError(str(error)) from error

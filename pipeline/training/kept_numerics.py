@@ -1,0 +1,94 @@
+"""What a training computes with: resolved once, kept in its folder, and taken from there by whoever goes on."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from pipeline.config import RunConfig
+from pipeline.errors import MachineUnfitError
+from pipeline.reporting import Reporter
+from pipeline.training import device
+from pipeline.training.device import Numerics
+from pipeline.training.models import build_model
+from pipeline.workspace import write_json
+
+FILE_NAME = "numerics.json"
+
+
+def numerics_of(config: RunConfig, classes: int, folder: Path, reporter: Reporter) -> Numerics:
+    """Resolved once for a training, then taken from its folder, so that a resume computes the same bits.
+
+    Raises:
+        MachineUnfitError: what it computed with is not here.
+        MemoryCapError: the config's memory does not hold a single image.
+    """
+    path = folder / FILE_NAME
+    try:
+        kept = Numerics(**json.loads(path.read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        numerics = _within_memory(config, classes, device.resolve(config.compute, config.train.batch_size), reporter)
+        write_json(path, numerics.to_json())
+        return numerics
+    try:
+        same = {"device": kept.device, "kernel": "eager" if kept.recurrence == "eager" else "auto"}
+        present = device.resolve(config.compute.model_copy(update=same), config.train.batch_size)
+    except MachineUnfitError:
+        raise MachineUnfitError(
+            f"this training began on {kept.device}, which is not here; go on where it is, or start again with --fresh"
+        ) from None
+    for field, what in (("torch", "torch"), ("cpu", "processor"), ("recurrence", "LSTM kernel")):
+        before, now = getattr(kept, field), getattr(present, field)
+        if before != now:
+            reporter.warn(
+                f"started with the {what} {before}, going on with {now}: the weights will not be the same bit for bit"
+            )
+    asked = config.compute
+    ignored = {
+        "device": asked.device not in ("auto", kept.device),
+        "threads": asked.threads not in (None, kept.threads),
+        "kernel": asked.kernel not in ("auto", kept.recurrence.partition(" ")[0]),
+        "micro_batch_size": asked.micro_batch_size not in (None, kept.micro_batch_size),
+    }
+    for name in (name for name, differs in ignored.items() if differs):
+        had = kept.recurrence if name == "kernel" else getattr(kept, name)
+        reporter.warn(f"this training was started with {name} {had} and goes on so; --fresh starts it again")
+    return kept
+
+
+def warm_up(config: RunConfig) -> None:
+    """Import all that a training needs, build the kernel and measure the machine, where that was not done before.
+
+    For a process whose memory is about to be limited: a compiler and a measurement are no part of what it needs.
+
+    Raises:
+        MachineUnfitError: the device or the kernel that the config asks for is not here.
+    """
+    from pipeline.training import session  # noqa: F401
+
+    device.resolve(config.compute, config.train.batch_size)
+
+
+def in_words(numerics: Numerics, config: RunConfig) -> str:
+    """What computes, in a line."""
+    means = f"on {numerics.device} in {numerics.precision}, {numerics.threads} threads"
+    if numerics.recurrence != "eager":
+        return f"{means}, with the native LSTM kernel"
+    if numerics.device != "cpu" or config.compute.kernel == "eager":
+        return means
+    return f"{means}, without the native LSTM kernel, which is faster ({device.native_kernel()[1]})"
+
+
+def _within_memory(config: RunConfig, classes: int, numerics: Numerics, reporter: Reporter) -> Numerics:
+    """With as many images at once as the memory cap allows, where there is one and the number is left open."""
+    compute = config.compute
+    if compute.max_memory_mb is None or compute.micro_batch_size is not None:
+        return numerics
+    from pipeline.training import memory_plan
+
+    numerics.apply()
+    size = memory_plan.micro_batch_size(
+        compute.max_memory_mb, config.train.batch_size, build_model(config, classes), numerics, compute.recompute
+    )
+    if size < numerics.micro_batch_size:
+        reporter.note(f"{size} images at once, to stay within {compute.max_memory_mb:.0f} MB")
+    return dataclasses.replace(numerics, micro_batch_size=size)

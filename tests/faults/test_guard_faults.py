@@ -1,0 +1,88 @@
+"""A command under `--max-memory-mb` that is killed, or asked twice to leave."""
+
+import contextlib
+import re
+import signal
+import time
+
+import psutil
+import pytest
+from product import LONG, Place, leave
+
+GUARDED = ["run", "train", *LONG, "--max-memory-mb", "2000"]
+
+
+@pytest.fixture
+def place(tmp_path):
+    place = Place(tmp_path)
+    yield place
+    place.end()
+
+
+def begun(place):
+    process = place.start(*GUARDED)
+    assert place.wait_for(place.checkpoints, process)
+    time.sleep(0.3)
+    return process
+
+
+def at_work(place):
+    """The guarded processes: those that are no command of this test's own and work in its folder."""
+    found = []
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if each.cwd() == str(place.root) and re.search(
+                r"tuning\.(warden|capped_child)", " ".join(each.cmdline())
+            ):
+                found.append(each)
+    return found
+
+
+def test_killed_it_takes_the_guarded_command_with_it_and_goes_on_to_the_same_weights(place, undisturbed):
+    process = begun(place)
+    others = at_work(place)
+    assert len(others) == 2
+    process.kill()
+    process.wait()
+    psutil.wait_procs(others, timeout=5)
+    assert at_work(place) == []
+    assert place.run(*GUARDED).code == 0
+    assert place.result() == undisturbed
+
+
+def test_a_guarded_command_that_is_killed_from_outside_says_so(place):
+    process = begun(place)
+    [child] = [each for each in at_work(place) if "capped_child" in " ".join(each.cmdline())]
+    child.kill()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "did not end by itself (ended by SIGKILL); what was saved before is kept" in err
+    assert "Traceback" not in err
+    assert place.run(*GUARDED).code == 0
+
+
+def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_durable(place):
+    process = begun(place)
+    before = place.checkpoints()
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.002)
+    left = leave(process)
+    assert left.code == 130
+    assert left.seconds < 3
+    assert "Traceback" not in left.err
+    assert place.checkpoints()[-1:] >= before[-1:]
+    assert at_work(place) == []
+    assert place.run(*GUARDED).code == 0
+
+
+def test_ctrl_z_stops_the_guarded_command_too(place, undisturbed):
+    process = begun(place)
+    process.send_signal(signal.SIGTSTP)
+    time.sleep(0.5)
+    [child] = [each for each in at_work(place) if "capped_child" in " ".join(each.cmdline())]
+    assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+    assert child.status() == psutil.STATUS_STOPPED
+    process.send_signal(signal.SIGCONT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert place.result() == undisturbed

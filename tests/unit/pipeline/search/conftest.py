@@ -1,0 +1,41 @@
+import pytest
+from few_images import config_with
+
+from pipeline import mlflow_settings
+from pipeline.errors import TrackingError
+from pipeline.search.places import SearchPlace
+from pipeline.tracking import Tracker
+from pipeline.workspace import Workspace
+from tuning.space import Space
+
+
+class DeafTracker(Tracker):
+    """Its store never answers: what it should be told stays in the workspace."""
+
+    def connect(self):
+        raise TrackingError("nobody listens")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def tracker(workspace):
+    return DeafTracker(mlflow_settings.load(workspace, {}), workspace, lambda text: None)
+
+
+@pytest.fixture
+def base():
+    return config_with()
+
+
+@pytest.fixture
+def space():
+    return Space.parse({"train.learning_rate": {"uniform": [0.001, 0.01]}, "model.hidden": {"choice": [8, 16, 32]}})
+
+
+@pytest.fixture
+def place(workspace, base, space):
+    return SearchPlace.of(workspace, base, space)

@@ -1,0 +1,97 @@
+import json
+
+import pytest
+from few_images import config_with
+
+from pipeline import run_records
+from pipeline.run_records import JournalRecord, RunRecord
+from pipeline.search import places
+from pipeline.search.places import SearchPlace, Standing
+from pipeline.workspace import exclusive
+from tuning.ledger import Finish, Ledger
+from tuning.space import Space
+
+
+def begun(place, trials=3, values=(0.5, None)):
+    """A search of which some trials have ended; None: at the cap."""
+    place.begin()
+    with Ledger(place.folder, {"any": "thing"}) as ledger:
+        ledger.raise_target(trials)
+        for number, value in enumerate(values):
+            ledger.propose({"x": number}, "random")
+            ledger.start(number, "here")
+            ledger.finish(number, Finish("memory_cap" if value is None else "completed", value))
+        ledger.propose({"x": len(values)}, "random")
+    return place
+
+
+@pytest.mark.parametrize(
+    "change", ["model.layers=2", "train.epochs=3", "seed=1", "data.fraction=0.5", "compute.precision=bf16"]
+)
+def test_other_settings_are_another_search(workspace, place, space, change):
+    assert SearchPlace.of(workspace, config_with(change), space).folder != place.folder
+
+
+@pytest.mark.parametrize(
+    "change", ["compute.threads=2", "compute.max_time_s=9", "compute.max_memory_mb=900", "evaluate.mistakes=3"]
+)
+def test_what_a_training_does_not_read_is_no_other_search(workspace, place, space, change):
+    assert SearchPlace.of(workspace, config_with(change), space).folder == place.folder
+
+
+def test_another_space_or_version_is_another_search(workspace, base, place, space, monkeypatch):
+    other = Space.parse(space.to_json() | {"model.hidden": {"choice": [8, 16]}})
+    assert SearchPlace.of(workspace, base, other).folder != place.folder
+    assert SearchPlace.of(workspace, base, Space.parse(space.to_json())).folder == place.folder
+    monkeypatch.setattr(places, "VERSION", 99)
+    assert SearchPlace.of(workspace, base, space).folder != place.folder
+
+
+def test_how_far_a_search_is_comes_from_its_ledger_whole_or_being_written(place):
+    assert place.standing() is None
+    begun(place)
+    assert place.standing() == Standing(target=3, proposed=3, finished=2, best=0.5)
+    assert place.standing().in_words() == "2 of 3 trials, best 50.00 %"
+    with (place.folder / "ledger.jsonl").open("ab") as file:
+        file.write(b'{"event":"finished","row":2,"outco')
+    assert place.standing().finished == 2
+
+
+def test_a_search_keeps_its_run_until_it_is_discarded(place):
+    key = place.begin()
+    assert place.begin() == key
+    place.discard()
+    assert not place.folder.exists()
+    assert place.begin() != key
+
+
+def test_the_search_before_is_named_with_what_differs(workspace, base, place, space):
+    assert place.nearest_other() is None
+    begun(SearchPlace.of(workspace, config_with("train.epochs=9", "model.layers=2"), space))
+    near = begun(
+        SearchPlace.of(workspace, base, Space.parse(space.to_json() | {"train.weight_decay": {"uniform": [0, 1]}}))
+    )
+    SearchPlace.of(workspace, config_with("train.epochs=8"), space).begin()  # never searched
+    folder, differing = place.nearest_other()
+    assert (folder, differing) == (near.folder, ["space.train.weight_decay"])
+    other = SearchPlace.of(workspace, config_with("train.epochs=9"), space)
+    assert other.nearest_other()[1] == ["base.model.layers"] or "base.train.epochs" in other.nearest_other()[1]
+
+
+def test_a_damaged_description_names_no_search_and_is_written_anew(place):
+    key = place.begin()
+    (place.folder / "search.json").write_text("{")
+    assert list(places.described(place.workspace)) == []
+    assert place.begin() != key
+    assert json.loads((place.folder / "search.json").read_bytes())["identity"] == place.identity
+
+
+def test_a_searchs_runs_are_dead_when_nobody_holds_its_lock(workspace, place):
+    record = RunRecord("k", "n", journals={f"search/{place.fingerprint}/00003": JournalRecord("x", 0)})
+    run_records.write_run(workspace, record)
+    run_records.write_run(workspace, RunRecord("t", "n", journals={"train/f00": JournalRecord("x", 0)}))
+    assert places.is_dead(workspace, "k")
+    assert not places.is_dead(workspace, "t"), "a training's is not a search's to end"
+    assert not places.is_dead(workspace, "unknown")
+    with exclusive(place.lock, print, what="it"):
+        assert not places.is_dead(workspace, "k")
