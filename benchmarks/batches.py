@@ -20,7 +20,7 @@ from measuring.training import batches_of, first_batch, made_up_split, step, tra
 
 from pipeline.config import resolve
 from pipeline.data.batches import Split
-from pipeline.stages.train import build_model
+from pipeline.training.models import build_model
 
 
 def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from measuring.timing import Times, interleaved
 from measuring.training import batches_of, first_batch, made_up_split, step, training_of
 
 from pipeline.config import resolve
-from pipeline.stages.train import build_model
 from pipeline.training.loop import Training
+from pipeline.training.models import build_model
 
 STEPS = 5
 JOURNAL_ROWS = 200

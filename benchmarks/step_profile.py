@@ -21,7 +21,7 @@ from measuring.training import batches_of, first_batch, made_up_split, step, tra
 from torch.profiler import ProfilerActivity, profile
 
 from pipeline.config import resolve
-from pipeline.stages.train import build_model
+from pipeline.training.models import build_model
 from sequencer_models.backends import Backends
 
 GROUPS = {

@@ -68,7 +68,7 @@ def print_step_times() -> None:
     from measuring.training import batches_of, first_batch, made_up_split, step, training_of
 
     from pipeline.config import resolve
-    from pipeline.stages.train import build_model
+    from pipeline.training.models import build_model
 
     set_up(TWO_THREADS)
     config = resolve("small")

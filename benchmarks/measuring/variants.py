@@ -9,8 +9,8 @@ from measuring.ours import Precision, backends_of, numerics, precisions
 from measuring.peers import timm_network
 from measuring.settings import Setting
 from pipeline.config import RunConfig
-from pipeline.stages.train import build_model
 from pipeline.training.device import Numerics
+from pipeline.training.models import build_model
 from sequencer_models.backends import Backends
 from sequencer_models.sequencer2d import Sequencer2D
 

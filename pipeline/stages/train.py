@@ -16,7 +16,6 @@ from pipeline.provenance import git_commit, versions
 from pipeline.stages.context import Context
 from pipeline.stages.results import PreparedData, TrainedModel
 from pipeline.tracking import RunIdentity
-from pipeline.training.models import build_model as build_model
 from pipeline.workspace import StageFolder, Workspace, is_held, write_atomically, write_json, writing
 
 if TYPE_CHECKING:

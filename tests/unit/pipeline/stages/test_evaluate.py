@@ -7,9 +7,10 @@ import torch
 from pipeline.errors import CheckpointError, WorkspaceError
 from pipeline.evaluation.predictions import load_predictions
 from pipeline.journal import FILE_NAME, Journal, read
-from pipeline.stages import evaluate, train
+from pipeline.stages import evaluate
 from pipeline.stages.results import TrainedModel
 from pipeline.training.checkpoint import save_weights
+from pipeline.training.models import build_model
 from sequencer_models import inference
 
 
@@ -18,7 +19,7 @@ def trained(config, tmp_path) -> TrainedModel:
     """A model that was never trained."""
     folder = tmp_path / "trained"
     folder.mkdir()
-    save_weights(folder / "best.safetensors", train.build_model(config, 4).state_dict())
+    save_weights(folder / "best.safetensors", build_model(config, 4).state_dict())
     names = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy", "learning_rate")
     rows = [{"epoch": epoch, **dict.fromkeys(names, 1.0 / epoch)} for epoch in (1, 2)]
     (folder / "epochs.json").write_text(json.dumps(rows))
@@ -54,7 +55,7 @@ def folder(tmp_path):
 def test_the_report_is_computed_from_the_models_predictions(config, prepared, trained, context, folder):
     result = evaluate.evaluate(config, prepared, trained, folder, context)
     kept = load_predictions(evaluate.predictions_folder(context.workspace, trained) / "predictions.npz")
-    model = train.build_model(config, 4)
+    model = build_model(config, 4)
     images, labels = prepared.array("test_images"), prepared.array("test_labels")
     expected = inference.probabilities(model, images, prepared.mean, prepared.std)
     np.testing.assert_allclose(kept.probabilities, expected, rtol=1e-6)

@@ -13,6 +13,7 @@ from pipeline.stages import train
 from pipeline.stages.results import TrainedModel
 from pipeline.training import device
 from pipeline.training.checkpoint import load_weights
+from pipeline.training.models import build_model
 from pipeline.workspace import StageFolder, exclusive
 from sequencer_models import backends
 
@@ -73,7 +74,7 @@ def test_a_training_leaves_weights_figures_and_what_it_was_made_with(config, pre
     assert result.validation_accuracy == max(row["validation/accuracy"] for row in rows)
     assert result.validation_loss == rows[result.best_epoch - 1]["validation/loss"]
     assert result.numerics == json.loads((folder / "numerics.json").read_bytes())
-    model = train.build_model(config, 4)
+    model = build_model(config, 4)
     model.load_state_dict(load_weights(folder / "last.safetensors"))
     assert told(context, folder) == ("FINISHED", (folder / FILE_NAME).stat().st_size)
 
@@ -218,10 +219,10 @@ def test_a_damaged_note_in_the_folder_is_written_anew(config, prepared, context,
 
 
 def test_the_seed_decides_the_weights_and_nothing_else_in_the_process_does(config, changed):
-    first = train.build_model(config, 4).state_dict()
+    first = build_model(config, 4).state_dict()
     torch.rand(3)
-    again = train.build_model(config, 4).state_dict()
-    other = train.build_model(changed("seed=1"), 4).state_dict()
+    again = build_model(config, 4).state_dict()
+    other = build_model(changed("seed=1"), 4).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
