@@ -463,6 +463,7 @@ INLINE void backward_task(const Lane *lane, int p, int P, int D, int64_t from, i
                     store_full(h_before, r * units + u, load(hidden, at_before * D + u, rest, narrow), dots);
             }
         }
+        const float *left_rows = dots ? grad_g_pairs : grad_g, *right_rows = dots ? h_pairs : h_before;
         if (dots && t > 0) {
             interleave((uint32_t *)h_pairs, (const uint16_t *)h_before, n, units);
             interleave((uint32_t *)grad_g_pairs, (const uint16_t *)grad_g, n, 4 * units);
@@ -472,11 +473,11 @@ INLINE void backward_task(const Lane *lane, int p, int P, int D, int64_t from, i
                 const int count = groups - j >= WG && groups - j != WG + 1 ? WG : groups - j >= 2 ? 2 : 1;
                 for (int row = 0; row < 4 * units; row += WR) {
                     if (count == WG)
-                        weight_tile(grad_w, dots ? grad_g_pairs : grad_g, dots ? h_pairs : h_before, units, row, j, n, dots, WG);
+                        weight_tile(grad_w, left_rows, right_rows, units, row, j, n, dots, WG);
                     else if (count == 2)
-                        weight_tile(grad_w, dots ? grad_g_pairs : grad_g, dots ? h_pairs : h_before, units, row, j, n, dots, 2);
+                        weight_tile(grad_w, left_rows, right_rows, units, row, j, n, dots, 2);
                     else
-                        weight_tile(grad_w, dots ? grad_g_pairs : grad_g, dots ? h_pairs : h_before, units, row, j, n, dots, 1);
+                        weight_tile(grad_w, left_rows, right_rows, units, row, j, n, dots, 1);
                 }
                 j += count;
             }

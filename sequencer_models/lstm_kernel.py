@@ -132,8 +132,12 @@ def load() -> LstmKernel:
 
 def cache_folder() -> Path:
     """Where built kernels are kept: `seqpipe` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "seqpipe"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "seqpipe"
+    try:
+        return Path.home() / ".cache" / "seqpipe"
+    except RuntimeError:  # a user without a home: a place that cannot be written, so nothing is kept
+        return Path(os.devnull) / "seqpipe"
 
 
 def _build(cached: Path, flags: Sequence[str]) -> LstmKernel:

@@ -33,7 +33,8 @@ def lstm(x: Tensor, directions: Sequence[Weights], lanes: Sequence[Lane]) -> Ten
     """Run one LSTM direction per lane over tokens `... x C`: `... x P*D`, the lanes' features side by side.
 
     The mathematics of `nn.LSTM` with initial states of 0. Under bfloat16 autocast the projections, and the gates and
-    states that are kept, have that type; the recurrence itself is in float32.
+    states that are kept, have that type, and where the processor has products of it so do the factors of the
+    recurrent ones; sums, states and gate arithmetic are float32.
     """
     w_ih, w_hh, b_ih, b_hh = (torch.cat(kind) for kind in zip(*directions, strict=True))  # P*4D x (C, D, -, -)
     D = w_hh.shape[-1]

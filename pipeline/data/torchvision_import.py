@@ -30,10 +30,11 @@ def import_torchvision() -> ModuleType:
             raise
 
     import torch
+    from torch import library
 
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    declared = library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name, schema in _SCHEMAS.items():
         if not hasattr(torch.ops.torchvision, name):
-            library.define(schema)  # type: ignore[no-untyped-call]
-    _declared.append(library)
+            declared.define(schema)  # type: ignore[no-untyped-call]
+    _declared.append(declared)
     return import_module("torchvision")

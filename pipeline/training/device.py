@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import gc
 import os
 import sys
@@ -108,8 +109,9 @@ def resolve_recurrence(requested: Literal["auto", "native", "eager"], device: De
     return "eager"
 
 
+@functools.cache
 def native_kernel() -> tuple[lstm_kernel.LstmKernel | None, str | None]:
-    """The kernel, or why it cannot be had."""
+    """The kernel, or why it cannot be had; a compiler that fails is tried once in a process."""
     try:
         return lstm_kernel.load(), None
     except KernelUnavailableError as error:

@@ -39,10 +39,10 @@ print(len(torchvision_import._declared))
 
 def test_an_operator_that_is_there_is_not_declared_again():
     program = """
-import torch
-library = torch.library.Library("torchvision", "FRAGMENT")
-library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from torch import library
+declared = library.Library("torchvision", "FRAGMENT")
+declared.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+declared.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 from pipeline.data.torchvision_import import import_torchvision
 print(import_torchvision().__name__)
 """
