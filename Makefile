@@ -18,7 +18,7 @@ help:
 	@echo "make test-faults  the slow tests: kills, nodes, full disks"
 	@echo "make lint         ruff, mypy, the layers"
 	@echo "make format       let ruff mend what it can"
-	@echo "make bench        measure what the README claims       (BENCH=name: one of them; BENCH=long: whole trainings)"
+	@echo "make bench        measure what the README claims       (BENCH=name: one of them; search: of tune; long: whole trainings)"
 	@echo "make constraints  resolve the pinned versions anew"
 	@echo "make clean        remove .venv and caches; data, runs and models stay"
 
@@ -42,8 +42,9 @@ format: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Those that take seconds or minutes, then those that train whole models; table.py and measuring/ are no benchmarks.
+# Those that take seconds or minutes, those of the search, those that train whole models; table.py and measuring/ are no benchmarks.
 BENCH_short = cli_start checkpoint_cost inference batches step_profile waiting cold_start mixer_and_block training_step
+BENCH_search = search_caps search_time search_nodes
 BENCH_long = default_run time_to_accuracy precision
 BENCH = short
 bench: setup-dev

@@ -8,7 +8,6 @@ of the time; without it the data is fetched first, by `seqpipe run prepare`, out
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import threading
@@ -21,7 +20,7 @@ from measuring.benchmark import Benchmark
 from measuring.markdown import Table, machine_in_words, percent
 from measuring.records import Record
 from measuring.settings import Setting
-from measuring.workspaces import Place
+from measuring.workspaces import Place, with_data
 
 from tuning.memory import tree_memory_mb
 
@@ -39,12 +38,7 @@ def resident_mb(pid: int) -> float:
 
 def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder), Path(folder) / "cache")
-        if options.data:
-            shutil.copytree(options.data, place.root / ".seqpipe" / "data")
-        else:
-            place.run("run", "prepare")
-            shutil.rmtree(place.root / ".seqpipe" / "stages")
+        place = with_data(Place(Path(folder) / "place", Path(folder) / "cache"), options.data)
         with (place.root / "out.json").open("w") as output:
             started = time.monotonic()
             process = place.start("run", "all", "--json", *options.flags, stdout=output, stderr=None)

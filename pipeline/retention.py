@@ -14,6 +14,8 @@ from pipeline import run_records
 from pipeline.config import resolve
 from pipeline.errors import SeqpipeError, WorkspaceError
 from pipeline.runner import STAGES
+from pipeline.search import places
+from pipeline.search.places import Begun
 from pipeline.stages import evaluate, prepare, register, train
 from pipeline.tracking import Tracker
 from pipeline.workspace import (
@@ -158,6 +160,7 @@ class _Judge:
         self._asked = False
         self.by_register = {manifest.inputs.get(train.NAME) for one, manifest in self._whole(register.NAME)}
         self.at_work = {one.stage for one in self.held if one.state == "in use"}
+        self.searches = places.begun(workspace)
 
     def verdicts(self) -> Iterator[Verdict]:
         trainings = {one.folder: self._training(one) for one in self.held if one.stage == train.NAME}
@@ -165,6 +168,7 @@ class _Judge:
         kept_trainings = {folder.name for folder in kept}
         prepared = {manifest.inputs.get(prepare.NAME) for folder in kept if (manifest := self.manifests[folder])}
         prepared |= {self._prepared_of_unfinished(folder) for folder in kept if not self.manifests[folder]}
+        searched = {one.prepared for one in self.searches if one.state != "finished"}
         for one in self.held:
             if one.stage == train.NAME:
                 goes, why = trainings[one.folder]
@@ -173,13 +177,14 @@ class _Judge:
             elif one.state == "partial":
                 goes, why = True, "begun and never finished"
             elif one.stage == prepare.NAME:
-                goes, why = self._prepare(one, prepared)
+                goes, why = self._prepare(one, prepared, searched)
             elif one.stage == evaluate.NAME:
                 goes, why = self._evaluation(one, kept_trainings)
             else:
                 goes, why = False, "says what was registered"
             lock = self.workspace.lock(f"{one.stage}-{_fingerprint(one.folder)}")
             yield Verdict(one.stage, one.folder, one.bytes, goes, f"{one.holds}; {why}", lock)
+        yield from self._searches()
         yield from self._predictions({_run_key(self.manifests[folder]) for folder in kept})
         yield from self._torn_files()
 
@@ -211,9 +216,11 @@ class _Judge:
             return False, "a registered version was made from it"
         return True, "superseded by a newer training"
 
-    def _prepare(self, one: Holding, needed: Collection[str | None]) -> tuple[bool, str]:
+    def _prepare(self, one: Holding, needed: Collection[str | None], searched: Collection[str]) -> tuple[bool, str]:
         if one.folder.name in needed or None in needed:
             return False, "a training that stays was made from it"
+        if one.folder.name in searched:
+            return False, "a search that is not finished reads it"
         if one.state == "current":
             return False, "the newest"
         return True, "no training that stays was made from it"
@@ -226,6 +233,29 @@ class _Judge:
         if one.state == "superseded":
             return True, "superseded by a newer report"
         return False, "the newest report on its training"
+
+    def _searches(self) -> Iterator[Verdict]:
+        seen: set[object] = set()
+        for one in self.searches:
+            kind = (one.model, str(one.data))
+            goes, why = self._search(one, kind in seen)
+            if one.is_done and one.is_of_this_version:
+                seen.add(kind)
+            text = f"{one.model}, begun {one.created}, {one.standing.in_words()}; {why}"
+            yield Verdict(places.NAME, one.folder, _bytes_in(one.folder), goes, text, one.lock)
+
+    def _search(self, one: Begun, has_newer: bool) -> tuple[bool, str]:
+        if one.state == "running":
+            return False, "in use"
+        if any(journal.startswith(one.journals) for journal in self.undelivered):
+            return False, "MLflow was not told all of it yet"
+        if not one.is_of_this_version:
+            return True, "of another version of seqpipe, which alone could go on with it"
+        if not one.is_done:
+            return False, "unfinished work; only --fresh discards it"
+        if has_newer:
+            return True, "superseded by a newer search"
+        return False, "the newest of its model on this data"
 
     def _predictions(self, kept: Collection[str | None]) -> Iterator[Verdict]:
         for folder in sorted(self.workspace.predictions.glob("*")):

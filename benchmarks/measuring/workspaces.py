@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -20,12 +20,18 @@ class Place:
 
     root: Path
     cache: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environ(self) -> dict[str, str]:
         """Of the commands: the cache of this place, MLflow as it is by default, no telemetry."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-        return kept | {"XDG_CACHE_HOME": str(self.cache), "COLUMNS": "200", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        ours = {"XDG_CACHE_HOME": str(self.cache), "COLUMNS": "200", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        return {**kept, **ours, **self.variables}
+
+    def with_environment(self, variables: Mapping[str, str]) -> "Place":
+        """The same place, whose commands have these variables too."""
+        return replace(self, variables=variables)
 
     def start(
         self, *words: str, stdout: int | IO[str] = subprocess.DEVNULL, stderr: int | None = subprocess.PIPE
@@ -57,6 +63,19 @@ class Place:
                 return taken
         process.wait()
         sys.exit(f"seqpipe {' '.join(words)} ended with {process.returncode} before that:\n{''.join(told)}")
+
+
+def with_data(place: Place, data: Path | None) -> Place:
+    """The same place, with the data set in it: that of a `.seqpipe/data` folder, or fetched."""
+    place.root.mkdir(exist_ok=True)
+    place.cache.mkdir(exist_ok=True)
+    if data is not None:
+        (place.root / "mlflow.yaml").touch()
+        shutil.copytree(data, place.root / ".seqpipe" / "data")
+    else:
+        place.run("run", "prepare")
+        shutil.rmtree(place.root / ".seqpipe" / "stages")
+    return place
 
 
 def prepared(folder: Path, data: Path | None, words: Sequence[str] = ()) -> Path:

@@ -19,9 +19,10 @@ def gc(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Remove what nothing needs: superseded trainings that no registered version was made from, and their rest.
+    """Remove what nothing needs: superseded searches, superseded trainings that no version was registered of.
 
-    What is in use, unfinished trainings, the newest of each kind, and what MLflow was not told yet stay.
+    With a training go its report and predictions. What is in use, unfinished work, the newest of each kind, and what
+    MLflow was not told yet stay.
     """
     import os
 

@@ -1,5 +1,6 @@
 """`seqpipe status`: each stage up to date, stale and why, or partial and how far."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -22,11 +23,15 @@ def status(
     seed: options.Seed = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show what is up to date, stale (and why), or unfinished. Without --model: every model, under these settings."""
+    """Show what is up to date, stale (and why), or unfinished, and every search of a model.
+
+    Without --model: every model, under these settings.
+    """
     import os
 
     from pipeline import mlflow_settings, run_records, runner
     from pipeline.config import MODEL_NAMES, resolve
+    from pipeline.search import places
     from pipeline.workspace import StageFolder, Workspace, is_held
 
     workspace = Workspace.find()
@@ -41,6 +46,7 @@ def status(
     def running(step: runner.Step) -> bool:
         return step.runs and is_held(StageFolder(workspace, step.stage, step.fingerprint).lock_path)
 
+    searches = [one for one in places.begun(workspace) if one.model in names]
     waiting = len(run_records.pending(workspace, mlflow.address))
     if as_json:
         emit_json(
@@ -62,6 +68,16 @@ def status(
                     }
                     for name, steps in plans.items()
                 ],
+                "searches": [
+                    {
+                        "search": one.folder.name,
+                        "model": one.model,
+                        "begun": one.created,
+                        "state": one.state,
+                        **asdict(one.standing),
+                    }
+                    for one in searches
+                ],
             }
         )
         return
@@ -72,5 +88,8 @@ def status(
     ]
     emit(f"workspace {workspace.root}")
     table(["model", "stage", "state", "why"], rows)
+    if searches:
+        found = [[one.folder.name, one.model, one.state, one.standing.in_words(), one.created] for one in searches]
+        table(["search", "model", "state", "how far", "begun"], found)
     if waiting:
         emit(f"{waiting} run(s) have figures that MLflow was not told yet; the next `seqpipe run` tells it")

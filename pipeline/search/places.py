@@ -65,7 +65,7 @@ class SearchPlace:
             "data": prepare.reads(config)["data"],
             "base": train.reads(config),
             "space": space.to_json(),
-            "versions": {NAME: VERSION, prepare.NAME: prepare.VERSION, train.NAME: train.VERSION},
+            "versions": _versions(),
         }
         return cls(workspace, config.model.name, json.loads(canonical_json(identity)))
 
@@ -120,6 +120,61 @@ class SearchPlace:
         return folder, differing
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A search of a workspace, under whatever settings."""
+
+    folder: Path
+    model: str
+    created: str
+    data: Mapping[str, Any]
+    """What its prepared data depend on."""
+    standing: Standing
+    lock: Path
+    is_of_this_version: bool
+    """Whether this program would go on with it."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has all of its trials."""
+        return self.standing.finished >= self.standing.target
+
+    @property
+    def state(self) -> str:
+        """`running`, `finished` or `unfinished`."""
+        return "running" if is_held(self.lock) else "finished" if self.is_done else "unfinished"
+
+    @property
+    def journals(self) -> str:
+        """What the names of its journals begin with."""
+        return f"{NAME}/{self.folder.name}"
+
+    @property
+    def prepared(self) -> str:
+        """The prepared data that its trials read."""
+        return fingerprint(prepare.NAME, prepare.VERSION, {"data": self.data}, {})
+
+
+def begun(workspace: Workspace) -> list[Begun]:
+    """Every search of a workspace, the newest first."""
+    found = []
+    for folder, content in described(workspace):
+        identity, how_far = content["identity"], standing(folder)
+        if how_far is not None:
+            found.append(
+                Begun(
+                    folder=folder,
+                    model=str(identity.get("model")),
+                    created=str(content.get("created", "")),
+                    data=identity.get("data", {}),
+                    standing=how_far,
+                    lock=_lock(workspace, folder.name),
+                    is_of_this_version=identity.get("versions") == _versions(),
+                )
+            )
+    return sorted(found, key=lambda one: one.created, reverse=True)
+
+
 def searches(workspace: Workspace) -> Path:
     """The folder of all searches."""
     return workspace.hidden / "searches"
@@ -168,6 +223,10 @@ def is_dead(workspace: Workspace, key: str) -> bool:
     names = [name.split("/") for name in (record.journals if record else ())]
     prints = [parts[1] for parts in names if parts[0] == NAME and len(parts) > 1]
     return bool(prints) and not is_held(_lock(workspace, prints[0]))
+
+
+def _versions() -> dict[str, int]:
+    return {NAME: VERSION, prepare.NAME: prepare.VERSION, train.NAME: train.VERSION}
 
 
 def _lock(workspace: Workspace, search: str) -> Path:

@@ -147,6 +147,17 @@ def test_repeated_there_is_nothing_to_do_and_other_flags_are_no_other_search(sea
     assert runs(place) == stored
 
 
+def test_status_shows_the_search_and_gc_keeps_it(searched):
+    place = searched.place
+    (one,) = json.loads(place.run("status", "-m", "vanilla", "--json").out)["searches"]
+    assert one["search"] == folder(place).name
+    assert (one["state"], one["finished"], one["target"]) == ("finished", 3, 3)
+    assert json.loads(place.run("status", "-m", "small", "--json").out)["searches"] == []
+    assert "3 of 3 trials" in place.run("status").out
+    kept = [one for one in json.loads(place.run("gc", "--dry-run", "--json").out)["items"] if one["what"] == "search"]
+    assert [one["goes"] for one in kept] == [False]
+
+
 def test_a_search_with_all_of_its_space_tried_cannot_be_extended_and_says_so(searched):
     place = searched.place
     done = place.run("tune", *WORDS, "--extend", "2", "--json")

@@ -3,8 +3,16 @@ import shutil
 
 import pytest
 
-from pipeline import retention
+from pipeline import retention, run_records
+from pipeline.config import resolve
+from pipeline.run_records import JournalRecord, RunRecord
+from pipeline.search import places
+from pipeline.search.places import SearchPlace
 from pipeline.workspace import MANIFEST, StageFolder, exclusive, read_manifest, remove_folder
+from tuning.ledger import Finish, Ledger
+from tuning.space import Space
+
+SPACE = Space.parse({"train.learning_rate": {"uniform": [0.001, 0.01]}})
 
 
 def verdicts(house, registered=frozenset(), *, told=True):
@@ -97,6 +105,55 @@ def test_unfinished_training_stays_with_its_data_and_what_made_no_step_goes(hous
     assert going(house) == []
     (folder / "config.yaml").write_text("nonsense: 1")
     assert going(house) == [], "which data it needs cannot be told"
+
+
+def searched(house, *sets, trials=1, created="2026-01-01 00:00:00"):
+    """A search with one trial done."""
+    place = SearchPlace.of(house.workspace, resolve("vanilla", sets=["data.source=synthetic", *sets]), SPACE)
+    place.begin()
+    path = place.folder / "search.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"created": created}))
+    with Ledger(place.folder, {"any": "thing"}) as ledger:
+        ledger.raise_target(trials)
+        ledger.propose({"x": 1}, "random")
+        ledger.finish(0, Finish("completed", 0.5))
+    return place
+
+
+def test_a_search_goes_when_a_newer_one_of_the_model_on_the_data_is_finished(house):
+    older = searched(house, "train.epochs=2")
+    assert going(house) == []
+    newer = searched(house, "train.epochs=3", trials=2, created="2026-02-01 00:00:00")
+    assert going(house) == [], "the newer one is not finished"
+    searched(house, "train.epochs=4", "data.classes=[cat,frog]", created="2026-03-01 00:00:00")
+    assert going(house) == [], "of other data"
+    searched(house, "train.epochs=5", created="2026-01-15 00:00:00")
+    assert [one.path for one in verdicts(house) if one.goes] == [older.folder]
+    assert newer.folder.is_dir()
+
+
+def test_a_search_that_mlflow_was_not_told_of_or_that_is_in_use_stays(house, monkeypatch):
+    place = searched(house)
+    name, lock = place.fingerprint, place.lock
+    monkeypatch.setattr(places, "VERSION", 99)
+    assert going(house) == ["search"], "no version but the other one goes on with it"
+    journal = f"search/{name}/00003"
+    run_records.write_run(house.workspace, RunRecord("k", "trial 003", journals={journal: JournalRecord("x", 9)}))
+    (verdict,) = verdicts(house, told=False)
+    assert "MLflow was not told all of it yet" in verdict.why
+    assert going(house) == ["search"]
+    with exclusive(lock, print, what="it"):
+        assert going(house) == []
+
+
+def test_the_data_of_an_unfinished_search_stays(house):
+    house.run(through="prepare")
+    age(house)
+    place = searched(house, trials=2)
+    house.run("data.classes=[cat,frog]", through="train")
+    assert going(house) == []
+    place.discard()
+    assert going(house) == ["prepare"]
 
 
 def test_what_is_in_use_stays_and_is_not_removed_even_if_that_came_after_the_verdict(two_trainings):

@@ -7,7 +7,8 @@ from pipeline import run_records
 from pipeline.run_records import JournalRecord, RunRecord
 from pipeline.search import places
 from pipeline.search.places import SearchPlace, Standing
-from pipeline.workspace import exclusive
+from pipeline.stages import prepare
+from pipeline.workspace import exclusive, fingerprint
 from tuning.ledger import Finish, Ledger
 from tuning.space import Space
 
@@ -95,3 +96,31 @@ def test_a_searchs_runs_are_dead_when_nobody_holds_its_lock(workspace, place):
     assert not places.is_dead(workspace, "unknown")
     with exclusive(place.lock, print, what="it"):
         assert not places.is_dead(workspace, "k")
+
+
+def test_every_search_of_a_workspace_is_told_the_newest_first(workspace, base, place, space, monkeypatch):
+    other = begun(SearchPlace.of(workspace, config_with("train.epochs=9"), space), values=(0.5, 0.6, 0.7))
+    describe(other, created="2000-01-01 00:00:00")
+    begun(place)
+    SearchPlace.of(workspace, config_with("train.epochs=5"), space).begin()  # described, and nothing proposed
+    newest, oldest = places.begun(workspace)
+    assert (newest.folder, newest.state, newest.standing.in_words()) == (
+        place.folder, "unfinished", "2 of 3 trials, best 50.00 %"
+    )  # fmt: skip
+    assert (oldest.folder, oldest.state, oldest.is_done) == (other.folder, "finished", True)
+    with exclusive(place.lock, print, what="it"):
+        assert [one.state for one in places.begun(workspace)] == ["running", "finished"]
+    assert newest.is_of_this_version
+    monkeypatch.setattr(places, "VERSION", 99)
+    assert not any(one.is_of_this_version for one in places.begun(workspace))
+
+
+def test_a_search_reads_the_data_that_its_config_prepares(workspace, base, place):
+    begun(place)
+    expected = fingerprint(prepare.NAME, prepare.VERSION, prepare.reads(base), {})
+    assert places.begun(workspace)[0].prepared == expected
+
+
+def describe(place, **changes):
+    path = place.folder / places.DESCRIPTION
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | changes))
