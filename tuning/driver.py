@@ -249,6 +249,7 @@ class Driver:
                     search_alg=RowSearcher(self),
                     scheduler=scheduler,
                     num_samples=-1,
+                    reuse_actors=True,  # a new worker for each trial would take 2 s
                     trial_name_creator=trial_name,
                     trial_dirname_creator=trial_name,
                 ),

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import ray
@@ -39,6 +39,8 @@ from tuning.trial import (
 )
 
 _SCRATCH = "trial-"
+_LEAVE_S = "120"
+"""How long Ray waits for a trial that it has stopped to let go of its worker, before the next one begins there."""
 ASK_S = 1.0
 """How often a trial asks whether it shall leave."""
 
@@ -69,6 +71,7 @@ class LostTrialError(Exception):
 def supervise(task: Task, objective: Packed, terms: Terms, keeper: Any) -> None:
     """Run one row to its end; everything is said through `ray.tune.report`."""
     began = time.monotonic()
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _LEAVE_S
     node = socket.gethostname()
     _say({"kind": "started", "node": node})
     carrier = _Carrier(keeper, task.row)
@@ -175,7 +178,14 @@ class _Conversation:
         self._pid: int | None = None
         self._peak_mb = 0.0  # so far, of the one process; the guard tells the tree's peak only in the end
         self._stop = threading.Event()
+        self._over = threading.Event()
         threading.Thread(target=self._listen, name="stop", daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()  # the worker goes on, with another trial
 
     def hear(self, message: object) -> None:
         """Pass a message on."""
@@ -201,7 +211,8 @@ class _Conversation:
     def _listen(self) -> None:
         with contextlib.suppress(ray.exceptions.RayError):  # the search has ended, and so will this process
             while not self._carrier.stop_asked():
-                time.sleep(ASK_S)
+                if self._over.wait(ASK_S):
+                    return
             self._stop.set()
 
     def _send(self, folder: Path) -> None:
@@ -214,19 +225,19 @@ class _Conversation:
 
 
 def _run(task: Task, objective: Packed, terms: Terms, scratch: Path, carrier: _Carrier, best: _Best) -> Finish | None:
-    conversation = _Conversation(carrier, best)
     try:
-        result = run_capped(
-            run_objective,
-            objective,
-            dict(task.config),
-            scratch,
-            cap_mb=terms.cap_mb,
-            prepare=partial(prepare_objective, objective),
-            on_message=conversation.hear,
-            should_stop=conversation.should_stop,
-            grace_s=terms.grace_s,
-        )
+        with _Conversation(carrier, best) as conversation:
+            result = run_capped(
+                run_objective,
+                objective,
+                dict(task.config),
+                scratch,
+                cap_mb=terms.cap_mb,
+                prepare=partial(prepare_objective, objective),
+                on_message=conversation.hear,
+                should_stop=conversation.should_stop,
+                grace_s=terms.grace_s,
+            )
     except CapTooLowError as error:  # on a node whose imports take more than those of the driver's
         return Finish("memory_cap", peak_mb=error.floor_mb, cap_mb=terms.cap_mb)
     return _finish(result, terms, best)
