@@ -9,7 +9,7 @@ import hogs
 import psutil
 import pytest
 
-TESTS = str(Path(hogs.__file__).parent)
+FOLDERS = os.pathsep.join(str(Path(file).parent) for file in (__file__, hogs.__file__))
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def ray(tmp_path_factory):
         object_store_memory=80_000_000,
         include_dashboard=False,
         log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": TESTS}},
+        runtime_env={"env_vars": {"PYTHONPATH": FOLDERS}},
         _temp_dir=str(tmp_path_factory.mktemp("ray")),
     )
     yield ray

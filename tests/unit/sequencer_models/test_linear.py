@@ -7,7 +7,7 @@ from sequencer_models.backends import Backends
 from sequencer_models.linear import TokenLinear, linear, linear_backward
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 7, 6), (11, 6), (6,), (2, 0, 6)])
+@pytest.mark.parametrize("shape", [(3, 5, 7, 6), (71, 6), (16, 8, 6), (11, 6), (6,), (2, 0, 6)])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_a_convolution_is_the_same_map(shape, with_bias):
     x, weight = torch.randn(shape, requires_grad=True), torch.randn(9, 6, requires_grad=True)
@@ -27,8 +27,8 @@ def test_a_convolution_is_the_same_map(shape, with_bias):
 @pytest.mark.parametrize("way", ["matmul", "convolution"])
 @pytest.mark.parametrize("needs_grad_x", [True, False])
 def test_the_backward_pass_by_hand_is_autograds(way, needs_grad_x):
-    x, weight = torch.randn(13, 6, requires_grad=True), torch.randn(9, 6, requires_grad=True)
-    grad = torch.randn(13, 9)
+    x, weight = torch.randn(77, 6, requires_grad=True), torch.randn(9, 6, requires_grad=True)
+    grad = torch.randn(77, 9)
     expected = torch.autograd.grad(F.linear(x, weight), (x, weight), grad)
     backends.select(Backends(linear=way))
     grad_x, grad_weight = linear_backward(grad, x.detach(), weight.detach(), needs_grad_x)
@@ -40,10 +40,12 @@ def test_the_backward_pass_by_hand_is_autograds(way, needs_grad_x):
 
 
 def test_what_is_selected_is_what_runs(monkeypatch):
-    layer, x, taken = TokenLinear(6, 9), torch.randn(4, 6), []
+    layer, x, taken = TokenLinear(6, 9), torch.randn(64, 6), []
     convolve = F.conv2d
     monkeypatch.setattr(F, "conv2d", lambda *given: (taken.append("convolution"), convolve(*given))[1])
     layer(x)
     backends.select(Backends(linear="convolution"))
     layer(x)
     assert taken == ["convolution"]
+    layer(x[1:])
+    assert taken == ["convolution"], "of few tokens the product is faster"
