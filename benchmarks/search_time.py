@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         place = with_data(Place(folder / "place", folder / "cache"), options.data)
-        start_s = _starts(folder, options.data)
+        start_s = _starts(folder, options.data, place.cache)
         sets = (f"data.fraction={options.fraction}", f"train.epochs={EPOCHS}", "compute.threads=1")
         command = searches.words(options.trials, folder / "space.yaml", sets)
         place.run("run", "prepare", "--set", sets[0])  # not part of the time of either side
@@ -57,7 +58,8 @@ def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
             "search_s": round(search_s, 1),
             "loops_s": [round(each, 1) for each in loops_s],
             "ratio": round(search_s / statistics.mean(loops_s), 3),
-            "start_s": [round(each, 1) for each in start_s],
+            "first_start_ever_s": round(start_s[0], 1),
+            "start_s": [round(each, 1) for each in start_s[1:]],
         }
 
 
@@ -74,13 +76,13 @@ def _loop_s(training: TrainTrial, configs: Sequence[Mapping[str, Any]], folder: 
     return seconds
 
 
-def _starts(folder: Path, data: Path | None) -> list[float]:
-    """Of searches whose data are prepared, as most are; each in a workspace of its own."""
+def _starts(folder: Path, data: Path | None, cache: Path) -> list[float]:
+    """Of searches whose data are prepared, each in a workspace of its own; only the first builds the kernel."""
     sets = ("data.fraction=0.02", "train.epochs=3", "compute.threads=1")
     template = prepared(folder, data, ("--set", sets[0]))
     found = []
-    for number in range(STARTS):
-        place = new_place(folder, template, f"start-{number}")
+    for number in range(1 + STARTS):
+        place = replace(new_place(folder, template, f"start-{number}"), cache=cache)
         command = searches.words(2, folder / "space.yaml", sets)
         found.append(searches.seconds_until_first_report(place, [*command, "--concurrency", str(CONCURRENCY)]))
         say(f"first epoch after {found[-1]:.1f} s")
@@ -97,13 +99,13 @@ def tables(record: Record) -> list[Table]:
                 f"{found['search_s']:.0f} s",
                 " and ".join(f"{each:.0f} s" for each in found["loops_s"]),
                 f"{found['ratio']:.2f}",
-                f"{statistics.median(found['start_s']):.1f} s (at most {max(found['start_s']):.1f})",
+                f"{found['first_start_ever_s']:.1f} s / {statistics.median(found['start_s']):.1f} s",
             ]
         )
         notes.append(machine_in_words(part["machine"]))
     columns = [
         "trials", "seqpipe tune, the whole command", "a plain loop, before and after", "ratio",
-        f"from the command to the end of a first short epoch, median of {STARTS}",
+        f"from the command to the end of a first short epoch, first run ever / median of {STARTS} more",
     ]  # fmt: skip
     return [Table("What a search adds to its trials", columns, rows, notes)]
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 
 import pytest
 from product import Place, tiny
@@ -20,11 +21,17 @@ def place(tmp_path):
 def test_the_second_of_two_waits_says_for_whom_and_uses_the_result(place):
     first = place.start("run", "train", *SLOW)
     assert place.wait_for(place.checkpoints, first)
+    first.send_signal(signal.SIGSTOP)  # so that it is not done before the second has asked
+    goes_on = threading.Timer(60, first.send_signal, [signal.SIGCONT])  # if nothing is said
+    goes_on.start()
     second = place.start("run", "train", *SLOW, "--json")
+    said = next((line for line in second.stderr if f"held by process {first.pid} since " in line), "")
+    goes_on.cancel()
+    first.send_signal(signal.SIGCONT)
     out, err = second.communicate(timeout=120)
     assert second.returncode == 0, err
     assert first.wait(10) == 0
-    assert f"held by process {first.pid} since " in err
+    assert said, err
     [model] = json.loads(out)["models"]
     assert model["stages"]["train"]["status"] == "skipped"
 
