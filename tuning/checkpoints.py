@@ -13,7 +13,8 @@ import os
 import shutil
 from pathlib import Path
 
-CHUNK_BYTES = 8_000_000
+CHUNK_BYTES = 1_000_000
+"""What one message carries; of larger ones each supervisor comes to hold 70 MB more."""
 _PARTIAL = ".partial"
 
 
