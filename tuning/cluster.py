@@ -29,8 +29,9 @@ from tuning.reaper import MARK, Reaper
 SUPERVISOR_MB = 160
 """What the Ray worker of one trial holds beside the trial itself."""
 
-RAY_MB = 500
-"""What a local Ray adds: its servers and agents, the keeper of the checkpoints, and what the driver loads of it."""
+RAY_MB = 650
+"""What a local Ray adds: its servers and agents, its object store, the keeper of the checkpoints, and what the driver
+loads (of MLflow too). In a search of medium 610 to 660 were measured, memory that processes share counted once."""
 
 OBJECT_STORE_BYTES = 80_000_000
 _CONNECT_S = 3.0
