@@ -21,6 +21,14 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
+@pytest.fixture
+def place(tmp_path):
+    """A workspace for the real commands; what they leave running is ended."""
+    place = Place(tmp_path / "place")
+    yield place
+    place.end()
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("undisturbed"))

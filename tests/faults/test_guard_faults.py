@@ -6,17 +6,9 @@ import signal
 import time
 
 import psutil
-import pytest
-from product import LONG, Place, leave
+from product import LONG, leave
 
 GUARDED = ["run", "train", *LONG, "--max-memory-mb", "2000"]
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    place.end()
 
 
 def begun(place):

@@ -10,13 +10,6 @@ KILLS = 4
 COMBINATIONS = [(model, precision) for model in ("vanilla", "small", "medium") for precision in ("fp32", "bf16")]
 
 
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path / "killed")
-    yield place
-    place.end()
-
-
 @pytest.mark.parametrize(("model", "precision"), COMBINATIONS)
 def test_killed_at_random_moments_a_training_ends_in_the_same_weights(place, tmp_path, model, precision):
     words = tiny(

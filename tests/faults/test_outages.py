@@ -3,17 +3,9 @@
 import json
 import sqlite3
 
-import pytest
-from product import Place, fill, tiny
+from product import fill, tiny
 
 ONE_EPOCH = tiny("vanilla", train__epochs=1)
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path / "place")
-    yield place
-    place.end()
 
 
 def test_a_full_disk_ends_in_one_line_and_the_training_goes_on_when_there_is_space(mounted):

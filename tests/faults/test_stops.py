@@ -3,15 +3,7 @@
 import signal
 import time
 
-import pytest
-from product import LONG, Place, began_training, leave
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    place.end()
+from product import LONG, began_training, leave
 
 
 def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_durable(place):

@@ -23,11 +23,9 @@ SEARCH = ["tune", *WORDS, "--trials", "3", "--scheduler", "none", "--concurrency
 
 
 @pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
+def place(place):
     (place.root / "space.yaml").write_text(SPACE)
-    yield place
-    place.end()
+    return place
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,6 @@ from product import TINY, Place, settings, snapshot, tiny
 TRAINED = tiny("vanilla", train__epochs=1)
 
 
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path / "place")
-    yield place
-    place.end()
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("trained"))

@@ -5,19 +5,11 @@ import re
 import signal
 import time
 
-import pytest
 from product import LONG, Place, leave, tiny
 
 # wide enough for its activations to count: about 110 MB for a batch
 WORDS = tiny("small", model__dims="[128,256]", model__depths="[2,2]", train__epochs=1, data__fraction=0.2)
 ENOUGH = ["--max-memory-mb", "2000"]
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path / "workspace")
-    yield place
-    place.end()
 
 
 def numerics(place: Place) -> dict[str, object]:

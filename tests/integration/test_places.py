@@ -13,19 +13,12 @@ import time
 
 import pytest
 import torch
-from product import SEQPIPE, Place, fill, sha256, tiny
+from product import SEQPIPE, fill, sha256, tiny
 
 from pipeline.errors import WorkspaceError
 from pipeline.training import checkpoint
 
 ONE_EPOCH = tiny("vanilla", train__epochs=1)
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path / "place")
-    yield place
-    place.end()
 
 
 def test_a_working_directory_that_is_gone_is_told(tmp_path):

@@ -5,17 +5,10 @@ import signal
 import time
 
 import pytest
-from product import LONG, Place, began_training, leave, settings
+from product import LONG, began_training, leave, settings
 
 OFTEN = settings(compute__checkpoint_every_s=0.02)
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    place.end()
 
 
 def test_killed_a_training_ends_in_the_same_weights(place, undisturbed):

@@ -5,17 +5,9 @@ import os
 import signal
 import threading
 
-import pytest
-from product import Place, tiny
+from product import tiny
 
 SLOW = tiny(train__epochs=2, train__batch_size=4, data__fraction=0.4)
-
-
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    place.end()
 
 
 def test_the_second_of_two_waits_says_for_whom_and_uses_the_result(place):

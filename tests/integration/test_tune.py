@@ -15,11 +15,9 @@ SEARCH = ["tune", *WORDS, "--trial-memory-mb", "450", "--scheduler", "none"]
 
 
 @pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
+def place(place):
     (place.root / "space.yaml").write_text(SPACE)
-    yield place
-    place.end()
+    return place
 
 
 @dataclass(frozen=True)
