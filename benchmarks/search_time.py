@@ -11,10 +11,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +21,10 @@ from measuring.markdown import Table, machine_in_words
 from measuring.records import Record
 from measuring.settings import Setting
 from measuring.timing import say
-from measuring.trials import run_in_a_loop, training_trial
+from measuring.trials import loop_s, training_trial
 from measuring.workspaces import Place, new_place, prepared, with_data
 
 from pipeline.config import resolve
-from pipeline.search.objective import TrainTrial
 
 CONCURRENCY = 2
 EPOCHS = 2
@@ -45,12 +41,12 @@ def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
         place.run("run", "prepare", "--set", sets[0])  # not part of the time of either side
         training = training_trial(resolve("small", sets=sets), place.root)
         plain = [{"train.learning_rate": 1e-3 * (1 + number / 10)} for number in range(options.trials)]
-        loops_s = [_loop_s(training, plain, folder / "before")]
+        loops_s = [loop_s(training, plain, CONCURRENCY, folder / "before")]
         started = time.monotonic()
         place.run(*command, "--concurrency", str(CONCURRENCY))
         search_s = time.monotonic() - started
         say(f"search {search_s:.1f} s; trials of {statistics.mean(searches.durations_s(place)):.1f} s")
-        loops_s.append(_loop_s(training, searches.configs(place), folder / "after"))
+        loops_s.append(loop_s(training, searches.configs(place), CONCURRENCY, folder / "after"))
         return {
             "trials": options.trials,
             "concurrency": CONCURRENCY,
@@ -61,19 +57,6 @@ def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
             "first_start_ever_s": round(start_s[0], 1),
             "start_s": [round(each, 1) for each in start_s[1:]],
         }
-
-
-def _loop_s(training: TrainTrial, configs: Sequence[Mapping[str, Any]], folder: Path) -> float:
-    started = time.monotonic()
-    with ProcessPoolExecutor(CONCURRENCY, mp_context=get_context("spawn")) as pool:
-        done = [
-            pool.submit(run_in_a_loop, training, configs[first::CONCURRENCY], folder / str(first))
-            for first in range(CONCURRENCY)
-        ]
-        assert sum(len(one.result()) for one in done) == len(configs)
-    seconds = time.monotonic() - started
-    say(f"loop {seconds:.1f} s")
-    return seconds
 
 
 def _starts(folder: Path, data: Path | None, cache: Path) -> list[float]:

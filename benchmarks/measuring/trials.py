@@ -5,10 +5,13 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from measuring.timing import say
 from pipeline.config import RunConfig
 from pipeline.interrupts import Control
 from pipeline.mlflow_settings import load as load_mlflow
@@ -96,6 +99,20 @@ def run_in_a_loop(
         objective(Trial(dict(config), scratch, hear, lambda: False))
         found.append(epochs)
     return found
+
+
+def loop_s(training: TrainTrial, configs: Sequence[Mapping[str, Any]], at_once: int, folder: Path) -> float:
+    """Seconds in which so many processes train every configuration, their start and imports included."""
+    started = time.monotonic()
+    with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
+        done = [
+            pool.submit(run_in_a_loop, training, configs[first::at_once], folder / str(first))
+            for first in range(at_once)
+        ]
+        assert sum(len(one.result()) for one in done) == len(configs)
+    seconds = time.monotonic() - started
+    say(f"loop of {at_once} at once: {seconds:.1f} s")
+    return seconds
 
 
 def untimed(value: float, metrics: Mapping[str, float]) -> dict[str, float]:
