@@ -239,7 +239,7 @@ class _Judge:
         for one in self.searches:
             kind = (one.model, str(one.data))
             goes, why = self._search(one, kind in seen)
-            if one.is_done and one.is_of_this_version:
+            if one.standing.is_done and one.is_of_this_version:
                 seen.add(kind)
             text = f"{one.model}, begun {one.created}, {one.standing.in_words()}; {why}"
             yield Verdict(places.NAME, one.folder, _bytes_in(one.folder), goes, text, one.lock)
@@ -251,7 +251,7 @@ class _Judge:
             return False, "MLflow was not told all of it yet"
         if not one.is_of_this_version:
             return True, "of another version of seqpipe, which alone could go on with it"
-        if not one.is_done:
+        if not one.standing.is_done:
             return False, "unfinished work; only --fresh discards it"
         if has_newer:
             return True, "superseded by a newer search"

@@ -21,16 +21,23 @@ EPOCHS = 6
 
 @dataclasses.dataclass(frozen=True)
 class Toy:
-    """Value x * epoch, saved after each epoch; a hog takes more than any cap of these tests."""
+    """Value x * epoch, saved after each epoch; a hog takes more than any cap of these tests.
+
+    With `reads` the value is multiplied by what the input `scale` holds.
+    """
 
     epoch_s: float = 0.02
     trace: str = ""
     fails: str = ""
+    reads: bool = False
 
     def __call__(self, trial: Trial) -> None:
         self.note(trial, "begin")
         saved = trial.folder / "epoch"
         done = int(saved.read_text()) if saved.exists() else 0
+        if self.fails == "raise the small" and trial.config["x"] < 0.9:
+            time.sleep(2 * self.epoch_s)
+            raise RuntimeError("too small")
         if self.fails == "raise":
             raise RuntimeError("no such data")
         if self.fails == "die" and done == 0:
@@ -42,7 +49,8 @@ class Toy:
                 held.append(bytearray(100_000_000))
             if self.fails == "diverge":
                 raise Diverged("the loss is nan")
-            trial.report(epoch, trial.config["x"] * epoch, {"loss": 1 - trial.config["x"]})
+            scale = float((trial.inputs / "scale").read_text()) if self.reads and trial.inputs else 1.0
+            trial.report(epoch, trial.config["x"] * epoch * scale, {"loss": 1 - trial.config["x"]})
             saved.write_text(str(epoch))
             trial.checkpoint()
             self.note(trial, f"epoch {epoch}")
@@ -70,7 +78,7 @@ class Printing(Observer):
 
 def search(folder: Path, toy: Toy, space: Space = SPACE, default: Config = DEFAULT, **words: Any) -> SearchResult:
     """A search of the toy; `words` are settings or keywords of `run_search`."""
-    names = {"observer", "should_stop", "extend", "prepare"} & words.keys()
+    names = {"observer", "should_stop", "extend", "prepare", "inputs"} & words.keys()
     keywords = {name: words.pop(name) for name in names}
     chosen = {"trials": 6, "cap_mb": 120, "reserve_mb": 0, "scheduler": "none", "concurrency": 2, **words}
     return run_search(
@@ -81,6 +89,7 @@ def search(folder: Path, toy: Toy, space: Space = SPACE, default: Config = DEFAU
 def main() -> None:
     folder, words = Path(sys.argv[1]), json.loads(sys.argv[2])
     toy, space = Toy(**words.pop("toy", {})), Space.parse(words.pop("space", SPACE.to_json()))
+    words["inputs"] = [Path(path) for path in words.pop("inputs", [])]
     result = search(folder, toy, space, observer=Printing(), **words)
     print("ended", result.ended, flush=True)
 

@@ -23,10 +23,14 @@ class OutdatedAttemptError(Exception):
 
 
 class Keeper:
-    """Keeps the newest checkpoint of each row. All of its state is on disk, so it may be restarted at any time."""
+    """Keeps the newest checkpoint of each row, and gives out what trials read.
 
-    def __init__(self, folder: str) -> None:
+    All of its state is on disk, so it may be restarted at any time.
+    """
+
+    def __init__(self, folder: str, inputs: str = "") -> None:
         self._folder = Path(folder)
+        self._inputs = Path(inputs)
         self._stop_asked = False
 
     def begin(self, row: int) -> int:
@@ -50,9 +54,11 @@ class Keeper:
 
     def read(self, row: int, version: int, name: str, offset: int) -> bytes:
         """The next chunk of a checkpoint's file."""
-        with (self._home(row) / _name(version) / name).open("rb") as file:
-            file.seek(offset)
-            return file.read(CHUNK_BYTES)
+        return _chunk(self._home(row) / _name(version) / name, offset)
+
+    def read_input(self, name: str, offset: int) -> bytes:
+        """The next chunk of a file that every trial reads."""
+        return _chunk(self._inputs / name, offset)
 
     def open(self, row: int, attempt: int) -> int:
         """Begin to receive a checkpoint; its version."""
@@ -133,6 +139,12 @@ class Keeper:
 
     def _partial(self, row: int, version: int) -> Path:
         return self._home(row) / f"{_name(version)}{_PARTIAL}"
+
+
+def _chunk(path: Path, offset: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(CHUNK_BYTES)
 
 
 def _name(version: int) -> str:

@@ -29,9 +29,9 @@ from tuning.reaper import MARK, Reaper
 SUPERVISOR_MB = 160
 """What the Ray worker of one trial holds beside the trial itself."""
 
-RAY_MB = 650
+RAY_MB = 850
 """What a local Ray adds: its servers and agents, its object store, the keeper of the checkpoints, and what the driver
-loads (of MLflow too). In a search of medium 610 to 660 were measured, memory that processes share counted once."""
+loads (of MLflow too). In searches of medium 610 to 850 were measured, memory that processes share counted once."""
 
 OBJECT_STORE_BYTES = 80_000_000
 _CONNECT_S = 3.0
@@ -86,11 +86,14 @@ class Plan:
         return (self.cap_mb + SUPERVISOR_MB) * 1_000_000
 
 
-def plan(nodes: Sequence[Node], cap_mb: int | None, concurrency: int | None, cpus_per_trial: float) -> Plan:
+def plan(
+    nodes: Sequence[Node], cap_mb: int | None, concurrency: int | None, cpus_per_trial: float, least_mb: int = 0
+) -> Plan:
     """How trials of that cap lie on the nodes, `concurrency` of them at once at most.
 
-    Without a cap it is the largest one at which as many trials as wished (else one for each share of cores) fit.
-    Raises `CapDoesNotFitError` where no node can hold one.
+    Without a cap it is the largest one at which as many trials as wished fit: `concurrency`, or else one for each
+    share of cores, but fewer where each would get less than `least_mb`. Raises `CapDoesNotFitError` where no node
+    can hold one.
     """
     by_cpu = [int(node.cpus / cpus_per_trial) for node in nodes]
     if not any(by_cpu):
@@ -102,21 +105,22 @@ def plan(nodes: Sequence[Node], cap_mb: int | None, concurrency: int | None, cpu
             min(cores, node.memory_mb // (cap + SUPERVISOR_MB)) for node, cores in zip(nodes, by_cpu, strict=True)
         )
 
+    largest = max(node.memory_mb for node, cores in zip(nodes, by_cpu, strict=True) if cores) - SUPERVISOR_MB
+    if largest <= 0:
+        raise CapDoesNotFitError("no node has memory for a trial now; close other programs", 0)
     if cap_mb is None:
-        candidates = {node.memory_mb // count - SUPERVISOR_MB for node in nodes for count in range(1, wished + 1)} | {
-            1
-        }
-        cap_mb = max((cap for cap in candidates if cap > 0 and sum(fits(cap)) >= wished), default=1)
+        candidates = {node.memory_mb // count - SUPERVISOR_MB for node in nodes for count in range(1, wished + 1)}
+
+        def largest_for(trials: int) -> int:
+            return max((cap for cap in candidates if cap > 0 and sum(fits(cap)) >= trials), default=0)
+
+        if concurrency is None:
+            while wished > 1 and largest_for(wished) < least_mb:
+                wished -= 1
+        cap_mb = largest_for(wished) or 1
     if not any(fits(cap_mb)):
-        largest = max(node.memory_mb for node, cores in zip(nodes, by_cpu, strict=True) if cores) - SUPERVISOR_MB
         raise CapDoesNotFitError(
-            f"no node can hold a trial of {cap_mb} MB; "
-            + (
-                f"the largest cap that fits now is {largest} MB"
-                if largest > 0
-                else "none has memory for any trial now"
-            ),
-            max(largest, 0),
+            f"no node can hold a trial of {cap_mb} MB; the largest cap that fits now is {largest} MB", largest
         )
     return Plan(cap_mb, min(wished, sum(fits(cap_mb))), tuple(nodes), fits(cap_mb), cpus_per_trial)
 

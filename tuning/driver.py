@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from tuning.checkpoints import Keeper
 from tuning.cluster import Plan
 from tuning.errors import AllTrialsFailedError, ClusterError
 from tuning.hooks import EndStopper, Listener, RowSearcher, trial_name
+from tuning.inputs import Inputs
 from tuning.ledger import Finish, Ledger, Report, Row
 from tuning.memory import tree_memory_mb
 from tuning.space import Config, Space
@@ -55,6 +57,7 @@ class Driver:
         packed: Packed,
         settings: "Settings",
         plan: Plan,
+        inputs: Inputs,
         observer: Observer,
         should_stop: Callable[[], bool],
         began: float,
@@ -65,6 +68,7 @@ class Driver:
         self._packed = packed
         self._settings = settings
         self._plan = plan
+        self._inputs = inputs
         self._observer = observer
         self._should_stop = should_stop
         self._began = began
@@ -75,6 +79,7 @@ class Driver:
         self._ended: Ended | None = None
         self._leave_by = math.inf
         self._failures: list[Row] = []
+        self._losses = Counter[int]()
         self._has_worked = any(row.finish and row.finish.outcome != "failed" for row in ledger.rows)
         self._gave_up = self._is_exhausted = False
         self._broken: Exception | None = None
@@ -83,6 +88,7 @@ class Driver:
         self._next_tick = self._next_ask = self._next_weighing = 0.0
         self.overhead_mb = 0.0
         self._folder = ledger.path.parent.absolute()
+        self._home = ray.get_runtime_context().get_node_id()
         self._keeper = (
             ray.remote(Keeper)
             .options(
@@ -90,11 +96,9 @@ class Driver:
                 max_restarts=-1,
                 max_task_retries=-1,
                 # beside the driver, for it writes to the driver's disk
-                scheduling_strategy=NodeAffinitySchedulingStrategy(
-                    ray.get_runtime_context().get_node_id(), soft=False
-                ),
+                scheduling_strategy=NodeAffinitySchedulingStrategy(self._home, soft=False),
             )
-            .remote(str(self._folder / CHECKPOINTS))
+            .remote(str(self._folder / CHECKPOINTS), str(inputs.folder))
         )
 
     def run(self) -> Ended:
@@ -105,7 +109,8 @@ class Driver:
         while True:
             try:
                 self._fit()
-                break
+                if self._ended is not None or not self._left_over:
+                    break  # else a process was lost when Ray had been told that there is nothing left to begin
             except tune.TuneError:
                 if self._broken is not None:
                     raise self._broken from None  # Ray has made text of it
@@ -188,13 +193,19 @@ class Driver:
 
     def begun_again(self, number: int, error: str) -> None:
         """A trial's process was lost; Ray begins it again."""
+        self._losses[number] += 1
         self._observer.noted(f"trial {number} lost its process and is begun again ({error})")
 
     def lost(self, number: int, error: str) -> None:
-        """A trial's process was lost once too often."""
+        """Ray will not begin a trial again whose process was lost."""
         row = self._ledger.rows[number]
-        if row.finish is None:
-            error = f"its process was lost {self._settings.restarts + 1} times: {error}"
+        if row.finish is not None:
+            return
+        if self._losses[number] < self._settings.restarts:  # Ray gives up at once on a worker lost between two trials
+            self.begun_again(number, error)
+            self._left_over.append(number)
+        else:
+            error = f"its process was lost {self._losses[number] + 1} times: {error}"
             self._finish(number, Finish("failed", node=row.node, epochs=row.last_epoch, error=error, lost=True))
 
     def left(self, number: int) -> None:
@@ -234,7 +245,7 @@ class Driver:
         else:
             scheduler = FIFOScheduler()
         packed, keeper = self._packed, self._keeper
-        terms = Terms(settings.mode, self._plan.cap_mb, settings.grace_s)
+        terms = Terms(settings.mode, self._plan.cap_mb, settings.grace_s, self._inputs, self._home)
 
         def trainable(config: dict[str, Any]) -> None:
             supervise(Task(**json.loads(config["task"])), packed, terms, keeper)
@@ -272,8 +283,8 @@ class Driver:
                 self._ended = "asked"
             elif limit_s is not None and now - self._began >= limit_s:
                 self._ended = "budget"
-            if self._ended is not None:
-                self._leave_by = now + self._settings.grace_s + LOST_S
+        if self._ended is not None and self._leave_by == math.inf:
+            self._leave_by = now + self._settings.grace_s + LOST_S
         if self._ended is not None:
             self._keeper.ask_to_stop.remote()  # again and again: a keeper that was restarted has forgotten
 
@@ -314,8 +325,13 @@ class Driver:
         self._failures.append(row)
         if len(self._failures) == 1:
             self._observer.noted(f"trial {number} failed: {finish.error}")
-        if not self._has_worked and len(self._failures) >= self._settings.failures_to_stop:
+        if len(self._failures) >= self._settings.failures_to_stop and not self._has_worked and not self._works_now():
             self._gave_up, self._ended = True, "asked"
+
+    def _works_now(self) -> bool:
+        """Whether a running trial has come further than every one that failed."""
+        failed_after = max(row.last_epoch for row in self._failures)
+        return any(self._ledger.rows[number].last_epoch > failed_after for number in self._running)
 
     def _let_go_of_losers(self, row: Row) -> None:
         """Of the rows that have ended, the best alone keeps its checkpoint."""

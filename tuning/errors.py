@@ -41,8 +41,12 @@ class CapDoesNotFitError(SearchError):
 
 
 class AllTrialsFailedError(SearchError):
-    """Every trial failed; the message holds the first one's error, `details` its traceback where there is one."""
+    """Every trial failed; the message holds the first one's error.
 
-    def __init__(self, message: str, details: str = "") -> None:
+    `details` is its traceback where there is one; `kind` names the exception's class where no trial could start.
+    """
+
+    def __init__(self, message: str, details: str = "", kind: str = "") -> None:
         super().__init__(message)
         self.details = details
+        self.kind = kind

@@ -2,16 +2,19 @@
 
     {"event": "search",   "version": 1, "identity": {"space": {...}, ...}}
     {"event": "target",   "trials": 30}
+    {"event": "cap",      "mb": 1590}
     {"event": "proposed", "row": 0, "config": {...}, "origin": "default"}
     {"event": "started",  "row": 0, "node": "laptop"}
     {"event": "report",   "row": 0, "epoch": 1, "value": 0.61, "metrics": {...}, "peak_mb": 812.0}
     {"event": "finished", "row": 0, "outcome": "completed", "value": 0.84, ...}
     {"event": "reopened", "row": 0}
+    {"event": "exhausted"}
 
 Everything that a search needs to go on is replayed from here; Ray's own state is thrown away. One process writes it:
 the caller holds a lock on the folder.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -71,6 +74,8 @@ class Row:
     node: str = ""
     reports: tuple[Report, ...] = ()
     finish: Finish | None = None
+    ends: int = 0
+    """How often it ended; more than once if it was reopened."""
 
     @property
     def key(self) -> str:
@@ -90,6 +95,10 @@ class Ledger:
         self.path = folder / FILE_NAME
         self.rows: list[Row] = []
         self.target = 0
+        self.cap_mb: int | None = None
+        """What a trial may hold, as it was decided last."""
+        self.is_exhausted = False
+        """Whether there was nothing left to propose."""
         self._identity: Mapping[str, Any] | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +119,16 @@ class Ledger:
         """Aim for that many trials; a lower number than before changes nothing."""
         if trials > self.target:
             self._append({"event": "target", "trials": trials})
+
+    def decide_cap(self, cap_mb: int) -> None:
+        """Record what a trial may hold from now on."""
+        if cap_mb != self.cap_mb:
+            self._append({"event": "cap", "mb": cap_mb})
+
+    def exhaust(self) -> None:
+        """Record that every configuration of the space was proposed."""
+        if not self.is_exhausted:
+            self._append({"event": "exhausted"})
 
     def propose(self, config: Config, origin: Origin) -> Row:
         """Record a new row; durable before anything is run."""
@@ -139,7 +158,8 @@ class Ledger:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a write that failed, which `_append` has told; it is tried again here
+            self._file.close()
 
     def __enter__(self) -> "Ledger":
         return self
@@ -208,6 +228,10 @@ class Ledger:
         assert self._identity is not None, "the first line says which search this is"
         if kind == "target":
             self.target = event["trials"]
+        elif kind == "cap":
+            self.cap_mb = event["mb"]
+        elif kind == "exhausted":
+            self.is_exhausted = True
         elif kind == "proposed":
             assert event["row"] == len(self.rows), "rows are numbered in order"
             self.rows.append(Row(event["row"], event["config"], event["origin"]))
@@ -228,7 +252,7 @@ def _changed(row: Row, event: Mapping[str, Any]) -> Row:
         case "finished":
             finish = Finish(**{name: event[name] for name in Finish.__dataclass_fields__})
             assert finish.outcome in get_args(Outcome)
-            return replace(row, finish=finish)
+            return replace(row, finish=finish, ends=row.ends + 1)
         case "reopened":
             return replace(row, finish=None, starts=0)
         case other:

@@ -8,17 +8,19 @@ without an end are run first, from their checkpoints. The caller holds a lock on
 
 import contextlib
 import math
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from tuning import cluster
 from tuning.errors import AllTrialsFailedError
+from tuning.inputs import Inputs
 from tuning.ledger import Ledger, Row
 from tuning.memory import CapTooLowError, floor_mb
 from tuning.sampler import Kind, Mode
@@ -26,6 +28,8 @@ from tuning.space import Config, Space
 from tuning.trial import Objective, Packed, prepare_objective, run_objective
 from tuning.watch import Ended, Observer, best_row
 
+ROOM_TO_GO_ON = 1.1
+"""Of what a trial held so far: what it gets at least when it goes on."""
 FLOOR_MARGIN_MB = 16
 """A cap this little above the floor leaves nothing to train in."""
 
@@ -42,6 +46,8 @@ class Settings:
     scheduler: Literal["asha", "none"] = "asha"
     cap_mb: int | None = None
     """Memory of one trial; None for the most that lets `concurrency` trials run at once."""
+    least_cap_mb: int = 0
+    """Without a cap and a concurrency: rather fewer trials at once than less memory for each."""
     concurrency: int | None = None
     """Trials at once; None for as many as fit."""
     cpus_per_trial: float = 1.0
@@ -107,6 +113,7 @@ def run_search(
     *,
     observer: Observer | None = None,
     prepare: Callable[[], object] | None = None,
+    inputs: Sequence[Path] = (),
     should_stop: Callable[[], bool] = lambda: False,
     extend: int = 0,
 ) -> SearchResult:
@@ -121,6 +128,8 @@ def run_search(
         settings: how to search.
         observer: told of everything, in this thread.
         prepare: called in a trial's process before its memory is limited: imports.
+        inputs: files of one folder that every trial reads; `Trial.inputs` is the folder to find them in, also on
+            nodes that do not share this machine's disk.
         should_stop: asked several times a second; True ends the search in order, resumable.
         extend: more trials on top of a search that has all of its own.
 
@@ -132,17 +141,21 @@ def run_search(
     """
     began = time.monotonic()
     packed = Packed.of(objective, prepare)
+    files = Inputs.of(inputs)
     whole_identity = {**identity, "space": space.to_json(), "mode": settings.mode, "max_epochs": settings.max_epochs}
+    observer = observer or Observer()
     with Ledger(folder, whole_identity) as ledger:
         _aim(ledger, settings.trials, extend)
         if (done := _is_done(ledger)) or _is_exhausted(ledger, space):
             best = best_row(ledger.rows, settings.mode)
             ended: Ended = "finished" if done else "exhausted"
+            if not done:
+                ledger.exhaust()
             return SearchResult(tuple(ledger.rows), best, ended, ledger.target, 0, 0.0, None)
         connection: AbstractContextManager[None]
         if settings.address is None:
             node = cluster.this_machine(settings.reserve_mb)
-            plan = _plan([node], settings)  # refuse before anything is started
+            plan = _plan_again([node], settings, ledger)  # refuse before anything is started
             connection = cluster.local(node)
         else:
             connection = cluster.joined(settings.address)
@@ -150,27 +163,38 @@ def run_search(
             probe = stack.enter_context(ThreadPoolExecutor(1, "floor")).submit(_floor_mb, packed)
             stack.enter_context(connection)
             if settings.address is not None:
-                plan = _plan(cluster.nodes(), settings)
+                plan = _plan_again(cluster.nodes(), settings, ledger)
             if plan.cap_mb < (floor := probe.result()) + FLOOR_MARGIN_MB:
                 raise CapTooLowError(floor, plan.cap_mb)
 
+            if ledger.cap_mb is not None and plan.cap_mb < ledger.cap_mb and settings.cap_mb is None:
+                observer.noted(
+                    f"less memory is free than before: a trial may hold {plan.cap_mb} MB now, not {ledger.cap_mb}"
+                )
+            ledger.decide_cap(plan.cap_mb)
+
             from tuning.driver import Driver  # Ray Tune: nothing above needs it
 
-            driver = Driver(
-                ledger, space, default, packed, settings, plan, observer or Observer(), should_stop, began
-            )
+            driver = Driver(ledger, space, default, packed, settings, plan, files, observer, should_stop, began)
             ended = driver.run()
+            if ended == "exhausted":
+                ledger.exhaust()
         best = best_row(ledger.rows, settings.mode)
         return SearchResult(
             tuple(ledger.rows), best, ended, ledger.target, driver.freed_bytes, driver.overhead_mb, plan
         )
 
 
+def aim(target: int, is_done: bool, trials: int, extend: int) -> int:
+    """How many trials a search with this target (0: a new one) is to have.
+
+    One that does not have all of its own yet is not extended: it is the same command, repeated.
+    """
+    return target + extend if extend and target and is_done else max(target, trials)
+
+
 def _aim(ledger: Ledger, trials: int, extend: int) -> None:
-    if extend and ledger.target and _is_done(ledger):
-        ledger.raise_target(ledger.target + extend)  # one that is not done is the same command, repeated
-    else:
-        ledger.raise_target(trials)
+    ledger.raise_target(aim(ledger.target, _is_done(ledger), trials, extend))
     finished = [row for row in ledger.rows if row.finish]
     if finished and all(row.finish and row.finish.outcome == "failed" for row in finished):
         for row in finished:  # what made every trial fail may be mended by now
@@ -186,16 +210,36 @@ def _is_exhausted(ledger: Ledger, space: Space) -> bool:
     return space.size is not None and tried >= space.size and all(row.finish for row in ledger.rows)
 
 
-def _plan(nodes: list[cluster.Node], settings: Settings) -> cluster.Plan:
-    return cluster.plan(nodes, settings.cap_mb, settings.concurrency, settings.cpus_per_trial)
+def _plan(nodes: list[cluster.Node], settings: Settings, least_mb: int = 0) -> cluster.Plan:
+    least_mb = max(least_mb, settings.least_cap_mb)
+    return cluster.plan(nodes, settings.cap_mb, settings.concurrency, settings.cpus_per_trial, least_mb)
+
+
+def _plan_again(nodes: list[cluster.Node], settings: Settings, ledger: Ledger) -> cluster.Plan:
+    """The plan of a search that may have begun: who is capped shall not depend on what else the machine does now.
+
+    A cap that was decided before stays while as many trials fit; what an unfinished trial holds is never too little.
+    """
+    held_mb = max(
+        (report.peak_mb for row in ledger.rows if row.finish is None for report in row.reports), default=0.0
+    )
+    plan = _plan(nodes, settings, math.ceil(held_mb * ROOM_TO_GO_ON))
+    if settings.cap_mb is None and ledger.cap_mb is not None and held_mb < ledger.cap_mb < plan.cap_mb:
+        return replace(plan, cap_mb=ledger.cap_mb)
+    return plan
 
 
 def _floor_mb(packed: Packed) -> int:
     try:
         return math.ceil(floor_mb(run_objective, packed, {}, Path(), prepare=partial(prepare_objective, packed)))
     except RuntimeError as error:
-        raise AllTrialsFailedError(f"no trial can start: {_last_line(error)}", str(error)) from error
+        kind, words = _last_exception(str(error))
+        raise AllTrialsFailedError(f"no trial can start: {words}", str(error), kind) from error
 
 
-def _last_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[-1].strip()
+def _last_exception(text: str) -> tuple[str, str]:
+    """Class name and words of the last exception of a traceback, or the last line of what is none."""
+    found = list(re.finditer(r"^(?:\w+\.)*(\w+): (?=\S)", text, re.MULTILINE))
+    if not found:
+        return "", text.strip().splitlines()[-1].strip()
+    return found[-1][1], text[found[-1].end() :].strip()

@@ -24,6 +24,7 @@ from ray import tune
 
 from tuning.checkpoints import CHUNK_BYTES
 from tuning.errors import CheckpointTransferError
+from tuning.inputs import Inputs
 from tuning.ledger import Finish, Outcome, Report
 from tuning.memory import Capped, CapTooLowError, process_memory_mb, run_capped
 from tuning.sampler import Mode
@@ -62,6 +63,9 @@ class Terms:
     mode: Mode
     cap_mb: int
     grace_s: float
+    inputs: Inputs
+    home: str
+    """Ray's id of the driver's node, where the inputs are."""
 
 
 class LostTrialError(Exception):
@@ -86,7 +90,7 @@ def supervise(task: Task, objective: Packed, terms: Terms, keeper: Any) -> None:
             best.see(report)
             if report.epoch > task.known_epochs:  # reported to a driver that was gone before it could write it down
                 _report(report)
-        finish = _run(task, objective, terms, scratch, carrier, best)
+        finish = _run(task, objective, terms, scratch, carrier.inputs(terms), carrier, best)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if finish is None:
@@ -144,6 +148,14 @@ class _Carrier:
                     if not chunk:
                         raise CheckpointTransferError(f"{name} of row {self._row} ends before its size")
                     file.write(chunk)
+
+    def inputs(self, terms: Terms) -> Path | None:
+        """The folder of what every trial reads, on this node."""
+        if not terms.inputs.files:
+            return None
+        if ray.get_runtime_context().get_node_id() == terms.home:
+            return Path(terms.inputs.folder)
+        return terms.inputs.fetch(lambda name, offset: bytes(ray.get(self._keeper.read_input.remote(name, offset))))
 
     def send(self, checkpoint: Path) -> None:
         version = ray.get(self._keeper.open.remote(self._row, self._attempt))
@@ -224,7 +236,9 @@ class _Conversation:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(task: Task, objective: Packed, terms: Terms, scratch: Path, carrier: _Carrier, best: _Best) -> Finish | None:
+def _run(
+    task: Task, objective: Packed, terms: Terms, scratch: Path, inputs: Path | None, carrier: _Carrier, best: _Best
+) -> Finish | None:
     try:
         with _Conversation(carrier, best) as conversation:
             result = run_capped(
@@ -232,6 +246,7 @@ def _run(task: Task, objective: Packed, terms: Terms, scratch: Path, carrier: _C
                 objective,
                 dict(task.config),
                 scratch,
+                inputs,
                 cap_mb=terms.cap_mb,
                 prepare=partial(prepare_objective, objective),
                 on_message=conversation.hear,

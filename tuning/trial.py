@@ -73,9 +73,16 @@ class Trial:
     """One configuration at work."""
 
     def __init__(
-        self, config: Config, scratch: Path, send: Callable[[Any], None], stop_asked: Callable[[], bool]
+        self,
+        config: Config,
+        scratch: Path,
+        send: Callable[[Any], None],
+        stop_asked: Callable[[], bool],
+        inputs: Path | None = None,
     ) -> None:
         self.config: Mapping[str, Any] = config
+        self.inputs = inputs
+        """The folder of the files that every trial reads, on this node; None where the search has none."""
         self.folder = scratch / WORK
         self.folder.mkdir(exist_ok=True)
         self._scratch = scratch
@@ -150,11 +157,13 @@ def prepare_objective(packed: Packed) -> None:
         first()
 
 
-def run_objective(send: Callable[[object], None], packed: Packed, config: Config, scratch: Path) -> str:
+def run_objective(
+    send: Callable[[object], None], packed: Packed, config: Config, scratch: Path, inputs: Path | None = None
+) -> str:
     """In the trial's process: run the objective, and say how it left."""
     asked = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    trial = Trial(config, scratch, send, asked.is_set)
+    trial = Trial(config, scratch, send, asked.is_set, inputs)
     send(Began(os.getpid()))
     try:
         pickle.loads(packed.objective)(trial)  # noqa: S301

@@ -153,6 +153,8 @@ def tune(
         _show(outcome, default, tracker)
     if outcome.left is not None:
         raise outcome.left
+    if (capped := outcome.all_capped) is not None:
+        raise capped
 
 
 def _show(outcome: "Outcome", default: dict[str, Any], tracker: "Tracker") -> None:
@@ -238,7 +240,7 @@ def _show_plan(request: "Request", place: "SearchPlace", plan: "Plan", as_json: 
     from pipeline.search.spaces import default_of, in_words, value_in_words
 
     standing = None if request.fresh else place.standing()
-    trials = request.settings(standing).trials + (request.extend if standing else 0)
+    trials = request.target(standing)
     default = default_of(request.space, request.config)
     if as_json:
         emit_json(

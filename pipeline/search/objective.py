@@ -4,6 +4,7 @@ Nothing heavy is imported with this module: the driver packs the objective and n
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.config import RunConfig
 from pipeline.errors import InterruptedRunError, MemoryCapError, TrainingDivergedError
@@ -14,6 +15,8 @@ from pipeline.stages.results import PreparedData
 from tuning.trial import Diverged, Trial
 
 VALUE = "validation/accuracy"
+SPLITS = ("train", "validation")
+"""What a search reads; the test split is for `seqpipe run`."""
 
 
 @dataclass(frozen=True)
@@ -21,23 +24,29 @@ class TrainTrial:
     """Trains a configuration, from the checkpoint in the trial's folder where there is one.
 
     `base` is the config that trials differ from; the arrays of `prepared` are mapped into memory, so that trials
-    share them, and those of the test split are not opened.
+    share them, and those of the test split are neither opened nor carried to other nodes.
     """
 
     base: RunConfig
     prepared: PreparedData
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that every trial reads."""
+        return [self.prepared.file(f"{split}_{what}") for split in SPLITS for what in ("images", "labels")]
 
     def __call__(self, trial: Trial) -> None:
         """Train, report each epoch, and hand over each checkpoint as soon as it is on disk."""
         from pipeline.training import kept_numerics, session
 
         config = configuration(self.base, trial.config)
+        prepared = self.prepared.model_copy(update={"folder": trial.inputs or self.prepared.folder})
         reporter = _Reporting(trial)
         try:
-            numerics = kept_numerics.numerics_of(config, len(self.prepared.class_names), trial.folder, reporter)
+            numerics = kept_numerics.numerics_of(config, len(prepared.class_names), trial.folder, reporter)
             with session.opened(
                 config,
-                self.prepared,
+                prepared,
                 trial.folder,
                 numerics,
                 reporter,

@@ -41,6 +41,13 @@ class Standing:
     proposed: int
     finished: int
     best: float | None
+    is_exhausted: bool = False
+    """Whether there was nothing left to propose."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has all of its trials, or all that there can be."""
+        return self.finished >= (self.proposed if self.is_exhausted else self.target)
 
     def in_words(self) -> str:
         """`12 of 30 trials, best 84.21 %`."""
@@ -107,6 +114,32 @@ class SearchPlace:
                 (self.folder / DESCRIPTION).unlink(missing_ok=True)
                 remove_folder(self.folder)
 
+    def set_aside(self) -> None:
+        """Make room for a new search in its place; `settle` decides which of the two stays."""
+        with writing(self._aside):
+            self._aside.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.rename(self._aside)
+
+    def settle(self) -> bool:
+        """Drop what was set aside if the new search has begun a trial, else put it back; whether it was dropped.
+
+        Nothing is lost by a new search that is refused before it has begun.
+        """
+        if not self._aside.is_dir():
+            return False
+        standing = self.standing()
+        with writing(self._aside):
+            if standing is not None and standing.proposed:
+                remove_folder(self._aside)
+                return True
+            self.discard()
+            self._aside.rename(self.folder)
+        return False
+
+    @property
+    def _aside(self) -> Path:
+        return self.workspace.hidden / "set-aside" / self.fingerprint
+
     def nearest_other(self) -> tuple[Path, list[str]] | None:
         """The begun search of the same model that differs least, the newest among equals; and in what it differs."""
         found = []
@@ -135,14 +168,9 @@ class Begun:
     """Whether this program would go on with it."""
 
     @property
-    def is_done(self) -> bool:
-        """Whether it has all of its trials."""
-        return self.standing.finished >= self.standing.target
-
-    @property
     def state(self) -> str:
         """`running`, `finished` or `unfinished`."""
-        return "running" if is_held(self.lock) else "finished" if self.is_done else "unfinished"
+        return "running" if is_held(self.lock) else "finished" if self.standing.is_done else "unfinished"
 
     @property
     def journals(self) -> str:
@@ -193,7 +221,7 @@ def described(workspace: Workspace) -> Iterator[tuple[Path, Mapping[str, Any]]]:
 
 def standing(folder: Path) -> Standing | None:
     """How far the search in a folder is, while another process may be writing it; None if it was not begun."""
-    target = proposed = 0
+    target, proposed, is_exhausted = 0, 0, False
     values: dict[int, float | None] = {}
     try:
         lines = (folder / LEDGER).read_bytes().splitlines()
@@ -209,12 +237,14 @@ def standing(folder: Path) -> Standing | None:
                     proposed += 1
                 case "finished":
                     values[event["row"]] = event["value"] if event["outcome"] == "completed" else None
+                case "exhausted":
+                    is_exhausted = True
                 case "reopened":
                     values.pop(event["row"], None)
         except (ValueError, KeyError, TypeError):  # torn; a damaged ledger is told by whoever opens it
             continue
     known = [value for value in values.values() if value is not None]
-    return Standing(target, proposed, len(values), max(known, default=None)) if target else None
+    return Standing(target, proposed, len(values), max(known, default=None), is_exhausted) if target else None
 
 
 def is_dead(workspace: Workspace, key: str) -> bool:

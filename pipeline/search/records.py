@@ -181,7 +181,8 @@ class SearchRuns(Observer):
             run.note("RUNNING")
         else:
             run.tags(_ending(row.finish))
-            run.metrics(_figures(row.finish), row.finish.epochs + 1)
+            # past the last epoch; a trial that failed before its first may be begun again
+            run.metrics(_figures(row.finish), row.finish.epochs + 1 if row.finish.epochs else 0)
             run.note(STATUS[row.finish.outcome])
         if self._delivers:
             run.deliver()
@@ -222,7 +223,7 @@ class SearchRuns(Observer):
             figures[BEST] = best.finish.value
             self._search.tags({"seqpipe.best_trial": f"{best.number:03d}"})
         if outcomes:
-            self._search.metrics(figures, len(outcomes))
+            self._search.metrics(figures, sum(row.ends for row in rows))
         self._search.note("RUNNING")
         if self._delivers:
             self._search.deliver()
@@ -235,7 +236,7 @@ def _ending(finish: Finish) -> dict[str, str]:
         "seqpipe.memory_cap_mb": f"{finish.cap_mb:.0f}",
     }
     text = memory_in_words(finish) if finish.outcome == "memory_cap" else finish.error
-    return tags | ({"mlflow.note.content": f"**{finish.outcome}**: {text[:_NOTE_CHARACTERS]}"} if text else {})
+    return tags | {"mlflow.note.content": f"**{finish.outcome}**: {text[:_NOTE_CHARACTERS]}" if text else ""}
 
 
 def _figures(finish: Finish) -> dict[str, Any]:

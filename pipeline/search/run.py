@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.config import RunConfig, with_values
-from pipeline.errors import ConfigError, InterruptedRunError, MachineUnfitError, SeqpipeError, WorkspaceError
+from pipeline.errors import (
+    ConfigError,
+    InterruptedRunError,
+    MachineUnfitError,
+    MemoryCapError,
+    SeqpipeError,
+    WorkspaceError,
+)
 from pipeline.run_records import Status
 from pipeline.runner import Runner
 from pipeline.search import report
@@ -21,7 +28,7 @@ from pipeline.search.spaces import default_of
 from pipeline.stages import prepare
 from pipeline.stages.context import Context
 from pipeline.tracking import RunIdentity
-from pipeline.workspace import exclusive
+from pipeline.workspace import exclusive, is_held
 from tuning import cluster
 from tuning import search as searching
 from tuning.cluster import Plan
@@ -42,6 +49,8 @@ from tuning.watch import Observer, State
 
 OnStage = Callable[[str, str], None]
 DEFAULT_TRIALS = 30
+LEAST_TRIAL_MB = 1500
+"""Rather than give each trial less, fewer run at once: a default small holds 0.8 to 1.1 GB, a medium 1.1 to 1.4."""
 DELIVERY_PATIENCE_S = 60.0
 LEAVING_PATIENCE_S = 1.5
 """How long to wait for MLflow; what it misses is delivered by a later command."""
@@ -64,6 +73,12 @@ class Request:
     scheduler: Literal["asha", "none"] = "asha"
     address: str | None = None
 
+    def target(self, standing: Standing | None) -> int:
+        """How many trials the search is to have, where it stands so."""
+        if standing is None:
+            return self.trials or DEFAULT_TRIALS
+        return searching.aim(standing.target, standing.finished >= standing.target, self.trials or 0, self.extend)
+
     def settings(self, standing: Standing | None) -> Settings:
         """How to search, where a search stands so."""
         epochs = self.config.train.epochs
@@ -75,6 +90,7 @@ class Request:
             searcher=self.searcher,
             scheduler=self.scheduler,
             cap_mb=self.cap_mb,
+            least_cap_mb=LEAST_TRIAL_MB,
             concurrency=self.concurrency,
             cpus_per_trial=float(self.config.compute.threads or 1),
             address=self.address,
@@ -93,13 +109,27 @@ class Outcome:
     left: SeqpipeError | InterruptedRunError | None
     """Why it left before the end, resumable."""
 
+    @property
+    def all_capped(self) -> MemoryCapError | None:
+        """What to say of a search that came to its end without one trial that its memory was enough for."""
+        ends = [row.finish for row in self.result.rows if row.finish]
+        if not ends or any(end.outcome != "memory_cap" for end in ends):
+            return None
+        most = max(end.cap_mb for end in ends)
+        return MemoryCapError(
+            f"every trial ran into its memory cap ({most:.0f} MB); close other programs, or give each more with "
+            "--fresh --trial-memory-mb or a lower --concurrency"
+        )
+
 
 def survey(request: Request, place: SearchPlace) -> Plan:
     """How trials would lie on the nodes.
 
     Raises:
+        ConfigError: there is no search to extend.
         MachineUnfitError: no node can hold one, or the cluster does not answer.
     """
+    _check_extension(request, place)
     with translated():
         return searching.survey(request.settings(None if request.fresh else place.standing()))
 
@@ -123,11 +153,12 @@ def search(
     config, space, control = request.config, request.space, context.control
     place = SearchPlace.of(context.workspace, config, space)
     _check_extension(request, place)
-    with translated():  # before anything is written
-        if request.address is None:
-            searching.survey(request.settings(place.standing()))
-        else:
-            cluster.check(request.address)
+    if _has_something_to_do(request, place):
+        with translated():  # before anything is written
+            if request.address is None:
+                searching.survey(request.settings(place.standing()))
+            else:
+                cluster.check(request.address)
     runner = Runner(context)
     prepared = runner.run(config, prepare.NAME, on_stage).prepared
     assert prepared is not None
@@ -135,6 +166,7 @@ def search(
         place.lock, context.reporter.note, what=f"search {place.fingerprint}", while_waiting=control.leave_if_asked
     ):
         runner.end_dead_runs([], prepare.NAME)
+        place.settle()  # after a command that was killed as it began anew
         _say_what_begins(request, place, context, on_stage)
         runs = SearchRuns(place, place.begin(), config, space, _by(request), context.tracker)
         settings = request.settings(place.standing())
@@ -148,8 +180,9 @@ def search(
                     place.folder,
                     place.identity,
                     settings,
-                    observer=Several([runs, *watchers]),
+                    observer=Several([_Replacing(place, context.reporter.note), runs, *watchers]),
                     prepare=partial(load, trial.base),
+                    inputs=trial.inputs,
                     should_stop=lambda: control.reason() is not None,
                     extend=request.extend,
                 )
@@ -157,6 +190,7 @@ def search(
             runs.give_up("KILLED" if isinstance(error, InterruptedRunError) else "FAILED", LEAVING_PATIENCE_S)
             if (standing := place.standing()) is not None and not standing.proposed:
                 place.discard()  # refused before anything was tried
+            place.settle()
             raise
         left = control.reason() if result.ended == "asked" else None
         written = report.write(place.folder, config, space, result.rows, result.best)
@@ -171,6 +205,19 @@ def search(
             if not left:
                 context.tracker.deliver_pending()  # of earlier commands
         return Outcome(place, runs.identity, result, written, left)
+
+
+class _Replacing(Observer):
+    """Lets go of the search before, as soon as the one that was begun anew has a trial."""
+
+    def __init__(self, place: SearchPlace, say: Callable[[str], None]) -> None:
+        self._place = place
+        self._say = say
+
+    def started(self, row: Row) -> None:
+        """A trial runs."""
+        if self._place.settle():
+            self._say(f"the search {self._place.fingerprint} from before is discarded")
 
 
 class Several(Observer):
@@ -216,26 +263,40 @@ def _check_extension(request: Request, place: SearchPlace) -> None:
         raise ConfigError(f"there is no search with these settings to extend{other}")
 
 
+def _has_something_to_do(request: Request, place: SearchPlace) -> bool:
+    """Whether this command will run trials, as far as can be told before it is its turn."""
+    standing = place.standing()
+    if is_held(place.lock):
+        return False  # its holder may well do all of it; what then is left is judged when it is this command's turn
+    return request.fresh or standing is None or not _is_done(request, standing)
+
+
+def _is_done(request: Request, standing: Standing) -> bool:
+    return standing.is_done and (standing.is_exhausted or request.target(standing) <= standing.target)
+
+
 def _say_what_begins(request: Request, place: SearchPlace, context: Context, on_stage: OnStage) -> None:
     """Whether the command begins a search, goes on with one, or discards one."""
     say, standing = context.reporter.note, place.standing()
-    if standing is None:
+    if request.fresh and place.folder.exists():
+        on_stage(NAME, f"--fresh, in place of {standing.in_words() if standing else 'a damaged one'}")
+        context.tracker.deliver_pending()  # its journals go with it
+        key = place.begin()
+        context.tracker.close_dead(lambda each: not each.startswith(key))
+        place.set_aside()
+    elif standing is None:
         on_stage(NAME, "not begun yet")
         if near := place.nearest_other():
             say(f"this is another search than before; {_other(*near)}")
-    elif request.fresh:
-        on_stage(NAME, "--fresh")
-        say(f"discarded the search {place.fingerprint}: {standing.in_words()}")
-        key = place.begin()
-        context.tracker.close_dead(lambda each: not each.startswith(key))
-        place.discard()
     else:
-        is_done = standing.finished >= standing.target
-        if is_done and request.extend:
-            on_stage(NAME, f"{request.extend} more: {standing.in_words()}")
+        if _is_done(request, standing):
+            on_stage(NAME, "up to date")
+        elif standing.is_done:
+            on_stage(NAME, f"{request.target(standing) - standing.target} more: {standing.in_words()}")
         else:
-            is_done = standing.finished >= max(standing.target, request.trials or 0)
-            on_stage(NAME, "up to date" if is_done else f"going on: {standing.in_words()}")
+            on_stage(NAME, f"going on: {standing.in_words()}")
+            if request.extend:
+                say("--extend is for a search that has all of its trials; this one goes on to them first")
         if request.trials and request.trials < standing.target:
             say(f"it aims for {standing.target} trials, which --trials {request.trials} does not lower")
 
@@ -273,6 +334,8 @@ def translated() -> Iterator[None]:
     except LedgerError as error:
         raise WorkspaceError(f"{error}; --fresh begins it anew") from error
     except AllTrialsFailedError as error:
-        raise SeqpipeError(str(error)) from error
+        if error.details:
+            error.add_note(error.details)  # which --debug shows
+        raise (MachineUnfitError if error.kind == MachineUnfitError.__name__ else SeqpipeError)(str(error)) from error
     except SearchError as error:
         raise SeqpipeError(str(error)) from error

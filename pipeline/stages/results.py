@@ -52,20 +52,28 @@ class PreparedData(StageResult):
         """
         import numpy as np
 
-        path = self.folder / f"{name}.npy"
+        path = self.file(name)
         try:
             mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
             problem = "" if hashlib.sha256(mapped.data).hexdigest() == self.sha256[name] else "altered"
-        except FileNotFoundError:
-            problem = "missing"
         except (OSError, ValueError, EOFError):
             problem = "damaged"
         if problem:
-            raise WorkspaceError(
-                f"{path}: {problem} since it was prepared; remove the folder {self.folder}, "
-                "and the same command makes it again (trained models stay)"
-            )
+            raise self._spoilt(path, problem)
         return mapped
+
+    def file(self, name: str) -> Path:
+        """Where an array lies; raises `WorkspaceError` where it does not."""
+        path = self.folder / f"{name}.npy"
+        if not path.is_file():
+            raise self._spoilt(path, "missing")
+        return path
+
+    def _spoilt(self, path: Path, problem: str) -> WorkspaceError:
+        return WorkspaceError(
+            f"{path}: {problem} since it was prepared; remove the folder {self.folder}, "
+            "and the same command makes it again (trained models stay)"
+        )
 
     def images_in(self, split: str) -> int:
         """How many images a split holds."""

@@ -277,9 +277,11 @@ def test_a_search_on_a_cluster_of_two_nodes_without_a_shared_disk(tmp_path):
     with nodes() as two:
         second = two.add(hidden=tmp_path)
         (tmp_path / "tmp").mkdir()
+        (tmp_path / "scale").write_text("2")
         environment = two.environment | {"TMPDIR": str(tmp_path / "tmp")}
         words = {
-            "toy": {"epoch_s": 0.8},
+            "toy": {"epoch_s": 0.8, "reads": True},
+            "inputs": [str(tmp_path / "scale")],
             "address": two.address,
             "concurrency": None,
             "space": LINE.to_json(),
@@ -302,8 +304,10 @@ def test_a_search_on_a_cluster_of_two_nodes_without_a_shared_disk(tmp_path):
     assert len({row.key for row in after}) == len(after) == 8
     for row in after:
         assert row.finish.outcome == "completed", row
-        assert row.finish.value == pytest.approx(row.config["x"] * EPOCHS)
+        assert row.finish.value == pytest.approx(row.config["x"] * EPOCHS * 2), "what it reads came with it"
     assert driver.gone_within(10), driver.left()
+    (carried,) = (Path(os.environ["XDG_CACHE_HOME"]) / "seqpipe" / "inputs").iterdir()
+    assert (carried / "scale").read_text() == "2"
 
 
 def test_a_cluster_that_does_not_let_us_in_or_runs_something_else_is_one_clear_line():

@@ -191,6 +191,11 @@ def test_when_every_trial_fails_the_first_error_is_said_once(place):
     assert "every trial failed, the first with: " in done.errors[0]
     assert "Traceback" not in done.err
     assert set(statuses(place).values()) == {"FAILED"}
+    array.unlink()
+    done = place.run(*SEARCH, timeout_s=120)
+    assert done.code == 1, done.err
+    [line] = done.errors
+    assert "train_labels.npy: missing since it was prepared; remove the folder" in line
     array.write_bytes(whole)
     done = place.run(*SEARCH, timeout_s=240)
     assert done.code == 0, done.err
@@ -212,7 +217,8 @@ def test_fresh_says_what_it_discards_and_begins_anew(place):
     first = ledger(place)
     done = place.run(*words, "--fresh")
     assert done.code == 0, done.err
-    assert re.search(r"discarded the search \w+: 1 of 1 trials, best \d", done.err)
+    assert re.search(r"--fresh, in place of 1 of 1 trials, best \d", done.err)
+    assert re.search(r"the search \w+ from before is discarded", done.err)
     assert [each["event"] for each in ledger(place)] == [each["event"] for each in first]
     assert ledger(place) != first
     keys = {name.stem for name in (place.root / ".seqpipe/runs").glob("search-*.json") if name.stem.count("-") == 2}

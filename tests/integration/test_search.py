@@ -7,6 +7,7 @@ import psutil
 import pytest
 from toy_search import DEFAULT, EPOCHS, Toy, search
 
+from tuning import cluster
 from tuning.errors import AllTrialsFailedError, CapDoesNotFitError, LedgerMismatchError
 from tuning.memory import CapTooLowError
 from tuning.sampler import propose
@@ -170,6 +171,31 @@ def test_when_every_trial_fails_it_stops_early_with_the_first_error(tmp_path):
         search(tmp_path, Toy(fails="raise"), trials=8, concurrency=1, failures_to_stop=2, observer=observer)
     assert observer.notes == ["trial 0 failed: RuntimeError: no such data"]
     assert [what for what, _ in observer.said if what == "failed"] == ["failed"] * 2
+
+
+def test_a_trial_that_works_keeps_a_search_alive_in_which_others_fail(tmp_path):
+    space = Space.parse({"x": {"choice": [0.9, 0.1, 0.2]}})
+    toy = Toy(fails="raise the small", epoch_s=1.0)
+    result = search(tmp_path, toy, space, {"x": 0.9}, trials=3, failures_to_stop=2)
+    assert [row.finish.outcome for row in result.rows] == ["completed", "failed", "failed"]
+
+
+def test_the_memory_of_a_trial_stays_what_it_was_and_what_an_unfinished_one_needs(tmp_path, monkeypatch):
+    def with_memory(memory_mb, trials):
+        monkeypatch.setattr(cluster, "this_machine", lambda reserve_mb: cluster.Node("here", 2, memory_mb))
+        noting = Noting()
+        result = search(
+            tmp_path, Toy(), Space.parse({"x": {"uniform": [0, 1]}}), {"x": 0.5},
+            cap_mb=None, trials=trials, observer=noting,
+        )  # fmt: skip
+        return result.plan.cap_mb, noting.notes
+
+    assert with_memory(1000, 1) == (1000 // 2 - cluster.SUPERVISOR_MB, [])
+    assert with_memory(2000, 2) == (1000 // 2 - cluster.SUPERVISOR_MB, []), "whatever else the machine does by now"
+    cap_mb = 800 // 2 - cluster.SUPERVISOR_MB
+    assert with_memory(800, 3) == (
+        cap_mb, [f"less memory is free than before: a trial may hold {cap_mb} MB now, not {500 - 160}"]
+    )  # fmt: skip
 
 
 def test_a_cap_that_does_not_fit_is_refused_before_anything_starts(tmp_path):

@@ -165,6 +165,22 @@ def test_a_search_with_all_of_its_space_tried_cannot_be_extended_and_says_so(sea
     assert "every configuration of the space was tried" in place.run("tune", *WORDS).out
 
 
+def test_a_search_with_all_of_its_trials_asks_nothing_of_the_machine(searched):
+    done = searched.place.run("tune", *WORDS, "--trial-memory-mb", "99000000")
+    assert done.code == 0, done.err
+    assert "nothing to do" in done.out or "every configuration" in done.out
+
+
+def test_begun_anew_and_refused_the_search_before_stays(searched):
+    place = searched.place
+    before = snapshot(folder(place))
+    for words in (["--trial-memory-mb", "60"], ["--trial-memory-mb", "99000000"]):
+        done = place.run("tune", *WORDS, "--fresh", *words)
+        assert done.code == 6, done.err
+        assert snapshot(folder(place)) == before
+    assert not list((place.root / ".seqpipe" / "set-aside").iterdir())
+
+
 def test_another_space_is_another_search_and_the_one_before_is_named_and_kept(searched):
     place = searched.place
     before = folder(place)
@@ -175,6 +191,17 @@ def test_another_space_is_another_search_and_the_one_before_is_named_and_kept(se
     assert f"there is no search with these settings to extend; the one before, {before.name} (" in refused.errors[0]
     assert "other settings: space.model.hidden" in refused.errors[0]
     assert folder(place) == before, "and nothing was begun"
+
+
+def test_a_search_in_which_every_trial_is_a_hog_ends_with_5_and_says_what_to_do(place):
+    (place.root / "space.yaml").write_text("model.hidden: {choice: [4096, 4092]}\n")
+    words = ["tune", *tiny("vanilla", train__epochs=1, model__hidden=4096), "--space", "space.yaml", "--trials", "2"]
+    for _ in range(2):  # repeated, it is the same answer
+        done = place.run(*words, "--trial-memory-mb", "450")
+        assert done.code == 5, done.err
+        assert "every trial ran into its memory cap (450 MB)" in done.errors[-1]
+        assert "--trial-memory-mb" in done.errors[-1]
+    assert "2 of 2 trials (2 memory_cap)" in done.out
 
 
 def test_a_dry_run_shows_space_and_nodes_and_changes_nothing(place):
@@ -204,6 +231,8 @@ def test_a_dry_run_shows_space_and_nodes_and_changes_nothing(place):
         (["--set", "train.lerning_rate=1"], 2, "did you mean train.learning_rate?"),
         (["--extend", "3"], 2, "there is no search with these settings to extend"),
         (["--extend", "3", "--fresh"], 2, "give one of them"),
+        (["--extend", "3", "--dry-run"], 2, "there is no search with these settings to extend"),
+        (["--device", "cuda"], 6, "no cuda device here"),
         (["--trial-memory-mb", "99000000"], 6, "the largest cap that fits now is "),
         (["--trial-memory-mb", "99000000", "--dry-run"], 6, "the largest cap that fits now is "),
         (["--address", "127.0.0.1:9", "--dry-run"], 6, "no Ray cluster answers at 127.0.0.1:9"),

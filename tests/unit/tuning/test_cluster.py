@@ -36,6 +36,15 @@ def test_without_a_cap_it_is_the_largest_at_which_the_wished_trials_fit(concurre
     assert sum(plan(LAPTOPS, found.cap_mb + 1, concurrency, 1.0).fits if sum(fits) > 1 else (0,)) < sum(fits)
 
 
+@pytest.mark.parametrize(("memory_mb", "fits"), [(3500, 2), (2500, 1), (1000, 1), (20000, 8)])
+def test_fewer_trials_run_rather_than_trials_with_too_little(memory_mb, fits):
+    laptop = [Node("laptop", 8, memory_mb)]
+    found = plan(laptop, None, None, 1.0, least_mb=1500)
+    assert (found.concurrency, found.cap_mb) == (fits, memory_mb // fits - SUPERVISOR_MB)
+    assert plan(laptop, None, 4, 1.0, least_mb=1500).concurrency == 4, "asked for"
+    assert plan(laptop, 200, None, 1.0, least_mb=1500).cap_mb == 200, "asked for"
+
+
 def test_a_cap_that_no_node_can_grant_is_refused_with_the_largest_that_fits():
     with pytest.raises(CapDoesNotFitError, match=f"{5000 - SUPERVISOR_MB} MB") as caught:
         plan(LAPTOPS, 9000, None, 1.0)
@@ -44,7 +53,7 @@ def test_a_cap_that_no_node_can_grant_is_refused_with_the_largest_that_fits():
 
 
 def test_a_machine_without_memory_is_refused():
-    with pytest.raises(CapDoesNotFitError, match="none has memory") as caught:
+    with pytest.raises(CapDoesNotFitError, match="no node has memory for a trial now") as caught:
         plan([Node("full", 2, 0)], None, None, 1.0)
     assert caught.value.largest_mb == 0
 

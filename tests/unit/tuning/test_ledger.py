@@ -117,3 +117,32 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match="cannot write"):
         Ledger(tmp_path / "file" / "search", IDENTITY)
+
+
+def test_the_cap_and_an_exhausted_space_are_remembered(tmp_path):
+    with Ledger(tmp_path, IDENTITY) as ledger:
+        assert (ledger.cap_mb, ledger.is_exhausted) == (None, False)
+        for cap_mb in (900, 900, 700):
+            ledger.decide_cap(cap_mb)
+        ledger.exhaust()
+        ledger.exhaust()
+    assert len((tmp_path / FILE_NAME).read_text().splitlines()) == 4, "what changes nothing is not written"
+    with Ledger(tmp_path, IDENTITY) as ledger:
+        assert (ledger.cap_mb, ledger.is_exhausted) == (700, True)
+
+
+def test_a_reopened_row_has_ended_once_already(tmp_path):
+    with filled(tmp_path) as ledger:
+        assert ledger.rows[0].ends == 1
+        assert ledger.reopen(0).ends == 1
+        assert ledger.finish(0, Finish("completed", 0.5)).ends == 2
+
+
+def test_a_disk_that_is_full_is_told_once(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    ledger = filled(tmp_path)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(LedgerError, match="No space left on device; the search can go on later"), ledger:
+        ledger.propose({"x": 0.1}, "random")

@@ -97,6 +97,22 @@ def rows_said(told):
     ]
 
 
+def test_on_a_node_without_the_prepared_folder_a_trial_reads_what_was_carried_there(told, prepared, tmp_path):
+    here = TrainTrial(CONFIG, prepared)
+    carried = tmp_path / "carried"
+    carried.mkdir()
+    for path in here.inputs:
+        shutil.copyfile(path, carried / path.name)
+    elsewhere = TrainTrial(CONFIG, prepared.model_copy(update={"folder": tmp_path / "not here"}))
+    trial = told.trial()
+    trial.inputs = carried
+    elsewhere(trial)
+    (tmp_path / "other").mkdir()
+    other = Told(tmp_path / "other")
+    here(other.trial())
+    assert [each.value for each in told.reports] == [each.value for each in other.reports]
+
+
 def last_weights(scratch):
     return checkpoints.latest(scratch / WORK, pytest.fail).tensors
 

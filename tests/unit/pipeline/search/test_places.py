@@ -107,7 +107,7 @@ def test_every_search_of_a_workspace_is_told_the_newest_first(workspace, base, p
     assert (newest.folder, newest.state, newest.standing.in_words()) == (
         place.folder, "unfinished", "2 of 3 trials, best 50.00 %"
     )  # fmt: skip
-    assert (oldest.folder, oldest.state, oldest.is_done) == (other.folder, "finished", True)
+    assert (oldest.folder, oldest.state, oldest.standing.is_done) == (other.folder, "finished", True)
     with exclusive(place.lock, print, what="it"):
         assert [one.state for one in places.begun(workspace)] == ["running", "finished"]
     assert newest.is_of_this_version
@@ -124,3 +124,38 @@ def test_a_search_reads_the_data_that_its_config_prepares(workspace, base, place
 def describe(place, **changes):
     path = place.folder / places.DESCRIPTION
     path.write_text(json.dumps(json.loads(path.read_bytes()) | changes))
+
+
+def test_a_search_whose_space_is_tried_has_an_end(place):
+    begun(place, trials=9, values=(0.5, 0.6))
+    with Ledger(place.folder, {"any": "thing"}) as ledger:
+        ledger.exhaust()
+        assert not place.standing().is_done, "a trial has no end yet"
+        ledger.finish(2, Finish("completed", 0.1))
+    assert place.standing().is_done
+    assert places.begun(place.workspace)[0].state == "finished"
+
+
+def test_a_search_that_is_begun_anew_and_refused_leaves_the_one_before(place):
+    begun(place)
+    key = place.begin()
+    place.set_aside()
+    assert place.standing() is None
+    assert places.begun(place.workspace) == []
+    place.begin()
+    Ledger(place.folder, {"any": "thing"}).close()
+    assert not place.settle()
+    assert place.begin() == key
+    assert place.standing().finished == 2
+    assert not place.settle(), "there is nothing left to decide"
+
+
+def test_a_search_that_is_begun_anew_replaces_the_one_before_with_its_first_trial(place):
+    begun(place)
+    key = place.begin()
+    place.set_aside()
+    begun(place, values=())
+    assert place.settle()
+    assert place.standing().finished == 0
+    assert place.begin() != key
+    assert not place.settle()

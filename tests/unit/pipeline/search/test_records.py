@@ -89,9 +89,9 @@ def test_a_trials_run_says_what_it_was_how_it_went_and_how_it_ended(place, runs,
 @pytest.mark.parametrize(
     ("outcome", "expected", "note"),
     [
-        ("stopped", "FINISHED", None),
+        ("stopped", "FINISHED", ""),
         ("memory_cap", "KILLED", "**memory_cap**: held 710 MB, cap 700 MB"),
-        ("diverged", "FAILED", None),
+        ("diverged", "FAILED", ""),
         ("failed", "FAILED", "**failed**: no data"),
     ],
 )
@@ -101,7 +101,7 @@ def test_each_outcome_has_its_status_and_says_why(place, runs, ledger, outcome, 
     assert status(place, f"{searched.identity.key}-00000")[0] == expected
     told = tags(place.folder / "trials" / "000")
     assert told["seqpipe.outcome"] == outcome
-    assert told.get("mlflow.note.content") == note
+    assert told["mlflow.note.content"] == note
 
 
 def test_the_searchs_run_counts_outcomes_and_follows_the_best(place, runs, ledger):
@@ -161,3 +161,23 @@ def test_a_search_that_was_refused_leaves_no_run(place, runs):
     searched = runs()
     searched.give_up("FAILED", 0.0)
     assert run_records.read_run(place.workspace, searched.identity.key) is None
+
+
+def test_trials_that_failed_and_were_begun_again_are_told_as_what_they_became(place, runs, ledger):
+    first = runs()
+    trial(ledger, 0, values=(), outcome="failed", observers=[first])
+    trial(ledger, 1, values=(), outcome="failed", observers=[first])
+    again = runs()
+    for number in (0, 1):
+        ledger.reopen(number)
+        again.started(ledger.start(number, "laptop"))
+        report = Report(1, 0.5, {}, 301.0)
+        again.reported(ledger.report(number, report), report)
+        again.finished(ledger.finish(number, Finish("completed", 0.5, 303.0, 700.0, "laptop", 1, 9.5)))
+    folder = place.folder / "trials" / "000"
+    assert tags(folder)["seqpipe.outcome"] == "completed"
+    assert tags(folder)["mlflow.note.content"] == ""
+    assert series(folder, "peak_memory_mb") == {0: 303.0, 1: 301.0, 2: 303.0}
+    failed, completed = (series(place.folder, f"trials/{outcome}") for outcome in ("failed", "completed"))
+    assert failed[max(failed)] == 0
+    assert completed[max(completed)] == 2
