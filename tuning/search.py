@@ -239,7 +239,7 @@ def _floor_mb(packed: Packed) -> int:
 
 def _last_exception(text: str) -> tuple[str, str]:
     """Class name and words of the last exception of a traceback, or the last line of what is none."""
-    found = list(re.finditer(r"^(?:\w+\.)*(\w+): (?=\S)", text, re.MULTILINE))
+    found = list(re.finditer(r"^(?:\w+\.)*([A-Z]\w*): (?=\S)", text, re.MULTILINE))
     if not found:
         return "", text.strip().splitlines()[-1].strip()
     return found[-1][1], text[found[-1].end() :].strip()

@@ -19,7 +19,7 @@ from tuning.errors import SpaceError
 from tuning.space import Choice, Integer, LogUniform, Parameter, Space, Uniform
 
 EXAMPLE = "train.learning_rate: {log_uniform: [5e-4, 8e-3]}"
-PRODUCTS_UP_TO = 500
+PRODUCTS_UP_TO = 1000
 """Configurations of the countable part that are all validated; of a larger one each value by itself."""
 GOLDEN = 0.381966
 """Where in an interval a number is tried that is no round one, so that a key for whole numbers says so."""
@@ -28,13 +28,14 @@ _TRAINING: dict[str, Parameter] = {
     "train.learning_rate": LogUniform(5e-4, 8e-3),
     "train.weight_decay": LogUniform(0.005, 0.3),
     "train.label_smoothing": Uniform(0.0, 0.2),
-    "train.batch_size": Choice((64, 128, 256)),
-    "train.augment.translate_pixels": Integer(0, 6, 2),
+    "train.batch_size": Choice((32, 64, 128)),
+    "train.augment.translate_pixels": Integer(0, 4),
     "train.augment.cutout_pixels": Choice((0, 8, 12)),
 }
 _SEQUENCER: dict[str, Parameter] = {
     "model.drop_path": Uniform(0.0, 0.3),
     "model.dropout": Uniform(0.0, 0.3),
+    "model.stem": Choice(("patch", "conv")),
 }
 DEFAULTS: dict[str, dict[str, Parameter]] = {
     "small": {
