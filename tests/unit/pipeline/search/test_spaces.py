@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from few_images import config_with
 
@@ -35,6 +37,13 @@ def test_a_configuration_is_the_config_with_the_proposed_values():
     assert (made.train.learning_rate, made.model.dims, made.train.augment.cutout_pixels) == (0.004, (64, 128), 8)
     assert made.train.augment.flip == config.train.augment.flip
     assert default_of(Space.parse({key: {"choice": [value]} for key, value in values.items()}), made) == values
+
+
+def test_a_committed_space_is_around_its_models_default():
+    for path in (Path(__file__).parents[4] / "configs" / "spaces").glob("*.yaml"):
+        config = resolve(path.name.partition("-")[0])
+        space = space_for(config, path)
+        assert space.outside(default_of(space, config)) == []
 
 
 def test_a_file_replaces_the_default_space(written):
