@@ -29,7 +29,8 @@ from measuring.workspaces import Place, with_data
 from pipeline.config import resolve
 from pipeline.search.objective import load
 from tuning.ledger import Ledger, Row
-from tuning.search import Settings, run_search
+from tuning.search import run_search
+from tuning.settings import Settings
 from tuning.space import Space
 from tuning.watch import Observer
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tuning.ledger import Report, Row
-from tuning.search import SearchResult, Settings, run_search
+from tuning.search import SearchResult, run_search
+from tuning.settings import Settings
 from tuning.space import Config, Space
 from tuning.trial import Diverged, Trial
 from tuning.watch import Observer

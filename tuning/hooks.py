@@ -32,11 +32,11 @@ class RowSearcher(_NotKept, Searcher):  # type: ignore[misc]  # Ray is not typed
     def suggest(self, trial_id: str) -> Any:
         """The next row, `FINISHED`, or None for "ask again later"."""
         with self._driver.guarded():
-            row = self._driver.next_row()
+            row = self._driver.decisions.next_row()
         if row is not None:
             task = Task(row.number, row.config, row.last_epoch)
             return {"row": row.number, "task": json.dumps(asdict(task))}
-        return Searcher.FINISHED if self._driver.has_no_more else None
+        return Searcher.FINISHED if self._driver.decisions.has_no_more else None
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The listener hears it."""
@@ -60,7 +60,7 @@ class EndStopper(_NotKept, tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Whether to end."""
-        return self._driver.has_left
+        return self._driver.decisions.has_left
 
 
 class Listener(_NotKept, tune.Callback):  # type: ignore[misc]
@@ -82,18 +82,18 @@ class Listener(_NotKept, tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process is done with."""
         with self._driver.guarded():
-            self._driver.left(trial.config["row"])
+            self._driver.decisions.left(trial.config["row"])
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process was lost, and Ray begins it again."""
         with self._driver.guarded():
-            self._driver.begun_again(trial.config["row"], _last_words(trial))
+            self._driver.decisions.begun_again(trial.config["row"], _last_words(trial))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process was lost once too often."""
         with self._driver.guarded():
-            self._driver.lost(trial.config["row"], _last_words(trial))
-            self._driver.left(trial.config["row"])
+            self._driver.decisions.lost(trial.config["row"], _last_words(trial))
+            self._driver.decisions.left(trial.config["row"])
 
 
 def trial_name(trial: Any) -> str:

@@ -77,10 +77,10 @@ def supervise(task: Task, objective: Packed, terms: Terms, keeper: Any) -> None:
     began = time.monotonic()
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _LEAVE_S
     node = socket.gethostname()
-    _say({"kind": "started", "node": node})
     carrier = _Carrier(keeper, task.row)
+    carrier.say({"kind": "started", "node": node})
     if carrier.stop_asked():
-        _say({"kind": "paused"})
+        carrier.say({"kind": "paused"})
         return
     scratch = _scratch()
     try:
@@ -89,14 +89,14 @@ def supervise(task: Task, objective: Packed, terms: Terms, keeper: Any) -> None:
         for report in read_reports(scratch):
             best.see(report)
             if report.epoch > task.known_epochs:  # reported to a driver that was gone before it could write it down
-                _report(report)
+                carrier.report(report)
         finish = _run(task, objective, terms, scratch, carrier.inputs(terms), carrier, best)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if finish is None:
-        _say({"kind": "paused"})
+        carrier.say({"kind": "paused"})
         return
-    _say(
+    carrier.say(
         {
             "kind": "finished",
             "finish": asdict(finish) | {"node": node, "duration_s": round(time.monotonic() - began, 3)},
@@ -126,7 +126,7 @@ class _Best:
 
 
 class _Carrier:
-    """Carries a row's checkpoints to and from the keeper."""
+    """One attempt at a row: carries its checkpoints to and from the keeper, and its messages to the driver."""
 
     def __init__(self, keeper: Any, row: int) -> None:
         self._keeper = keeper
@@ -174,6 +174,13 @@ class _Carrier:
             ray.get(self._keeper.abandon.remote(self._row, version))
             raise
 
+    def report(self, report: Report) -> None:
+        self.say({"kind": "report", "report": asdict(report)}, report.epoch, report.value)
+
+    def say(self, message: dict[str, Any], epoch: int = 0, value: float = float("nan")) -> None:
+        # Ray's schedulers look at epoch and value; NaN says that this is no epoch
+        tune.report({"epoch": epoch, "value": value, "message": message | {"attempt": self._attempt}})
+
     def stop_asked(self) -> bool:
         return bool(ray.get(self._keeper.stop_asked.remote()))
 
@@ -207,7 +214,7 @@ class _Conversation:
             case Reported(report):
                 self._best.see(report)
                 self._measure()
-                _report(replace(report, peak_mb=self._peak_mb))
+                self._carrier.report(replace(report, peak_mb=self._peak_mb))
             case CheckpointReady(folder):
                 self._send(folder)
 
@@ -231,7 +238,7 @@ class _Conversation:
         try:
             self._carrier.send(folder)
         except ray.exceptions.RayTaskError as error:  # a full disk: the trial is worth more than its checkpoint
-            _say({"kind": "note", "text": f"a checkpoint was not kept: {error.cause}"})
+            self._carrier.say({"kind": "note", "text": f"a checkpoint was not kept: {error.cause}"})
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -279,12 +286,3 @@ def _finish(result: Capped[str], terms: Terms, best: _Best) -> Finish | None:
             return None  # it did not leave in time; its last checkpoint is what goes on
         case _:
             raise LostTrialError(result.error or "no word of why")
-
-
-def _report(report: Report) -> None:
-    _say({"kind": "report", "report": asdict(report)}, report.epoch, report.value)
-
-
-def _say(message: dict[str, Any], epoch: int = 0, value: float = float("nan")) -> None:
-    # Ray's schedulers look at epoch and value; NaN says that this is no epoch
-    tune.report({"epoch": epoch, "value": value, "message": message})

@@ -43,7 +43,8 @@ from tuning.errors import (
 from tuning.ledger import Report as EpochReport
 from tuning.ledger import Row
 from tuning.memory import CapTooLowError
-from tuning.search import SearchResult, Settings
+from tuning.search import SearchResult
+from tuning.settings import Settings
 from tuning.space import Space
 from tuning.watch import Observer, State
 

@@ -1,0 +1,278 @@
+"""What a search decides, without Ray and under a clock that the test moves."""
+
+import math
+
+import pytest
+
+from tuning.decisions import LOST_S, Decisions
+from tuning.errors import AllTrialsFailedError
+from tuning.ledger import Finish, Ledger, Report
+from tuning.settings import Settings
+from tuning.space import Space
+from tuning.watch import Observer
+
+SPACE = Space.parse({"x": {"integer": [0, 2]}})
+COMPLETED = Finish("completed", value=0.5)
+FAILED = Finish("failed", error="no such data")
+
+
+class Notes(Observer):
+    def __init__(self):
+        self.notes = []
+
+    def noted(self, text):
+        self.notes.append(text)
+
+
+class Search:
+    """Decisions over a ledger, with a clock and a record of what was deleted."""
+
+    def __init__(self, folder, trials=3, concurrency=2, **settings):
+        self.now = 100.0
+        self.dropped = []
+        self.observer = Notes()
+        self.ledger = Ledger(folder, {"model": "toy"})
+        self.ledger.raise_target(trials)
+        self.decisions = Decisions(
+            self.ledger,
+            SPACE,
+            {"x": 1},
+            Settings(trials=trials, max_epochs=3, searcher="random", **settings),
+            cap_mb=1000,
+            concurrency=concurrency,
+            observer=self.observer,
+            drop_checkpoint=self._drop,
+            clock=lambda: self.now,
+        )
+
+    def _drop(self, row):
+        self.dropped.append(row)
+        return 10
+
+    def start(self):
+        """The next row, training."""
+        number = self.decisions.next_row().number
+        self.decisions.started(number, 1, "here")
+        return number
+
+    def end(self, finish=COMPLETED):
+        """A row from its start to that end."""
+        number = self.start()
+        self.decisions.finished(number, 1, finish)
+        self.decisions.left(number)
+        return number
+
+    def row(self, number):
+        return self.ledger.rows[number]
+
+
+@pytest.fixture
+def begin(tmp_path):
+    searches = []
+
+    def begin(**settings):
+        searches.append(Search(tmp_path, **settings))
+        return searches[-1]
+
+    yield begin
+    for search in searches:
+        search.ledger.close()
+
+
+def test_the_first_row_is_the_default_and_no_more_run_than_fit(begin):
+    search = begin(concurrency=2)
+    assert search.decisions.next_row().config == {"x": 1}
+    assert search.decisions.next_row() is not None
+    assert search.decisions.next_row() is None
+    search.decisions.left(0)
+    assert search.decisions.next_row() is not None
+
+
+def test_rows_left_over_come_before_new_ones(begin, tmp_path):
+    first = begin()
+    first.start()
+    first.ledger.close()
+    again = begin()
+    assert again.decisions.next_row().number == 0
+    assert again.decisions.next_row().number == 1
+
+
+def test_a_space_without_more_configurations_ends_when_its_last_trial_has(begin):
+    search = begin(trials=9, concurrency=3)
+    for _ in range(3):
+        search.start()
+    search.decisions.left(0)
+    assert search.decisions.next_row() is None
+    assert not search.decisions.has_left  # two are still at work
+    for number in (1, 2):
+        search.decisions.finished(number, 1, COMPLETED)
+        search.decisions.left(number)
+    assert search.decisions.next_row() is None
+    assert search.decisions.conclusion() == "exhausted"
+
+
+def test_a_report_is_kept_once(begin):
+    search = begin()
+    number = search.start()
+    for _ in range(2):
+        search.decisions.reported(number, 1, Report(1, 0.3))
+    search.decisions.reported(number, 1, Report(2, 0.4))
+    assert [report.epoch for report in search.row(number).reports] == [1, 2]
+    assert search.ledger.path.read_text().count('"report"') == 2
+
+
+def test_a_trial_that_the_scheduler_stops_ends_with_its_best_value(begin):
+    search = begin()
+    number = search.start()
+    search.now += 7
+    search.decisions.reported(number, 1, Report(1, 0.6, peak_mb=500))
+    search.decisions.reported(number, 1, Report(2, 0.4, peak_mb=400), stopped=True)
+    finish = search.row(number).finish
+    assert (finish.outcome, finish.value, finish.peak_mb, finish.duration_s) == ("stopped", 0.6, 500, 7)
+
+
+def test_a_trial_stopped_while_it_was_over_its_cap_counts_as_capped(begin):
+    search = begin()
+    number = search.start()
+    search.decisions.reported(number, 1, Report(1, 0.6, peak_mb=1001), stopped=True)
+    assert search.row(number).finish.outcome == "memory_cap"
+    assert search.row(number).finish.value is None
+
+
+def test_after_a_loss_the_earlier_attempt_has_no_say(begin):
+    search = begin()
+    number = search.start()
+    search.decisions.begun_again(number, "killed")
+    search.decisions.reported(number, 1, Report(1, 0.3))
+    search.decisions.finished(number, 1, COMPLETED)
+    search.decisions.started(number, 1, "there")
+    assert search.row(number).reports == ()
+    assert search.row(number).finish is None
+    assert search.row(number).node == "here"
+    search.decisions.started(number, 2, "there")
+    search.decisions.reported(number, 2, Report(1, 0.3))
+    assert len(search.row(number).reports) == 1
+
+
+def test_a_row_that_has_ended_stays_so(begin):
+    search = begin()
+    number = search.end()
+    search.decisions.reported(number, 1, Report(3, 0.9))
+    search.decisions.finished(number, 1, FAILED)
+    search.decisions.lost(number, "killed")
+    assert search.row(number).finish == COMPLETED
+    assert search.row(number).ends == 1
+
+
+def test_a_lost_process_is_begun_again_until_it_was_lost_too_often(begin):
+    search = begin(restarts=2)
+    number = search.start()
+    for _ in range(2):
+        search.decisions.lost(number, "killed")
+        search.decisions.left(number)
+        assert search.decisions.has_rows_left
+        assert search.decisions.next_row().number == number
+    search.decisions.lost(number, "killed")
+    finish = search.row(number).finish
+    assert (finish.outcome, finish.lost) == ("failed", True)
+    assert "3 times" in finish.error
+
+
+def test_when_every_trial_is_gone_the_unfinished_ones_wait_again(begin):
+    search = begin()
+    done, open_ = search.end(), search.start()
+    search.decisions.begin_anew()
+    assert search.decisions.next_row().number == open_
+    assert search.row(done).finish == COMPLETED
+
+
+def test_of_the_rows_that_ended_the_best_alone_keeps_its_checkpoint(begin):
+    search = begin()
+    search.end(Finish("completed", value=0.5))
+    search.end(Finish("completed", value=0.7))
+    search.end(Finish("completed", value=0.6))
+    assert search.dropped == [0, 2]
+    assert search.decisions.freed_bytes == 20
+
+
+def test_asked_to_leave_it_waits_for_trials_that_save(begin):
+    search = begin()
+    number = search.start()
+    assert not search.decisions.leave_if_due(asked=False)
+    assert search.decisions.leave_if_due(asked=True)
+    assert search.decisions.next_row() is None
+    assert not search.decisions.has_left
+    search.decisions.left(number)
+    assert search.decisions.has_left
+    assert search.decisions.conclusion() == "asked"
+
+
+def test_a_trial_that_does_not_leave_is_waited_for_no_longer_than_its_grace(begin):
+    search = begin(grace_s=30)
+    search.start()
+    search.decisions.leave_if_due(asked=True)
+    search.now += 30 + LOST_S - 0.1
+    assert not search.decisions.has_left
+    search.now += 0.1
+    assert search.decisions.has_left
+
+
+def test_it_leaves_when_the_time_is_up(begin):
+    search = begin(max_time_s=60)
+    search.now += 59.9
+    assert not search.decisions.leave_if_due(asked=False)
+    search.now += 0.1
+    assert search.decisions.leave_if_due(asked=False)
+    assert search.decisions.conclusion() == "budget"
+
+
+def test_the_first_failures_alone_end_a_search(begin):
+    search = begin(trials=3, failures_to_stop=2)
+    search.end(FAILED)
+    assert search.decisions.next_row() is not None
+    search.decisions.started(1, 1, "here")
+    search.decisions.finished(1, 1, FAILED)
+    assert search.decisions.next_row() is None
+    with pytest.raises(AllTrialsFailedError, match="no such data"):
+        search.decisions.conclusion()
+    assert search.observer.notes == ["trial 0 failed: no such data"]
+
+
+@pytest.mark.parametrize("outcome", ["completed", "memory_cap", "diverged", "stopped"])
+def test_one_trial_that_worked_is_enough_to_go_on(begin, outcome):
+    search = begin(trials=3, failures_to_stop=2)
+    search.end(Finish(outcome, value=0.1 if outcome == "completed" else None))
+    search.end(FAILED)
+    search.end(FAILED)
+    assert search.decisions.conclusion() == "finished"
+
+
+def test_failures_do_not_end_a_search_while_a_trial_has_come_further(begin):
+    search = begin(trials=3, concurrency=3, failures_to_stop=2)
+    numbers = [search.start() for _ in range(3)]
+    search.decisions.reported(numbers[0], 1, Report(1, 0.2))
+    for number in numbers[1:]:
+        search.decisions.finished(number, 1, FAILED)
+        search.decisions.left(number)
+    assert not search.decisions.has_left
+    search.decisions.finished(numbers[0], 1, COMPLETED)
+    assert search.decisions.conclusion() == "finished"
+
+
+def test_a_search_whose_trials_all_failed_says_so_at_its_end(begin):
+    search = begin(trials=2, failures_to_stop=3)
+    search.end(FAILED)
+    search.end(FAILED)
+    with pytest.raises(AllTrialsFailedError):
+        search.decisions.conclusion()
+
+
+def test_the_state_is_what_a_table_shows(begin):
+    search = begin()
+    search.end(Finish("completed", value=0.5))
+    number = search.start()
+    search.now += 3
+    state = search.decisions.state(overhead_mb=70)
+    assert (state.running, state.target, state.concurrency, state.cap_mb) == ({number}, 3, 2, 1000)
+    assert (state.elapsed_s, state.best.number, state.leaving, state.overhead_mb) == (3, 0, False, 70)
+    assert not math.isinf(state.elapsed_s)
