@@ -73,8 +73,8 @@ def test_settings_are_told_where_they_differ_from_the_default():
 def test_the_note_shows_the_best_and_how_to_run_it(space):
     text = report.note("**small**", ROWS, space, {"model.hidden": 0.75, "train.learning_rate": 0.25}, "seqpipe")
     assert "| 001 | 0.8000 | learning_rate 0.002, hidden 16 |" in text
-    assert text.index("| 001 |") < text.index("| 004 |")
-    assert "002" not in text.split("Best")[0].split("| 001")[0]
+    listed = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| 0")]
+    assert listed == ["001", "004", "005", "000"], "the completed ones, the best first"
     assert "`seqpipe run all --config best.yaml`" in text
     assert "model.hidden 75 %" in text
 
