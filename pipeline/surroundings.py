@@ -5,6 +5,7 @@ variable that only makes a run other than usual is the user's to say (`SAID_BY_U
 """
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping, MutableMapping
@@ -29,8 +30,8 @@ class Rule:
 SET_ASIDE = (
     Rule(
         # Jupyter's terminals name a backend of their own, at which matplotlib's import fails outside of Jupyter.
-        ("MPLBACKEND",),
-        "charts are drawn without a window",
+        ("MPLBACKEND", "MATPLOTLIBRC"),
+        "charts are drawn without a window, in matplotlib's own style",
     ),
     Rule(
         # A git hook, `git rebase --exec` and the like set GIT_DIR, and then git speaks of that repository everywhere.
@@ -62,7 +63,7 @@ SET_ASIDE = (
         "compute.threads says how many threads compute",
     ),
     Rule(
-        # With these MLflow refuses the artifacts' place that we give it. MLFLOW_WORKSPACE, for a server, is the user's.
+        # With these MLflow refuses our place for artifacts. MLFLOW_WORKSPACE, which is a server's, is the user's.
         ("MLFLOW_ENABLE_WORKSPACES", "MLFLOW_WORKSPACE_STORE_URI"),
         "a store that is a file is not divided into MLflow's workspaces",
     ),
@@ -114,6 +115,7 @@ SAID_BY_USER: Mapping[str, str] = {
     "ATEN_CPU_CAPABILITY": "the vector instructions that torch uses",
     "ONEDNN_MAX_CPU_ISA": "the vector instructions that oneDNN uses",
     "OMP_WAIT_POLICY": "what threads do while they wait",
+    "OMP_NUM_THREADS": "threads of the libraries beside torch, for which compute.threads is",
     "OMP_PROC_BIND": "ties threads to cores",
     "OMP_PLACES": "ties threads to cores",
     "GOMP_CPU_AFFINITY": "ties threads to cores",
@@ -123,7 +125,7 @@ SAID_BY_USER: Mapping[str, str] = {
     "http_proxy": "the way to the network",
     "https_proxy": "the way to the network",
 }
-"""Variables that change what a run does, and what each of them does. None holds a secret."""
+"""Variables that change what a run does, and what each of them does."""
 
 _PATHS = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "MPLCONFIGDIR")
 _CODE = Path(__file__).resolve().parent.parent
@@ -157,6 +159,15 @@ def set_right(environ: MutableMapping[str, str]) -> dict[str, str]:
     for name, value in DEFAULTS.items():
         environ.setdefault(name, value)
     return found
+
+
+def said_by_user(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The variables by which the user changes what a run does: value, without passwords, and meaning."""
+    return {
+        name: (re.sub(r"(?<=//)[^/@]*@", "", environ[name]), meaning)
+        for name, meaning in SAID_BY_USER.items()
+        if environ.get(name) and environ[name] != DEFAULTS.get(name)
+    }
 
 
 def set_aside() -> Mapping[str, str]:

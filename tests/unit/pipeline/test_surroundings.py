@@ -7,6 +7,7 @@ from pipeline import surroundings
 
 GONE = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "MATPLOTLIBRC": "/somewhere",
     "GIT_DIR": "/other/.git",
     "GIT_WORK_TREE": "/other",
     "GIT_INDEX_FILE": "/other/index",
