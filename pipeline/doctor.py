@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
-from pipeline import mlflow_settings
+from pipeline import mlflow_settings, surroundings
 from pipeline.errors import SeqpipeError
 from pipeline.runner import STAGES
 from pipeline.workspace import Workspace, changed_files, read_manifest
@@ -43,6 +43,7 @@ def examine(workspace: Workspace) -> list[Finding]:
     """Look at everything; a check that fails by itself is a finding too."""
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("python", _python),
+        ("variables", _variables),
         ("torch", _torch),
         ("processor", _processor),
         ("memory", _memory),
@@ -66,6 +67,15 @@ def _python() -> list[Finding]:
     fit = sys.version_info >= (3, 11)
     found = f"{platform.python_version()} on {platform.platform(terse=True)}"
     return [Finding("python", "ok" if fit else "bad", found if fit else f"{found}; 3.11 or newer is needed")]
+
+
+def _variables() -> list[Finding]:
+    """Those of the environment that change what a run does, and those that were kept from doing so."""
+    said = surroundings.said_by_user(os.environ).items()
+    return [
+        *(Finding(name, "note", f"{value}: {meaning}") for name, (value, meaning) in said),
+        *(Finding(name, "note", f"not used: {why}") for name, why in surroundings.set_aside().items()),
+    ]
 
 
 def _torch() -> list[Finding]:

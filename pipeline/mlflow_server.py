@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +22,9 @@ from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
+from pipeline import surroundings
 from pipeline.errors import ConfigError, TrackingError
-from pipeline.mlflow_settings import ResolvedMlflow, quiet
+from pipeline.mlflow_settings import ARTIFACTS, ResolvedMlflow, quiet
 from pipeline.tracking import make_database
 from pipeline.workspace import Workspace, writing
 
@@ -57,8 +59,9 @@ def serve_ui(
     with writing(log_path):
         workspace.create()
         log = log_path.open("wb")
-    with log, _signals() as caught:
-        server = _start(settings, workspace, host, port, log.fileno())
+    # In an empty folder: its web server imports from the one that it is started in, whatever Python is told.
+    with log, tempfile.TemporaryDirectory(prefix="seqpipe-ui-") as folder, _signals() as caught:
+        server = _start(settings, workspace, host, port, log.fileno(), folder)
         processes: set[psutil.Process] = set()
         try:
             _watch(server, processes, caught, f"http://{host}:{port}", on_ready, log_path)
@@ -111,16 +114,18 @@ def _is_free(host: str, port: int) -> bool:
 
 
 def _start(
-    settings: ResolvedMlflow, workspace: Workspace, host: str, port: int, log: int
+    settings: ResolvedMlflow, workspace: Workspace, host: str, port: int, log: int, folder: str
 ) -> "subprocess.Popen[bytes]":
     environ = dict(os.environ) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    surroundings.set_right(environ)
     quiet(environ)
     server = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.mlflow_server"],
+        [sys.executable, "-P", "-m", "pipeline.mlflow_server"],
         stdin=subprocess.PIPE,  # stays open as long as we live
         stdout=log,
         stderr=log,
         env=environ,
+        cwd=folder,
         start_new_session=True,  # the terminal's Ctrl-C is for us to pass on
     )
     assert server.stdin is not None
@@ -228,9 +233,10 @@ def _serve() -> None:
     arguments += ["--backend-store-uri", settings.tracking_uri]
     if settings.registry_uri:
         arguments += ["--registry-store-uri", settings.registry_uri]
+    artifacts = settings.artifact_location or (Path(request["workspace"]) / ARTIFACTS).as_uri()
+    arguments += ["--artifacts-destination", artifacts]  # else a place in its own folder, which is an empty one
     if settings.artifact_location:
         arguments += ["--default-artifact-root", settings.artifact_location]
-        arguments += ["--artifacts-destination", settings.artifact_location]
     cli(arguments)
 
 

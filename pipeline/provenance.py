@@ -1,9 +1,12 @@
 """What a run was made with: versions and the commit of the code."""
 
+import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
+
+from pipeline import surroundings
 
 _RECORDED = ("seqpipe", "torch", "numpy", "mlflow", "safetensors")
 
@@ -20,16 +23,24 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the code that runs, with `-dirty` where it was changed since; None outside a checkout."""
-    folder = Path(__file__).resolve().parent
+    """The commit of the code that runs, with `-dirty` where it was changed since; None outside a checkout.
+
+    A repository that does not track this file is another one, in which seqpipe happens to be installed.
+    """
+    code = Path(__file__).resolve()
     try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        _git(code.parent, "ls-files", "--error-unmatch", code.name)
+        commit = _git(code.parent, "rev-parse", "HEAD")
+        changed = _git(code.parent, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}-dirty" if changed else commit
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    """What git answers in the folder, whatever repository the variables name; it starts no other program."""
+    environ = dict(os.environ)
+    surroundings.set_right(environ)
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=10, check=True)
     return done.stdout.strip()

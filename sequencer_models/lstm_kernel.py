@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -122,7 +123,7 @@ def load() -> LstmKernel:
     flags = (*FLAGS, *_flags_for_processor())
     key = hashlib.sha256("\0".join((SOURCE.read_text(), *flags, *_processor())).encode()).hexdigest()[:16]
     cached = cache_folder() / f"lstm-{key}{'.dylib' if sys.platform == 'darwin' else '.so'}"
-    if cached.is_file():
+    if cached.is_file() and _is_ours(cached) and _is_ours(cached.parent):
         try:
             return LstmKernel(cached)
         except (OSError, AttributeError):  # damaged, or from a machine that shares the folder and not the libraries
@@ -140,6 +141,12 @@ def cache_folder() -> Path:
         return Path(os.devnull) / "seqpipe"
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether nobody but this user (or root) can have written there: to load a library is to run it."""
+    status = path.stat()
+    return status.st_uid in (os.getuid(), 0) and not status.st_mode & stat.S_IWOTH
+
+
 def _build(cached: Path, flags: Sequence[str]) -> LstmKernel:
     if sys.platform == "win32":
         raise KernelUnavailableError("the kernel is not built on Windows; WSL2 has it")
@@ -147,7 +154,7 @@ def _build(cached: Path, flags: Sequence[str]) -> LstmKernel:
     for compiler in dict.fromkeys(filter(None, (os.environ.get("CC"), *COMPILERS))):
         if shutil.which(compiler) is None:
             continue
-        with tempfile.TemporaryDirectory(prefix="seqpipe-kernel-") as folder:
+        with _scratch(cached.parent) as folder:
             built = Path(folder) / cached.name
             try:
                 _compile(compiler, flags, built)
@@ -159,6 +166,15 @@ def _build(cached: Path, flags: Sequence[str]) -> LstmKernel:
             _keep(built, cached)
             return kernel
     raise KernelUnavailableError("; ".join(reasons) or f"no C compiler here (looked for {', '.join(COMPILERS)})")
+
+
+def _scratch(cache: Path) -> "tempfile.TemporaryDirectory[str]":
+    """A folder to build in: in the cache, since nothing can be loaded from a /tmp that is mounted noexec."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="building-", dir=cache if _is_ours(cache) else None)
+    except OSError:
+        return tempfile.TemporaryDirectory(prefix="building-")
 
 
 def _compile(compiler: str, flags: Sequence[str], built: Path) -> None:

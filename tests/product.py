@@ -198,3 +198,20 @@ def fill(path):
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(b"\0" * 4096)
+
+
+TRAPS = (
+    "pipeline", "tuning", "sequencer_models", "mlflow", "ray", "torch", "numpy", "matplotlib", "optuna", "uvicorn",
+    "random", "typing", "token", "queue", "usercustomize", "sitecustomize",
+)  # fmt: skip
+
+
+def set_traps(folder: Path) -> None:
+    """Modules with the names of what is imported, each of which leaves a file beside it when it is the one."""
+    for name in TRAPS:
+        (folder / f"{name}.py").write_text("open(__file__ + '.sprung', 'w').close()\n")
+
+
+def sprung(folder: Path) -> list[str]:
+    """The traps that somebody imported."""
+    return sorted(path.name.removesuffix(".py.sprung") for path in folder.glob("*.sprung"))

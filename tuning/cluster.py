@@ -49,6 +49,7 @@ _QUIET = {
     "RAY_prestart_worker_first_driver": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
+    "PYTHONSAFEPATH": "1",  # its servers import nothing from the folder that they are started in
 }
 TUNE_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a table even when told to print nothing
@@ -138,14 +139,13 @@ def this_machine(reserve_mb: int | None = None) -> Node:
 @contextmanager
 def local(node: Node) -> Iterator[None]:
     """A Ray of this search's own on this machine; all of it is gone afterwards, however the search ends."""
-    import ray
-
+    ray = _import_ray()
     mark = secrets.token_hex(16)
     folder = tempfile.mkdtemp(prefix="ray-", dir=_short_temp())
     environment = _QUIET | TUNE_ENVIRONMENT | {MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark}
     with Reaper(mark, folder), _quietly():
         try:
-            with _environment(environment), _own_signals():
+            with _environment(environment), _own_signals(), contextlib.chdir(folder):  # see `_import_ray`
                 _read_token_anew()
                 ray.init(
                     address="local",
@@ -171,12 +171,11 @@ def local(node: Node) -> Iterator[None]:
 @contextmanager
 def joined(address: str) -> Iterator[None]:
     """The cluster at `address`, which this machine must be a node of; it is left as it was found."""
-    import ray
-
+    ray = _import_ray()
     check(address)
     with _quietly(), _environment(TUNE_ENVIRONMENT | {"RAY_DEDUP_LOGS": "0"}):
         try:
-            with _own_signals():
+            with _own_signals(), tempfile.TemporaryDirectory() as nowhere, contextlib.chdir(nowhere):
                 ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         except Exception as error:
             raise ClusterError(
@@ -201,8 +200,7 @@ def check(address: str) -> None:
             f"no Ray cluster answers at {address} ({_first_line(error)}); is its head running?"
         ) from error
     theirs = _versions(address)
-    import ray
-
+    ray = _import_ray()
     ours = {"ray_version": ray.__version__, "python_version": ".".join(map(str, sys.version_info[:3]))}
     differing = [name for name in ours if theirs.get(name) != ours[name]]
     if differing:
@@ -224,6 +222,17 @@ def nodes() -> list[Node]:
         if node["Alive"] and resources.get("CPU") and resources.get("memory"):
             found.append(Node(node["NodeManagerHostname"], resources["CPU"], int(resources["memory"] / 1_000_000)))
     return found
+
+
+def _import_ray() -> Any:
+    """Ray, which would hand the working folder to its workers in two ways.
+
+    Under `uv run` it packs the folder and runs them in a copy; that is switched off when Ray is imported. And it puts
+    the folder in front of their module path; so `ray.init` is called from a folder of no modules.
+    """
+    with _environment({"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}):
+        import ray
+    return ray
 
 
 def _read_token_anew() -> None:

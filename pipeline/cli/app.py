@@ -9,7 +9,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from pipeline import interrupts
+from pipeline import interrupts, surroundings
 from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
 
 
@@ -19,9 +19,7 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     if debug:  # wherever it was written
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
-    # Threads of torch that spin while they wait take the cores from each other when another program is busy, and then
-    # a step may take seconds. Sleeping ones are steadier, and as fast when alone. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    surroundings.settle()
     sys.exit(run_words(debug))
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from pipeline.evaluation.plots import in_own_style
 from pipeline.evaluation.predictions import Mistake
 
 _GAP_PX = 2
 
 
+@in_own_style
 def mistakes_gallery(
     images: npt.NDArray[np.uint8], mistakes: Sequence[Mistake], class_names: Sequence[str], columns: int = 6
 ) -> Figure:
@@ -42,6 +44,7 @@ def mistakes_gallery(
     return figure
 
 
+@in_own_style
 def contact_sheet(
     images: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.integer],

@@ -3,9 +3,12 @@
 Every function returns a `Figure`; `save_figure` writes it.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,12 +19,29 @@ from pipeline.evaluation.metrics import Report
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLUE, SKY, ORANGE, GREEN, GREY = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#6E6E6E"
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
+
+def in_own_style(draw: Callable[P, T]) -> Callable[P, T]:
+    """Draw in matplotlib's default style, whatever a matplotlibrc asks for (LaTeX, which may be missing)."""
+
+    @functools.wraps(draw)
+    def draw_in_it(*args: P.args, **words: P.kwargs) -> T:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            return draw(*args, **words)
+
+    return draw_in_it
+
+
+@in_own_style
 def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
     """Write a PNG; the same figure gives the same bytes under the same matplotlib."""
     figure.savefig(path, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
 
 
+@in_own_style
 def confusion_chart(report: Report) -> Figure:
     """The confusion matrix: a count and its share of the row in each cell, coloured by that share."""
     counts = np.array(report.confusion)
@@ -53,6 +73,7 @@ def confusion_chart(report: Report) -> Figure:
     return figure
 
 
+@in_own_style
 def reliability_diagram(report: Report) -> Figure:
     """Accuracy against confidence, bin by bin, over a histogram of the confidences."""
     figure = Figure(figsize=(6, 7), layout="constrained")
@@ -94,6 +115,7 @@ def reliability_diagram(report: Report) -> Figure:
     return figure
 
 
+@in_own_style
 def class_scores_chart(report: Report) -> Figure:
     """Precision, recall and F1 of every class as grouped bars."""
     classes = len(report.class_names)
@@ -122,6 +144,7 @@ def class_scores_chart(report: Report) -> Figure:
     return figure
 
 
+@in_own_style
 def learning_curves(rows: Sequence[Mapping[str, float]], best_epoch: int | None = None) -> Figure:
     """Loss, accuracy and learning rate by epoch.
 

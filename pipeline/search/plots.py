@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pipeline.evaluation.plots import BLUE, GREY, ORANGE, SKY
+from pipeline.evaluation.plots import BLUE, GREY, ORANGE, SKY, in_own_style
 from tuning.ledger import Row
 
 
+@in_own_style
 def history(points: Sequence[tuple[int, float, float]], rows: Sequence[Row]) -> Figure:
     """What each trial reached, the best so far, and the trials without a figure that counts.
 
@@ -52,6 +53,7 @@ def history(points: Sequence[tuple[int, float, float]], rows: Sequence[Row]) -> 
     return figure
 
 
+@in_own_style
 def importance(shares: Mapping[str, float]) -> Figure:
     """How much of the spread of the completed trials each parameter explains (fANOVA), the most telling on top."""
     figure = Figure(figsize=(7, 1.4 + 0.36 * len(shares)), layout="constrained")

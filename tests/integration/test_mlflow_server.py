@@ -4,20 +4,18 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import psutil
 import pytest
+from product import set_traps, sprung
 
 from pipeline import mlflow_server, mlflow_settings, tracking
 from pipeline.errors import ConfigError
 from pipeline.workspace import Workspace
 
-REPOSITORY = Path(__file__).parents[2]
 SCRIPT = """
 import os, sys
-from pathlib import Path
 from pipeline import mlflow_server, mlflow_settings
 from pipeline.workspace import Workspace
 workspace = Workspace(Path(sys.argv[1]))
@@ -43,9 +41,10 @@ def free_port() -> int:
 @pytest.fixture
 def ui(workspace):
     port = free_port()
+    set_traps(workspace.root)
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(workspace.root), str(port)],
-        cwd=REPOSITORY,
+        [sys.executable, "-P", "-c", SCRIPT, str(workspace.root), str(port)],
+        cwd=workspace.root,
         env=os.environ | {"MLFLOW_TRACKING_URI": ""},
         stdout=subprocess.PIPE,
         text=True,
@@ -62,11 +61,12 @@ def ui(workspace):
     ("number", "code"),
     [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
 )
-def test_the_ui_answers_and_leaves_no_process_however_it_ends(ui, number, code):
+def test_the_ui_answers_and_leaves_no_process_however_it_ends(ui, workspace, number, code):
     process, port = ui
     assert build_opener(ProxyHandler({})).open(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) == 2
+    assert sprung(workspace.root) == []
     process.send_signal(number)
     assert process.wait(timeout=15) == code
     assert psutil.wait_procs(children, timeout=10)[1] == []

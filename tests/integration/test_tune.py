@@ -3,11 +3,12 @@
 import json
 import os
 import sqlite3
+import subprocess
 from collections import Counter
 from dataclasses import dataclass
 
 import pytest
-from product import Done, Place, snapshot, tiny
+from product import SEQPIPE, Done, Place, set_traps, snapshot, sprung, tiny
 
 SPACE = "model.hidden: {choice: [8, 16, 4096]}\n"  # the last holds more than half a gigabyte in its weights alone
 WORDS = [*tiny("vanilla", train__epochs=2), "--space", "space.yaml"]
@@ -22,7 +23,10 @@ def place(place):
 
 @dataclass(frozen=True)
 class Searched:
-    """A workspace without the test split; a search of two trials there while MLflow was away, and one trial more."""
+    """A workspace without the test split; a search of two trials there while MLflow was away, and one trial more.
+
+    The first was started by `uv run`, as far as Ray can see. The folder holds modules that nobody should import.
+    """
 
     place: Place
     first: Done
@@ -36,7 +40,13 @@ def searched(tmp_path_factory):
     assert place.run("run", "prepare", *tiny()).code == 0
     for path in place.whole("prepare").glob("test_*"):
         path.unlink()
-    first = place.run(*SEARCH, "--trials", "2")
+    set_traps(place.root)
+    (place.root / "run").write_text(f'"{SEQPIPE}" "$@"\nexit $?\n')
+    uv_run = subprocess.run(
+        ["uv", "run", *SEARCH, "--trials", "2"],
+        executable="/bin/sh", cwd=place.root, env=place.environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    first = Done(uv_run.returncode, uv_run.stdout, uv_run.stderr, 0.0)
     place.set(MLFLOW_TRACKING_URI=None)
     return Searched(place, first, place.run(*SEARCH, "--extend", "1"))
 
@@ -82,6 +92,11 @@ def test_a_search_ends_with_a_table_and_every_hog_at_its_cap(searched):
         told = [line.split() for line in one.err.splitlines() if line.startswith("  trial ")]
         assert sorted(line[1] for line in told) == expected, "one plain line for each finished trial"
         assert "Traceback" not in one.err
+
+
+def test_neither_ray_nor_a_trial_takes_anything_from_the_working_folder(searched):
+    assert searched.first.code == 0, "a worker that `uv run` should have started did not come"
+    assert sprung(searched.place.root) == []
 
 
 def test_an_outage_of_mlflow_is_said_once_and_stops_nothing(searched):

@@ -54,6 +54,20 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on(tmp_path, monkeypa
     assert found["stage folders"].verdict == "ok"
 
 
+def test_variables_that_change_a_run_are_told_and_those_that_may_not(monkeypatch):
+    for name in {*doctor.surroundings.SAID_BY_USER} & {*doctor.os.environ}:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # our own
+    monkeypatch.setenv("CC", "clang")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@server:5000")
+    monkeypatch.setattr(doctor.surroundings, "_set_aside", {"MPLBACKEND": "there is no window"})
+    assert doctor._variables() == [
+        Finding("MLFLOW_TRACKING_URI", "note", "http://server:5000: where runs are recorded"),
+        Finding("CC", "note", "clang: the C compiler that is tried first"),
+        Finding("MPLBACKEND", "note", "not used: there is no window"),
+    ]
+
+
 @pytest.mark.parametrize(("free_mb", "verdict"), [(1499, "bad"), (1501, "ok")])
 def test_too_little_free_memory_is_bad(monkeypatch, free_mb, verdict):
     class Memory:

@@ -2,6 +2,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
@@ -49,6 +50,27 @@ def test_a_damaged_library_is_built_again(monkeypatch, tmp_path):
     assert lstm_kernel.load().digest == digest
 
 
+def others_own(path):
+    os.chown(path, os.getuid() + 1, -1)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda library: library.chmod(0o666),
+        lambda library: library.parent.chmod(0o777),
+        pytest.param(others_own, marks=pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")),
+    ],
+)
+def test_a_library_that_another_user_may_have_written_is_not_loaded(monkeypatch, tmp_path, spoil):
+    lstm_kernel.load()
+    spoil(*(tmp_path / "cache" / "seqpipe").glob("*"))
+    calls = counted(monkeypatch)
+    lstm_kernel.load.cache_clear()
+    assert lstm_kernel.load().digest
+    assert len(calls) == 1, "built again"
+
+
 def test_a_changed_source_is_built_apart(monkeypatch, tmp_path):
     lstm_kernel.load()
     other = tmp_path / "other.c"
@@ -61,6 +83,12 @@ def test_a_changed_source_is_built_apart(monkeypatch, tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("in the way")
+    assert lstm_kernel.load().digest
+
+
+def test_it_is_built_where_nothing_can_be_run_from_the_temporary_folder(mounted, monkeypatch):
+    subprocess.run(["mount", "-o", "remount,noexec", mounted.root], check=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(mounted.root))
     assert lstm_kernel.load().digest
 
 

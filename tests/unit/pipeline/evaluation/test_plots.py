@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -156,6 +157,15 @@ def test_one_epoch_has_one_whole_number_on_its_axis() -> None:
     figure.draw_without_rendering()
     low, high = figure.axes[2].get_xlim()
     assert [tick for tick in figure.axes[2].get_xticks() if low <= tick <= high] == [1]
+
+
+def test_the_users_own_style_changes_nothing(random_predictions: Random, tmp_path: Path) -> None:
+    report = compute(random_predictions(100, 4))
+    save_figure(confusion_chart(report), tmp_path / "a.png")
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 30, "figure.facecolor": "red"}):
+        save_figure(confusion_chart(report), tmp_path / "b.png")
+        assert matplotlib.rcParams["font.size"] == 30, "outside of ours it stays the user's"
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_a_figure_is_written_to_the_same_bytes_in_a_modest_png(random_predictions: Random, tmp_path: Path) -> None:
