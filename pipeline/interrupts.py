@@ -1,21 +1,25 @@
-"""Leaving in order: Ctrl-C, SIGTERM and `--max-time`, asked for at any moment and heeded at a safe one."""
+"""Leaving in order: signals and `--max-time`, asked for at any moment and heeded at a safe one."""
 
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError, SeqpipeError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGHUP: "the terminal was closed"}
 
 
 class Control:
     """What a long stage asks between two steps: go on, or leave?
 
-    While a stage is `heeding`, the first Ctrl-C or SIGTERM is only noted, and the stage leaves after a checkpoint; a
+    While a stage is `heeding`, the first signal is only noted, and the stage leaves after a checkpoint; a
     second one, or one that comes while no stage is heeding, ends the command at once. `again` says what goes on.
     `began` is when the time began to count, by the monotonic clock; now if not told.
     """
@@ -33,12 +37,11 @@ class Control:
     @contextmanager
     def installed(self) -> Iterator["Control"]:
         """Take the signals over while a command runs (main thread only)."""
-        kept = {number: signal.signal(number, self._arrived) for number in (signal.SIGINT, signal.SIGTERM)}
+        kept = handle(self._arrived)
         try:
             yield self
         finally:
-            for number, handler in kept.items():
-                signal.signal(number, handler)
+            restore(kept)
 
     @contextmanager
     def heeding(self) -> Iterator[None]:
@@ -71,22 +74,37 @@ class Control:
         raise self._interrupted(number)
 
     def _interrupted(self, number: int) -> InterruptedRunError:
-        return _error(number, self._again)
+        return interrupted(number, self._again)
 
 
 def take_over() -> None:
-    """From here on, Ctrl-C and SIGTERM end the process by an `InterruptedRunError` (main thread only)."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
+    """From here on, `SIGNALS` end the process by an `InterruptedRunError` (main thread only)."""
+    handle(_end)
     sys.unraisablehook = _not_raised
 
 
+def handle(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> dict[int, Any]:
+    """Have `SIGNALS` handled by this, but for those that this process was started to ignore; the handlers before.
+
+    `nohup` has SIGHUP ignored, a shell without job control Ctrl-C of what it runs in the background.
+    """
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}
+
+
+def restore(kept: dict[int, Any]) -> None:
+    """Put back what `handle` returned."""
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
 def _end(number: int, _frame: FrameType | None) -> None:
-    raise _error(number, "the same command")
+    raise interrupted(number)
 
 
-def _error(number: int, again: str) -> InterruptedRunError:
-    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+def interrupted(number: int, again: str = "the same command") -> InterruptedRunError:
+    """The error that a signal ends a command with."""
+    name = _NAMES.get(signal.Signals(number), signal.Signals(number).name)
     return InterruptedRunError(f"interrupted ({name}); {again} goes on from where it was", number)
 
 

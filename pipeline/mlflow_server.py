@@ -22,7 +22,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
-from pipeline import surroundings
+from pipeline import interrupts, surroundings
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.mlflow_settings import ARTIFACTS, ResolvedMlflow, quiet
 from pipeline.tracking import make_database
@@ -84,15 +84,11 @@ class _Caught:
 @contextmanager
 def _signals() -> Iterator[_Caught]:
     caught = _Caught()
-    before = {
-        number: signal.signal(number, lambda n, _: caught.numbers.append(n))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    before = interrupts.handle(lambda number, _: caught.numbers.append(number))
     try:
         yield caught
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        interrupts.restore(before)
 
 
 def _require_free(host: str, port: int) -> None:

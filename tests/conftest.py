@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell that runs this in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is not what the commands under test shall see
 
 # where the kernel is built, once for all tests and the commands that they run
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="seqpipe-tests-")

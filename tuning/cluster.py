@@ -300,11 +300,17 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM over while it starts, in Python and below it; the caller's handlers are put back."""
+    """Ray takes SIGTERM over while it starts, in Python and below it; the caller's handlers are put back.
+
+    A terminal that is closed tells every process in its foreground: what Ray starts is not to end before the trials
+    have saved, so it inherits that SIGHUP is blocked. (Of Ctrl-C, Ray sees to that itself.)
+    """
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threading.current_thread() is threading.main_thread():
             for number, handler in kept.items():
                 signal.signal(number, handler)

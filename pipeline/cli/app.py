@@ -10,12 +10,14 @@ from types import FrameType
 from typing import Any
 
 from pipeline import interrupts, surroundings
+from pipeline.cli import streams
 from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
 
 
 def main() -> None:
     """Run the command line; the one place that exits."""
     interrupts.take_over()
+    streams.take_over()
     debug = "--debug" in sys.argv[1:]
     if debug:  # wherever it was written
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
@@ -27,16 +29,17 @@ def run_words(debug: bool) -> int:
     """Run the command that `sys.argv` holds; say what went wrong; its exit code."""
     try:
         code = _command()
-        for number in (signal.SIGINT, signal.SIGTERM):  # all is done; only the interpreter's own end is left
-            signal.signal(number, signal.SIG_IGN)
+        interrupts.handle(signal.SIG_IGN)  # all is done; only the interpreter's own end is left
     except BaseException as error:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _leave_at_once)
+        interrupts.handle(_leave_at_once)
         if debug and not isinstance(error, SystemExit):
             import traceback
 
             traceback.print_exc()
         code = _ending(error)
+    if code == 0 and (problem := streams.lost_results()) is not None:
+        _complain(f"seqpipe: what was to be shown could not be written: {problem}; repeat the command to see it")
+        return 1
     return code
 
 
@@ -44,7 +47,6 @@ def _command() -> int:
     from pipeline.cli.commands import app
 
     code = app(standalone_mode=False)
-    sys.stdout.flush()  # a reader that is gone is noticed here, not at the interpreter's end
     return code if isinstance(code, int) else 0
 
 
@@ -55,9 +57,6 @@ def _ending(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0
-    if isinstance(error, BrokenPipeError):  # the reader of a pipe has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     if isinstance(error, MemoryError):
         _complain(
             "seqpipe: out of memory; what was saved before it is kept.\n"

@@ -4,6 +4,7 @@ Results go to stdout; progress, notes and errors to stderr. No bar without a ter
 """
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -39,17 +40,24 @@ def complain(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
+def is_live() -> bool:
+    """Whether stderr is a terminal that can draw anew what it has drawn."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Write a table to stdout: rich in a terminal, aligned text in a pipe."""
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
-        drawn = Table(title=title or None, title_justify="left", header_style="bold")
+        # as Text, since what is between brackets would be taken for a style
+        drawn = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
         for column in columns:
             drawn.add_column(column, overflow="fold")
         for row in rows:
-            drawn.add_row(*row)
+            drawn.add_row(*map(Text, row))
         Console().print(drawn)
         return
     if title:
@@ -63,7 +71,7 @@ class Watcher:
     """Shows what stages tell, on stderr: live bars in a terminal, now and then a line in a pipe."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+        self._live = is_live()
         self._rich: RichConsole | None = None
         self._bars: Progress | None = None
         self._task: TaskID | None = None

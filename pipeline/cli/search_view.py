@@ -1,11 +1,10 @@
 """How a search looks while it runs: a live table in a terminal, one plain line per finished trial in a pipe."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.console import Watcher, percent
+from pipeline.cli.console import Watcher, is_live, percent
 from pipeline.durations import readable
 from pipeline.search.report import memory_in_words, settings_in_words
 from tuning.ledger import Report, Row
@@ -55,7 +54,7 @@ class SearchView(Observer):
 
     def ticked(self, state: State) -> None:
         """Draw the live table anew."""
-        if sys.stderr.isatty():
+        if is_live():
             if self._live is None:
                 from rich.live import Live
 
@@ -91,7 +90,7 @@ class SearchView(Observer):
                 f"{row.last_epoch}/{self._epochs}",
                 percent(last.value if last else None),
                 f"{last.peak_mb:.0f} of {state.cap_mb} MB" if last else f"of {state.cap_mb} MB",
-                settings_in_words(row, self._default),
+                Text(settings_in_words(row, self._default)),
             )
         return Group(head, drawn)
 

@@ -44,7 +44,7 @@ WORDS = st.builds(
 @pytest.fixture
 def edge(monkeypatch, tmp_path):
     """The command line in this process; signals and hooks are put back."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.chdir(tmp_path)
     yield lambda words: run(monkeypatch, words)

@@ -15,7 +15,8 @@ from pipeline.errors import ConfigError
 from pipeline.workspace import Workspace
 
 SCRIPT = """
-import os, sys
+import sys
+from pathlib import Path
 from pipeline import mlflow_server, mlflow_settings
 from pipeline.workspace import Workspace
 workspace = Workspace(Path(sys.argv[1]))
