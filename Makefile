@@ -9,12 +9,13 @@ BIN = .venv/bin
 export PYTHON
 export TORCH_INDEX_URL
 
-.PHONY: help run test test-faults lint format bench constraints setup setup-dev clean
+.PHONY: help run test test-avx2 test-no-compiler test-faults lint format bench constraints setup setup-dev clean
 .DEFAULT_GOAL = help
 
 help:
 	@echo "make run          set up, then seqpipe run all         (ARGS=\"...\" adds flags)"
 	@echo "make test         set up, then the tests               (ARGS=\"...\" goes to pytest)"
+	@echo "make test-avx2 | test-no-compiler   the tests of models, training and resume as on a laptop that is such"
 	@echo "make test-faults  the slow tests: kills, nodes, full disks"
 	@echo "make lint         ruff, mypy, the layers"
 	@echo "make format       let ruff mend what it can"
@@ -26,7 +27,15 @@ run: setup
 	$(BIN)/seqpipe run all $(ARGS)
 
 test: setup-dev
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --durations=10 $(ARGS)
+
+# What depends on the processor and on the kernel, as another machine computes it.
+OF_MACHINE = tests/unit/sequencer_models tests/unit/pipeline/training tests/unit/pipeline/stages tests/integration/test_resume.py
+test-avx2: setup-dev
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/pytest $(OF_MACHINE) $(ARGS)
+
+test-no-compiler: setup-dev
+	SEQPIPE_COMPILERS= $(BIN)/pytest $(OF_MACHINE) $(ARGS)
 
 # pyproject.toml keeps the slow tests out of a plain `pytest`; its other options are repeated here.
 test-faults: setup-dev

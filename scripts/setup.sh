@@ -3,15 +3,22 @@
 # Silent when nothing has changed since the last time: what was installed is noted in .venv/installed, last of all.
 #
 #   PYTHON           the interpreter to build on; otherwise the first of the list below that will do
-#   TORCH_INDEX_URL  where torch and torchvision come from: an index of CPU builds, or of CUDA builds
+#   TORCH_INDEX_URL  where torch and torchvision come from: an index of CPU builds, or of CUDA builds. Otherwise torch's own
+#                    index of CPU builds, on Linux without an NVIDIA GPU if it answers at once, else the default index
 set -eu
+# Of what is inherited, proxies, certificates and indexes are the user's to say; these would lead the installation astray.
+unset CDPATH PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONINSPECT __PYVENV_LAUNCHER__ PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON \
+    PIP_DRY_RUN PIP_NO_DEPS PIP_NO_BINARY PIP_REQUIREMENT PIP_EDITABLE PIP_REPORT PIP_QUIET
+export PIP_USER=0
 cd "$(dirname "$0")/.."
 
 EXTRAS=${1:-}
 PYTHON=${PYTHON:-}
 TORCH_INDEX_URL=${TORCH_INDEX_URL:-}
+TORCH_CPU_INDEX_URL=${TORCH_CPU_INDEX_URL:-https://download.pytorch.org/whl/cpu}  # set by tests alone
 # The pins are resolved and tested on 3.11, so it comes first.
 KNOWN_PYTHONS="python3.11 python3.12 python3.13 python3"
+KNOWN_COMPILERS="cc gcc clang"
 
 STAMP=.venv/installed
 MADE_IN=.venv/made-in
@@ -32,8 +39,13 @@ main() {
     fi
     rm -f "$STAMP"
     : >"$LOG"
-    [ -z "$TORCH_INDEX_URL" ] || install_torch_from_index
-    quiet_pip -e ".${EXTRAS:+[$EXTRAS]}"
+    install_torch
+    with=$EXTRAS
+    if ! has_compiler; then
+        say "no C compiler here: ziglang, which is one, is installed too (90 MB), for the kernel that makes training fast"
+        with="${EXTRAS:+$EXTRAS,}compiler"
+    fi
+    quiet_pip -e ".${with:+[$with]}"
     { fingerprint && echo "extras: $EXTRAS"; } >"$STAMP.new"
     mv "$STAMP.new" "$STAMP"
     say "done, as .venv/bin/seqpipe"
@@ -100,26 +112,75 @@ die_without_venv() {
     die "$1 cannot make virtual environments; on Debian, Ubuntu and WSL: sudo apt install python$(minor_version "$1")-venv"
 }
 
-install_torch_from_index() {
-    # Alone, since such an index seldom holds the other pins; by force, since another build of that version may be there.
-    force=--force-reinstall
-    ! has_torch_asked_for || force=
-    rm -f "$TORCH_SOURCE"
-    quiet_pip --no-deps $force --index-url "$TORCH_INDEX_URL" torch torchvision
-    torch_source >"$TORCH_SOURCE"
+# torch and torchvision come alone where they have an index of their own, since such an index seldom holds the other pins.
+install_torch() {
+    if [ -n "$TORCH_INDEX_URL" ]; then
+        force=--force-reinstall  # another build of that version may be there
+        ! has_torch_asked_for || force=
+        rm -f "$TORCH_SOURCE"
+        quiet_pip --no-deps $force --index-url "$TORCH_INDEX_URL" torch torchvision
+        torch_source >"$TORCH_SOURCE"
+    elif [ "$(uname -s)" = Linux ] && ! has_nvidia_gpu && ! has_pinned_torch; then
+        if ! cpu_index_has_torch; then
+            say "torch's index of CPU builds does not answer, or has none for this Python: torch comes from the default index"
+        elif pip_install --no-deps --index-url "$TORCH_CPU_INDEX_URL" torch torchvision; then
+            say "no NVIDIA GPU here: torch is the CPU build, from torch's own index"
+        else
+            say "the CPU build of torch could not be installed (see $LOG): torch comes from the default index"
+        fi
+    fi
 }
 
-# Into a log, since pip prints a warning for every package and every place that it did not find it in.
+has_compiler() {
+    for compiler in $KNOWN_COMPILERS; do
+        ! command -v "$compiler" >/dev/null || return 0
+    done
+    return 1
+}
+
+has_nvidia_gpu() { [ -e /proc/driver/nvidia ] || [ -e /dev/nvidia0 ] || command -v nvidia-smi >/dev/null; }
+pinned_torch() { sed -n 's/^torch==//p' constraints.txt; }
+has_pinned_torch() {
+    .venv/bin/python -c 'import importlib.metadata as m, sys; sys.exit(m.version("torch").partition("+")[0] != sys.argv[1])' \
+        "$(pinned_torch)" 2>/dev/null
+}
+
+# Within 3 s: does the index have the pinned torch for this interpreter? pip itself would try for minutes.
+cpu_index_has_torch() {
+    .venv/bin/python -c '
+import os, ssl, sys, threading, urllib.request
+found = []
+def look():
+    trusted = ssl.create_default_context()
+    if not trusted.get_ca_certs():  # the system has none; pip brings its own
+        from pip._vendor import certifi
+        trusted.load_verify_locations(certifi.where())
+    page = urllib.request.urlopen(sys.argv[1].rstrip("/") + "/torch/", timeout=3, context=trusted).read()
+    tag = "cp%d%d" % sys.version_info[:2]
+    found.append(("torch-%s%%2Bcpu-%s-%s-" % (sys.argv[2], tag, tag)).encode() in page.replace(b"+cpu", b"%2Bcpu"))
+thread = threading.Thread(target=look, daemon=True)
+thread.start()
+thread.join(3)
+sys.stderr.flush()
+os._exit(0 if found and found[0] else 1)
+' "$TORCH_CPU_INDEX_URL" "$(pinned_torch)" >>"$LOG" 2>&1 </dev/null
+}
+
 quiet_pip() {
-    if ! .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt "$@" >>"$LOG" 2>&1 </dev/null; then
+    if ! pip_install "$@"; then
         grep -v 'is ignored: it is neither a file nor a directory' "$LOG" | tail -n 15 >&2
         die "the installation failed, see above or $LOG; repeat the command to go on, or begin again with: make clean"
     fi
 }
 
+# Into a log, since pip prints a warning for every package and every place that it did not find it in.
+pip_install() {
+    .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt "$@" >>"$LOG" 2>&1 </dev/null
+}
+
 warn_of_idle_cuda() {
     for folder in .venv/lib/python3*/site-packages/nvidia; do
-        [ -d "$folder" ] && ! command -v nvidia-smi >/dev/null || continue
+        [ -d "$folder" ] && ! has_nvidia_gpu || continue
         say "this torch is a CUDA build and no NVIDIA GPU was found: a CPU build (set TORCH_INDEX_URL to an index that has" \
             "it) takes 5 GB less on disk and 700 MB less memory in every process"
     done
