@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
-
 from pipeline import mlflow_settings
 from pipeline.errors import SeqpipeError
 from pipeline.runner import STAGES
 from pipeline.workspace import Workspace, changed_files, read_manifest
+from tuning import machine
 from tuning.memory import process_memory_mb
 
 if TYPE_CHECKING:
@@ -131,10 +130,15 @@ def _has(feature: str) -> bool:
 
 
 def _memory() -> list[Finding]:
-    memory = psutil.virtual_memory()
-    free_mb = memory.available / 1e6
-    text = f"{free_mb:.0f} of {memory.total / 1e6:.0f} MB available; a default run needs about {NEEDED_MEMORY_MB}"
-    return [Finding("memory", "ok" if free_mb >= NEEDED_MEMORY_MB else "bad", text)]
+    here = machine.this_machine()
+    free_mb = here.available_bytes / 1e6
+    text = (
+        f"{free_mb:.0f} of {here.memory_bytes / 1e6:.0f} MB available; a default run needs about {NEEDED_MEMORY_MB}"
+    )
+    findings = [Finding("memory", "ok" if free_mb >= NEEDED_MEMORY_MB else "bad", text)]
+    if here.limits is not None:
+        findings.append(Finding("container", "note", here.limits))
+    return findings
 
 
 def _disk(workspace: Workspace) -> list[Finding]:

@@ -4,7 +4,6 @@ Ray's `memory` is a number that it schedules by and nothing more; here it stands
 that what is left to the operating system and to Ray itself is decided in one place, before anything starts.
 """
 
-import contextlib
 import json
 import logging
 import os
@@ -18,11 +17,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import psutil
-
+from tuning import machine
 from tuning.errors import CapDoesNotFitError, ClusterError
 from tuning.reaper import MARK, Reaper
 
@@ -130,9 +127,11 @@ def this_machine(reserve_mb: int | None = None) -> Node:
 
     The reserve is a tenth of the machine's memory, at least 512 MB, unless told.
     """
-    total_mb, available_mb = _memory_mb()
+    here = machine.this_machine()
+    total_mb, available_mb = here.memory_bytes // 1_000_000, here.available_bytes // 1_000_000
     reserve_mb = max(512, total_mb // 10) if reserve_mb is None else reserve_mb
-    return Node(socket.gethostname(), _cores(), max(0, available_mb - RAY_MB - reserve_mb))
+    cores = max(1, int(here.cores))  # a trial has whole cores: on a share of one, two would only take turns
+    return Node(socket.gethostname(), cores, max(0, available_mb - RAY_MB - reserve_mb))
 
 
 @contextmanager
@@ -249,25 +248,6 @@ def _versions(address: str) -> dict[str, Any]:
         raise ClusterError(
             f"what answers at {address} is no Ray cluster that lets this process in; check the address and the token"
         ) from error
-
-
-def _memory_mb() -> tuple[int, int]:
-    """Memory of this machine and what is available of it, within the control group's limit where there is one."""
-    memory = psutil.virtual_memory()
-    total, available = memory.total, memory.available
-    group = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError):  # "max", or no such group: no limit
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-        total, available = min(total, limit), min(available, max(0, limit - used))
-    return total // 1_000_000, available // 1_000_000
-
-
-def _cores() -> int:
-    cores = os.cpu_count() or 1
-    if sys.platform == "linux":
-        cores = len(os.sched_getaffinity(0))
-    return cores
 
 
 def _short_temp() -> str:
