@@ -4,6 +4,7 @@ Ray's `memory` is a number that it schedules by and nothing more; here it stands
 that what is left to the operating system and to Ray itself is decided in one place, before anything starts.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -14,14 +15,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from tuning import machine
-from tuning.errors import CapDoesNotFitError, ClusterError
+from tuning import loopback, machine
+from tuning.errors import AskedToLeaveError, CapDoesNotFitError, ClusterError
 from tuning.reaper import MARK, Reaper
+from tuning.waiting import ASK_S, Helper, result_of
 
 SUPERVISOR_MB = 160
 """What the Ray worker of one trial holds beside the trial itself."""
@@ -31,6 +35,8 @@ RAY_MB = 850
 loads (of MLflow too). In searches of medium 610 to 850 were measured, memory that processes share counted once."""
 
 OBJECT_STORE_BYTES = 80_000_000
+START_S = 30.0
+_STOP_S = 10.0
 _CONNECT_S = 3.0
 _ANSWER_S = 10.0
 _ASK_HEAD = """
@@ -135,17 +141,24 @@ def this_machine(reserve_mb: int | None = None) -> Node:
 
 
 @contextmanager
-def local(node: Node) -> Iterator[None]:
-    """A Ray of this search's own on this machine; all of it is gone afterwards, however the search ends."""
-    import ray
+def local(node: Node, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """A Ray of this search's own on this machine; all of it is gone afterwards, however the search ends.
 
+    Raises:
+        ClusterError: it did not start, in time or at all.
+        AskedToLeaveError: `should_stop` said so while it started.
+    """
+    require_loopback()
     mark = secrets.token_hex(16)
     folder = tempfile.mkdtemp(prefix="ray-", dir=_short_temp())
     environment = _QUIET | TUNE_ENVIRONMENT | {MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark}
-    with Reaper(mark, folder), _quietly():
-        try:
-            with _environment(environment), _own_signals():
-                _read_token_anew()
+
+    def start() -> None:
+        with _environment(environment):
+            import ray
+
+            _read_token_anew()
+            with _on_loopback():
                 ray.init(
                     address="local",
                     num_cpus=int(node.cpus),
@@ -157,26 +170,57 @@ def local(node: Node) -> Iterator[None]:
                     _memory=node.memory_mb * 1_000_000,
                     _temp_dir=folder,
                 )
+
+    with Reaper(mark, folder), Helper("ray") as helper, _quietly():
+        try:
+            with _own_signals():
+                result_of(helper.begin(start), START_S, should_stop)
+        except TimeoutError as error:
+            raise ClusterError(
+                f"a local Ray did not start within {START_S:.0f} s; close other programs, let firewall and VPN allow "
+                f"{loopback.HOST}, and run the same command again"
+            ) from error
+        except AskedToLeaveError:
+            raise
         except Exception as error:
             raise ClusterError(f"a local Ray could not be started: {_first_line(error)}") from error
         try:
             with _environment(TUNE_ENVIRONMENT):
                 yield
         finally:
-            ray.shutdown()
+            _shut_down(helper)
             _read_token_anew()
 
 
+def require_loopback() -> None:
+    """Raise `ClusterError`, in seconds, where a Ray of this machine's own could not talk to itself."""
+    try:
+        loopback.check()
+    except OSError as error:
+        raise ClusterError(
+            f"this machine does not reach itself over {loopback.HOST} ({_first_line(error)}), which Ray needs; "
+            "let the firewall or the VPN allow it, or bring the loopback interface up"
+        ) from error
+
+
 @contextmanager
-def joined(address: str) -> Iterator[None]:
-    """The cluster at `address`, which this machine must be a node of; it is left as it was found."""
+def joined(address: str, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """The cluster at `address`, which this machine must be a node of; it is left as it was found.
+
+    Raises:
+        ClusterError: it does not answer, in time or at all, or is none that this machine can use.
+        AskedToLeaveError: `should_stop` said so meanwhile.
+    """
     import ray
 
-    check(address)
-    with _quietly(), _environment(TUNE_ENVIRONMENT | {"RAY_DEDUP_LOGS": "0"}):
+    check(address, should_stop)
+    join = partial(ray.init, address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    with Helper("ray") as helper, _quietly(), _environment(TUNE_ENVIRONMENT | {"RAY_DEDUP_LOGS": "0"}):
         try:
             with _own_signals():
-                ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+                result_of(helper.begin(join), START_S, should_stop)
+        except AskedToLeaveError:
+            raise
         except Exception as error:
             raise ClusterError(
                 f"the Ray cluster at {address} cannot be used from this machine: {_first_line(error)}; "
@@ -185,10 +229,10 @@ def joined(address: str) -> Iterator[None]:
         try:
             yield
         finally:
-            ray.shutdown()
+            _shut_down(helper)
 
 
-def check(address: str) -> None:
+def check(address: str, should_stop: Callable[[], bool] = lambda: False) -> None:
     """Raise `ClusterError`, in seconds, where no cluster answers that this process could work with."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
@@ -199,7 +243,7 @@ def check(address: str) -> None:
         raise ClusterError(
             f"no Ray cluster answers at {address} ({_first_line(error)}); is its head running?"
         ) from error
-    theirs = _versions(address)
+    theirs = _versions(address, should_stop)
     import ray
 
     ours = {"ray_version": ray.__version__, "python_version": ".".join(map(str, sys.version_info[:3]))}
@@ -225,6 +269,28 @@ def nodes() -> list[Node]:
     return found
 
 
+def _shut_down(helper: Helper) -> None:
+    """Leave Ray; what a Ray of our own does not end in time is ended by the reaper."""
+    import ray
+
+    with contextlib.suppress(TimeoutError):
+        result_of(helper.begin(ray.shutdown), _STOP_S)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray's own choice is the address that leads out, a VPN's maybe; on a Mac, the loopback's."""
+    from ray._private import ray_constants
+
+    kept = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False  # Ray has read the variable at its import; what it starts has not yet
+    try:
+        with _environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = kept
+
+
 def _read_token_anew() -> None:
     """Ray reads its mode and token once in a process, at the latest when it is imported; ours are for one search."""
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
@@ -233,21 +299,30 @@ def _read_token_anew() -> None:
     AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _versions(address: str) -> dict[str, Any]:
+def _versions(address: str, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """What the head says of itself.
 
     `GcsClient` is Ray's own business, but says in 10 ms what else takes 21 s and a traceback. In a process of its
     own, for it waits 40 s for a server that is no Ray, and cannot be hurried.
     """
-    try:
-        asked = subprocess.run(
-            [sys.executable, "-P", "-c", _ASK_HEAD, address], capture_output=True, timeout=_ANSWER_S, check=True
-        )
-        return dict(json.loads(asked.stdout))
-    except (subprocess.SubprocessError, ValueError) as error:
-        raise ClusterError(
-            f"what answers at {address} is no Ray cluster that lets this process in; check the address and the token"
-        ) from error
+    command = [sys.executable, "-P", "-c", _ASK_HEAD, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asking:
+        until = time.monotonic() + _ANSWER_S
+        try:
+            while asking.poll() is None and time.monotonic() < until:
+                if should_stop():
+                    raise AskedToLeaveError
+                time.sleep(ASK_S)
+        finally:
+            asking.kill()
+        assert asking.stdout is not None
+        try:
+            return dict(json.loads(asking.stdout.read()))
+        except ValueError as error:
+            raise ClusterError(
+                f"what answers at {address} is no Ray cluster that lets this process in; check the address and the "
+                "token"
+            ) from error
 
 
 def _short_temp() -> str:

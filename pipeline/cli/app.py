@@ -3,6 +3,7 @@
 Nothing that takes time is imported before the signals are taken over: Ctrl-C must never show a traceback.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 from pipeline import interrupts
 from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
+from tuning import waiting
 
 
 def main() -> None:
@@ -22,7 +24,13 @@ def main() -> None:
     # Threads of torch that spin while they wait take the cores from each other when another program is busy, and then
     # a step may take seconds. Sleeping ones are steadier, and as fast when alone. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.exit(run_words(debug))
+    code = run_words(debug)
+    if waiting.is_anything_stuck():  # in native code, which the interpreter's own end would wait for
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run_words(debug: bool) -> int:
