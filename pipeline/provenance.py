@@ -1,10 +1,14 @@
 """What a run was made with: versions and the commit of the code."""
 
+import contextlib
+import os
 import platform
+import signal
 import subprocess
 from importlib import metadata
 from pathlib import Path
 
+_GIT_S = 5.0
 _RECORDED = ("seqpipe", "torch", "numpy", "mlflow", "safetensors")
 
 
@@ -31,5 +35,23 @@ def git_commit() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
-    return done.stdout.strip()
+    """What git answers; when that takes too long, or this is interrupted, what it has started is ended with it."""
+    command = ["git", *arguments]
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as git:
+        try:
+            answer, _ = git.communicate(timeout=_GIT_S)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(git.pid, signal.SIGKILL)
+            raise
+    if git.returncode:
+        raise subprocess.CalledProcessError(git.returncode, command)
+    return answer.strip()
