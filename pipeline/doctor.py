@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import mlflow_settings
-from pipeline.errors import SeqpipeError
+from pipeline.errors import SeqpipeError, TrackingError
 from pipeline.runner import STAGES
 from pipeline.workspace import Workspace, changed_files, read_manifest
 from tuning import machine
@@ -158,7 +158,14 @@ def _store(workspace: Workspace) -> list[Finding]:
     if settings.database is not None and not settings.database.exists():
         return [Finding("mlflow store", "ok", f"{settings.database}: not made yet; the first run makes it")]
     client = Tracker(settings, workspace, on_problem=lambda _: None).connect()
-    experiment = client.get_experiment_by_name(settings.experiment)
+    try:
+        experiment = client.get_experiment_by_name(settings.experiment)
+    except Exception as error:  # MLflow's own, or whatever the library below it raises
+        what = next(iter(str(error).splitlines()), type(error).__name__)[:150]
+        raise TrackingError(
+            f"{settings.address} is there and gives no answer that can be used ({what}); see the server's own log, "
+            "or check tracking_uri in mlflow.yaml"
+        ) from error
     has = f"has the experiment {settings.experiment!r}" if experiment else "answers"
     return [Finding("mlflow store", "ok", f"{settings.address} {has}")]
 

@@ -41,6 +41,8 @@ ASK_S = 0.2
 WEIGH_S = 5.0
 LOST_S = 15.0
 """For how long a trial that was to leave may be silent after its grace time: its node may be gone."""
+KEEPER_S = 30.0
+"""For how long the keeper of the checkpoints may be silent."""
 CHECKPOINTS = "checkpoints"
 THROWAWAY = "ray"
 """Where Ray keeps the state that is never restored; gone when a run ends."""
@@ -338,8 +340,18 @@ class Driver:
         if row.finish is None:
             return
         best = best_row(self._ledger.rows, self._settings.mode)
-        losers = {row.number, self._kept} - {best.number if best else None, None}
+        kept = best.number if best else None
+        losers = {number for number in (row.number, self._kept) if number not in (None, kept)}
         if best is not None:
             self._kept = best.number
         for number in losers:
-            self.freed_bytes += ray.get(self._keeper.drop.remote(number))
+            self.freed_bytes += self._drop(number)
+
+    def _drop(self, number: int) -> int:
+        """Have a checkpoint deleted; the bytes that this freed."""
+        dropped, began = self._keeper.drop.remote(number), time.monotonic()
+        while not ray.wait([dropped], timeout=ASK_S)[0]:
+            if time.monotonic() - began >= (TICK_S if self._should_stop() else KEEPER_S):
+                self._observer.noted(f"the checkpoint of trial {number} is deleted by the next command")
+                return 0
+        return int(ray.get(dropped))

@@ -12,7 +12,6 @@ from typing import Any
 
 from pipeline import interrupts
 from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
-from tuning import waiting
 
 
 def main() -> None:
@@ -25,7 +24,8 @@ def main() -> None:
     # a step may take seconds. Sleeping ones are steadier, and as fast when alone. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     code = run_words(debug)
-    if waiting.is_anything_stuck():  # in native code, which the interpreter's own end would wait for
+    waiting = sys.modules.get("tuning.waiting")  # few commands load it
+    if waiting is not None and waiting.is_anything_stuck():  # in native code; the interpreter would wait for it
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
