@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
-
 from pipeline import mlflow_settings, surroundings
-from pipeline.errors import SeqpipeError
+from pipeline.errors import SeqpipeError, TrackingError
 from pipeline.runner import STAGES
 from pipeline.workspace import Workspace, changed_files, read_manifest
+from tuning import machine
 from tuning.memory import process_memory_mb
 
 if TYPE_CHECKING:
@@ -141,10 +140,15 @@ def _has(feature: str) -> bool:
 
 
 def _memory() -> list[Finding]:
-    memory = psutil.virtual_memory()
-    free_mb = memory.available / 1e6
-    text = f"{free_mb:.0f} of {memory.total / 1e6:.0f} MB available; a default run needs about {NEEDED_MEMORY_MB}"
-    return [Finding("memory", "ok" if free_mb >= NEEDED_MEMORY_MB else "bad", text)]
+    here = machine.this_machine()
+    free_mb = here.available_bytes / 1e6
+    text = (
+        f"{free_mb:.0f} of {here.memory_bytes / 1e6:.0f} MB available; a default run needs about {NEEDED_MEMORY_MB}"
+    )
+    findings = [Finding("memory", "ok" if free_mb >= NEEDED_MEMORY_MB else "bad", text)]
+    if here.limits is not None:
+        findings.append(Finding("container", "note", here.limits))
+    return findings
 
 
 def _disk(workspace: Workspace) -> list[Finding]:
@@ -164,7 +168,14 @@ def _store(workspace: Workspace) -> list[Finding]:
     if settings.database is not None and not settings.database.exists():
         return [Finding("mlflow store", "ok", f"{settings.database}: not made yet; the first run makes it")]
     client = Tracker(settings, workspace, on_problem=lambda _: None).connect()
-    experiment = client.get_experiment_by_name(settings.experiment)
+    try:
+        experiment = client.get_experiment_by_name(settings.experiment)
+    except Exception as error:  # MLflow's own, or whatever the library below it raises
+        what = next(iter(str(error).splitlines()), type(error).__name__)[:150]
+        raise TrackingError(
+            f"{settings.address} is there and gives no answer that can be used ({what}); see the server's own log, "
+            "or check tracking_uri in mlflow.yaml"
+        ) from error
     has = f"has the experiment {settings.experiment!r}" if experiment else "answers"
     return [Finding("mlflow store", "ok", f"{settings.address} {has}")]
 

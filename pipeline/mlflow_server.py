@@ -23,13 +23,16 @@ from urllib.request import ProxyHandler, build_opener
 import psutil
 
 from pipeline import interrupts, surroundings
-from pipeline.errors import ConfigError, TrackingError
+from pipeline.errors import ConfigError, MachineUnfitError, TrackingError
 from pipeline.mlflow_settings import ARTIFACTS, ResolvedMlflow, quiet
 from pipeline.tracking import make_database
 from pipeline.workspace import Workspace, writing
+from tuning import loopback
 
 TRAINING_PAGES = "/#/experiments?workflowType=machine_learning"  # else the UI opens on its pages for language models
 START_S = 120.0
+IDLE_S = 30.0
+"""A server that has not answered yet and has computed nothing for so long will not come."""
 GRACE_S = 5.0
 _PORTS_TRIED = 100
 
@@ -49,12 +52,14 @@ def serve_ui(
 
     Raises:
         ConfigError: the port is in use; the message names a free one.
+        MachineUnfitError: this machine does not reach itself there.
         TrackingError: the store cannot be used, or the server did not start or ended by itself.
     """
     if settings.is_http:
         on_ready(settings.address)
         return 0
     _require_free(host, port)
+    _require_reachable(host)
     log_path = workspace.hidden / "ui.log"
     with writing(log_path):
         workspace.create()
@@ -97,6 +102,16 @@ def _require_free(host: str, port: int) -> None:
     free = next((other for other in range(port + 1, port + _PORTS_TRIED) if _is_free(host, other)), None)
     advice = f"use --port {free}" if free else "choose another with --port"
     raise ConfigError(f"{host}:{port} cannot be listened on (in use, or not this machine's); {advice}")
+
+
+def _require_reachable(host: str) -> None:
+    try:
+        loopback.check(host)
+    except OSError as error:
+        raise MachineUnfitError(
+            f"this machine does not reach itself at {host} ({error.strerror or error}), so nobody could see the UI; "
+            "let the firewall or the VPN allow it"
+        ) from error
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -148,6 +163,7 @@ def _watch(
     log_path: Path,
 ) -> None:
     deadline = time.monotonic() + START_S
+    computed_s, idle_since = 0.0, time.monotonic()
     ready = False
     while not caught.numbers:
         if server.poll() is not None:
@@ -156,7 +172,9 @@ def _watch(
         if not ready and _answers(f"{address}/health"):
             ready = True
             on_ready(address + TRAINING_PAGES)
-        if not ready and time.monotonic() > deadline:
+        if (now_s := _computed_s(processes)) > computed_s + 0.1:
+            computed_s, idle_since = now_s, time.monotonic()
+        if not ready and time.monotonic() > min(deadline, idle_since + IDLE_S):
             raise TrackingError(f"the MLflow UI does not answer at {address}; its log is {log_path}")
         time.sleep(0.5 if ready else 0.1)
 
@@ -194,6 +212,18 @@ def _tree(pid: int) -> set[psutil.Process]:
         return {process, *process.children(recursive=True)}
     except psutil.NoSuchProcess:
         return set()
+
+
+def _computed_s(processes: set[psutil.Process]) -> float:
+    """Processor time that they have used, of those that live."""
+    total = 0.0
+    for process in processes:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
 
 
 def _last_line(log_path: Path) -> str:

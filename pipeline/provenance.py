@@ -1,13 +1,16 @@
 """What a run was made with: versions and the commit of the code."""
 
+import contextlib
 import os
 import platform
+import signal
 import subprocess
 from importlib import metadata
 from pathlib import Path
 
 from pipeline import surroundings
 
+_GIT_S = 5.0
 _RECORDED = ("seqpipe", "torch", "numpy", "mlflow", "safetensors")
 
 
@@ -38,9 +41,29 @@ def git_commit() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """What git answers in the folder, whatever repository the variables name; it starts no other program."""
+    """What git answers in the folder, whatever repository the variables name; it starts no other program.
+
+    When that takes too long, or this is interrupted, what it has started is ended with it.
+    """
     environ = dict(os.environ)
     surroundings.set_right(environ)
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=10, check=True)
-    return done.stdout.strip()
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as git:
+        try:
+            answer, _ = git.communicate(timeout=_GIT_S)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(git.pid, signal.SIGKILL)
+            raise
+    if git.returncode:
+        raise subprocess.CalledProcessError(git.returncode, command)
+    return answer.strip()

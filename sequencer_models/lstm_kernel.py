@@ -6,12 +6,14 @@ under a name that depends on the source, the flags and the processor. Before it 
 `nn.LSTM`, forward and backward, so a broken compiler is found out at once and not in a training.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import platform
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -25,7 +27,7 @@ from torch import Tensor, nn
 
 SOURCE = Path(__file__).with_name("lstm_kernel.c")
 COMPILERS = ("gcc", "cc", "clang")
-COMPILE_TIMEOUT_S = 120
+COMPILE_TIMEOUT_S = 120.0
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """Of the check: the largest difference from `nn.LSTM` in float64, relative to the largest value."""
@@ -162,6 +164,8 @@ def _build(cached: Path, flags: Sequence[str]) -> LstmKernel:
                 _compare_with_nn_lstm(kernel)
             except (OSError, AttributeError, subprocess.SubprocessError, KernelUnavailableError) as error:
                 reasons.append(f"{compiler}: {_in_a_line(error)}")
+                if isinstance(error, subprocess.TimeoutExpired):
+                    break  # the others would take as long, and may be the same program
                 continue
             _keep(built, cached)
             return kernel
@@ -186,7 +190,27 @@ def _compile(compiler: str, flags: Sequence[str], built: Path) -> None:
         [compiler, *flags, *parallel, "-c", str(SOURCE), "-o", str(made)],
         [compiler, *shared, str(made), "-o", str(built)],
     ):
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
+        _run(command)
+
+
+def _run(command: Sequence[str]) -> None:
+    """Run it to its end. When it takes too long, or this is interrupted, what it has started is ended with it."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as compiler:
+        try:
+            _, said = compiler.communicate(timeout=COMPILE_TIMEOUT_S)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(compiler.pid, signal.SIGKILL)
+            raise
+    if compiler.returncode:
+        raise subprocess.CalledProcessError(compiler.returncode, command, stderr=said)
 
 
 def _keep(built: Path, cached: Path) -> None:
@@ -264,6 +288,8 @@ def _check(status: int) -> None:
 
 
 def _in_a_line(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"did not end within {error.timeout:g} s"
     if isinstance(error, subprocess.CalledProcessError):
         lines = (error.stderr or "").strip().splitlines()
         return next((line for line in lines if "error" in line), lines[-1] if lines else str(error))

@@ -15,16 +15,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import psutil
-
-from tuning.errors import CapDoesNotFitError, ClusterError
+from tuning import loopback, machine
+from tuning.errors import AskedToLeaveError, CapDoesNotFitError, ClusterError
 from tuning.reaper import MARK, Reaper
+from tuning.waiting import ASK_S, Helper, result_of
 
 SUPERVISOR_MB = 160
 """What the Ray worker of one trial holds beside the trial itself."""
@@ -34,6 +35,8 @@ RAY_MB = 850
 loads (of MLflow too). In searches of medium 610 to 850 were measured, memory that processes share counted once."""
 
 OBJECT_STORE_BYTES = 80_000_000
+START_S = 30.0
+_STOP_S = 10.0
 _CONNECT_S = 3.0
 _ANSWER_S = 10.0
 _ASK_HEAD = """
@@ -131,22 +134,34 @@ def this_machine(reserve_mb: int | None = None) -> Node:
 
     The reserve is a tenth of the machine's memory, at least 512 MB, unless told.
     """
-    total_mb, available_mb = _memory_mb()
+    here = machine.this_machine()
+    total_mb, available_mb = here.memory_bytes // 1_000_000, here.available_bytes // 1_000_000
     reserve_mb = max(512, total_mb // 10) if reserve_mb is None else reserve_mb
-    return Node(socket.gethostname(), _cores(), max(0, available_mb - RAY_MB - reserve_mb))
+    cores = max(1, int(here.cores))  # a trial has whole cores: on a share of one, two would only take turns
+    return Node(socket.gethostname(), cores, max(0, available_mb - RAY_MB - reserve_mb))
 
 
 @contextmanager
-def local(node: Node) -> Iterator[None]:
-    """A Ray of this search's own on this machine; all of it is gone afterwards, however the search ends."""
+def local(node: Node, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """A Ray of this search's own on this machine; all of it is gone afterwards, however the search ends.
+
+    Raises:
+        ClusterError: it did not start, in time or at all.
+        AskedToLeaveError: `should_stop` said so while it started.
+    """
+    require_loopback()
     ray = _import_ray()
     mark = secrets.token_hex(16)
     folder = tempfile.mkdtemp(prefix="ray-", dir=_short_temp())
     environment = _QUIET | TUNE_ENVIRONMENT | {MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark}
-    with Reaper(mark, folder), _quietly():
-        try:
-            with _environment(environment), _own_signals(), contextlib.chdir(folder):  # see `_import_ray`
-                _read_token_anew()
+
+    def start() -> None:
+        # A terminal that is closed tells every process in its foreground. What Ray starts is not to end before the
+        # trials have saved, so it inherits that SIGHUP is blocked. (Of Ctrl-C, Ray sees to that itself.)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+        with _environment(environment), contextlib.chdir(folder):  # see `_import_ray`
+            _read_token_anew()
+            with _on_loopback():
                 ray.init(
                     address="local",
                     num_cpus=int(node.cpus),
@@ -158,25 +173,56 @@ def local(node: Node) -> Iterator[None]:
                     _memory=node.memory_mb * 1_000_000,
                     _temp_dir=folder,
                 )
+
+    with Reaper(mark, folder), Helper("ray") as helper, _quietly():
+        try:
+            with _own_signals():
+                result_of(helper.begin(start), START_S, should_stop)
+        except TimeoutError as error:
+            raise ClusterError(
+                f"a local Ray did not start within {START_S:.0f} s; close other programs, let firewall and VPN allow "
+                f"{loopback.HOST}, and run the same command again"
+            ) from error
+        except AskedToLeaveError:
+            raise
         except Exception as error:
             raise ClusterError(f"a local Ray could not be started: {_first_line(error)}") from error
         try:
             with _environment(TUNE_ENVIRONMENT):
                 yield
         finally:
-            ray.shutdown()
+            _shut_down(helper)
             _read_token_anew()
 
 
+def require_loopback() -> None:
+    """Raise `ClusterError`, in seconds, where a Ray of this machine's own could not talk to itself."""
+    try:
+        loopback.check()
+    except OSError as error:
+        raise ClusterError(
+            f"this machine does not reach itself over {loopback.HOST} ({_first_line(error)}), which Ray needs; "
+            "let the firewall or the VPN allow it, or bring the loopback interface up"
+        ) from error
+
+
 @contextmanager
-def joined(address: str) -> Iterator[None]:
-    """The cluster at `address`, which this machine must be a node of; it is left as it was found."""
+def joined(address: str, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """The cluster at `address`, which this machine must be a node of; it is left as it was found.
+
+    Raises:
+        ClusterError: it does not answer, in time or at all, or is none that this machine can use.
+        AskedToLeaveError: `should_stop` said so meanwhile.
+    """
     ray = _import_ray()
-    check(address)
-    with _quietly(), _environment(TUNE_ENVIRONMENT | {"RAY_DEDUP_LOGS": "0"}):
+    check(address, should_stop)
+    join = partial(ray.init, address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    with Helper("ray") as helper, _quietly(), _environment(TUNE_ENVIRONMENT | {"RAY_DEDUP_LOGS": "0"}):
         try:
             with _own_signals(), tempfile.TemporaryDirectory() as nowhere, contextlib.chdir(nowhere):
-                ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+                result_of(helper.begin(join), START_S, should_stop)
+        except AskedToLeaveError:
+            raise
         except Exception as error:
             raise ClusterError(
                 f"the Ray cluster at {address} cannot be used from this machine: {_first_line(error)}; "
@@ -185,10 +231,10 @@ def joined(address: str) -> Iterator[None]:
         try:
             yield
         finally:
-            ray.shutdown()
+            _shut_down(helper)
 
 
-def check(address: str) -> None:
+def check(address: str, should_stop: Callable[[], bool] = lambda: False) -> None:
     """Raise `ClusterError`, in seconds, where no cluster answers that this process could work with."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
@@ -199,7 +245,7 @@ def check(address: str) -> None:
         raise ClusterError(
             f"no Ray cluster answers at {address} ({_first_line(error)}); is its head running?"
         ) from error
-    theirs = _versions(address)
+    theirs = _versions(address, should_stop)
     ray = _import_ray()
     ours = {"ray_version": ray.__version__, "python_version": ".".join(map(str, sys.version_info[:3]))}
     differing = [name for name in ours if theirs.get(name) != ours[name]]
@@ -235,6 +281,28 @@ def _import_ray() -> Any:
     return ray
 
 
+def _shut_down(helper: Helper) -> None:
+    """Leave Ray; what a Ray of our own does not end in time is ended by the reaper."""
+    import ray
+
+    with contextlib.suppress(TimeoutError):
+        result_of(helper.begin(ray.shutdown), _STOP_S)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray's own choice is the address that leads out, a VPN's maybe; on a Mac, the loopback's."""
+    from ray._private import ray_constants
+
+    kept = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False  # Ray has read the variable at its import; what it starts has not yet
+    try:
+        with _environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = kept
+
+
 def _read_token_anew() -> None:
     """Ray reads its mode and token once in a process, at the latest when it is imported; ours are for one search."""
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
@@ -243,40 +311,30 @@ def _read_token_anew() -> None:
     AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _versions(address: str) -> dict[str, Any]:
+def _versions(address: str, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """What the head says of itself.
 
     `GcsClient` is Ray's own business, but says in 10 ms what else takes 21 s and a traceback. In a process of its
     own, for it waits 40 s for a server that is no Ray, and cannot be hurried.
     """
-    try:
-        asked = subprocess.run(
-            [sys.executable, "-P", "-c", _ASK_HEAD, address], capture_output=True, timeout=_ANSWER_S, check=True
-        )
-        return dict(json.loads(asked.stdout))
-    except (subprocess.SubprocessError, ValueError) as error:
-        raise ClusterError(
-            f"what answers at {address} is no Ray cluster that lets this process in; check the address and the token"
-        ) from error
-
-
-def _memory_mb() -> tuple[int, int]:
-    """Memory of this machine and what is available of it, within the control group's limit where there is one."""
-    memory = psutil.virtual_memory()
-    total, available = memory.total, memory.available
-    group = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError):  # "max", or no such group: no limit
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-        total, available = min(total, limit), min(available, max(0, limit - used))
-    return total // 1_000_000, available // 1_000_000
-
-
-def _cores() -> int:
-    cores = os.cpu_count() or 1
-    if sys.platform == "linux":
-        cores = len(os.sched_getaffinity(0))
-    return cores
+    command = [sys.executable, "-P", "-c", _ASK_HEAD, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asking:
+        until = time.monotonic() + _ANSWER_S
+        try:
+            while asking.poll() is None and time.monotonic() < until:
+                if should_stop():
+                    raise AskedToLeaveError
+                time.sleep(ASK_S)
+        finally:
+            asking.kill()
+        assert asking.stdout is not None
+        try:
+            return dict(json.loads(asking.stdout.read()))
+        except ValueError as error:
+            raise ClusterError(
+                f"what answers at {address} is no Ray cluster that lets this process in; check the address and the "
+                "token"
+            ) from error
 
 
 def _short_temp() -> str:
@@ -300,17 +358,11 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM over while it starts, in Python and below it; the caller's handlers are put back.
-
-    A terminal that is closed tells every process in its foreground: what Ray starts is not to end before the trials
-    have saved, so it inherits that SIGHUP is blocked. (Of Ctrl-C, Ray sees to that itself.)
-    """
+    """Ray takes SIGTERM over while it starts, in Python and below it; the caller's handlers are put back."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threading.current_thread() is threading.main_thread():
             for number, handler in kept.items():
                 signal.signal(number, handler)

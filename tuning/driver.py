@@ -35,6 +35,8 @@ from tuning.watch import Ended, Observer
 TICK_S = 1.0
 ASK_S = 0.2
 WEIGH_S = 5.0
+KEEPER_S = 30.0
+"""For how long the keeper of the checkpoints may be silent."""
 CHECKPOINTS = "checkpoints"
 THROWAWAY = "ray"
 """Where Ray keeps the state that is never restored; gone when a run ends."""
@@ -87,7 +89,7 @@ class Driver:
             cap_mb=plan.cap_mb,
             concurrency=plan.concurrency,
             observer=observer,
-            drop_checkpoint=lambda row: int(ray.get(self._keeper.drop.remote(row))),
+            drop_checkpoint=self._drop,
             began=began,
         )
 
@@ -196,3 +198,12 @@ class Driver:
             ).fit()
         finally:
             shutil.rmtree(throwaway, ignore_errors=True)
+
+    def _drop(self, number: int) -> int:
+        """Have a checkpoint deleted; the bytes that this freed."""
+        dropped, began = self._keeper.drop.remote(number), time.monotonic()
+        while not ray.wait([dropped], timeout=ASK_S)[0]:
+            if time.monotonic() - began >= (TICK_S if self._should_stop() else KEEPER_S):
+                self._observer.noted(f"the checkpoint of trial {number} is deleted by the next command")
+                return 0
+        return int(ray.get(dropped))

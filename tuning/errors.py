@@ -32,6 +32,13 @@ class ClusterError(SearchError):
     """The Ray cluster cannot be started or joined."""
 
 
+class AskedToLeaveError(SearchError):
+    """The search was asked to leave before a trial had begun; the caller, who asked, knows why."""
+
+    def __init__(self) -> None:
+        super().__init__("the search was asked to leave")
+
+
 class CapDoesNotFitError(SearchError):
     """No node has the memory for one trial; `largest_mb` is the largest cap that a node could grant now."""
 

@@ -22,6 +22,7 @@ _WARDEN = "import sys; sys.path.append(sys.argv.pop(1)); from tuning.warden impo
 _ASK_EVERY_S = 0.05
 _PIECE = 1 << 20
 _GIVE_UP_S = 15.0
+_START_S = 30.0
 
 
 class Guarded:
@@ -59,6 +60,7 @@ class Guarded:
                 pass_fds=(control.fileno(), data.fileno()),
                 start_new_session=True,  # Ctrl-C is the caller's to hear
                 check=True,
+                timeout=_START_S,  # of a process that takes 20 ms: a disk that does not answer
             )
 
     def __enter__(self) -> Self:

@@ -20,6 +20,8 @@ from typing import Any
 
 MARK = "TUNING_SEARCH_MARK"
 _GIVE_UP_S = 15.0
+_at_the_end: "list[Reaper]" = []
+"""Whose lifeline is left to the end of the process."""
 
 
 class Reaper:
@@ -40,9 +42,15 @@ class Reaper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        from tuning.waiting import is_anything_stuck
+
+        if is_anything_stuck():  # in Ray, which may end this process when its servers go: it says its last word first
+            _at_the_end.append(self)
+            return
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(2 * _GIVE_UP_S)
 
 
 def main() -> None:

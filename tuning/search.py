@@ -11,7 +11,6 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +25,7 @@ from tuning.memory import CapTooLowError, floor_mb
 from tuning.settings import Settings
 from tuning.space import Config, Space
 from tuning.trial import Objective, Packed, prepare_objective, run_objective
+from tuning.waiting import Helper, result_of
 from tuning.watch import Ended, Observer, best_row
 
 ROOM_TO_GO_ON = 1.1
@@ -92,6 +92,7 @@ def run_search(
         LedgerError: the folder holds another search, or a damaged one.
         CapDoesNotFitError, tuning.memory.CapTooLowError: no node can grant the cap; the imports alone need more.
         ClusterError: no Ray could be started or joined.
+        AskedToLeaveError: `should_stop` said so before the first trial.
         AllTrialsFailedError: the first trials all failed.
     """
     began = time.monotonic()
@@ -111,15 +112,15 @@ def run_search(
         if settings.address is None:
             node = cluster.this_machine(settings.reserve_mb)
             plan = _plan_again([node], settings, ledger)  # refuse before anything is started
-            connection = cluster.local(node)
+            connection = cluster.local(node, should_stop)
         else:
-            connection = cluster.joined(settings.address)
+            connection = cluster.joined(settings.address, should_stop)
         with contextlib.ExitStack() as stack:
-            probe = stack.enter_context(ThreadPoolExecutor(1, "floor")).submit(_floor_mb, packed)
+            probe = stack.enter_context(Helper("floor")).begin(partial(_floor_mb, packed))
             stack.enter_context(connection)
             if settings.address is not None:
                 plan = _plan_again(cluster.nodes(), settings, ledger)
-            if plan.cap_mb < (floor := probe.result()) + FLOOR_MARGIN_MB:
+            if plan.cap_mb < (floor := result_of(probe, should_stop=should_stop)) + FLOOR_MARGIN_MB:
                 raise CapTooLowError(floor, plan.cap_mb)
 
             if ledger.cap_mb is not None and plan.cap_mb < ledger.cap_mb and settings.cap_mb is None:

@@ -22,7 +22,13 @@ def main() -> None:
     if debug:  # wherever it was written
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
     surroundings.settle()
-    sys.exit(run_words(debug))
+    code = run_words(debug)
+    waiting = sys.modules.get("tuning.waiting")  # few commands load it
+    if waiting is not None and waiting.is_anything_stuck():  # in native code; the interpreter would wait for it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run_words(debug: bool) -> int:

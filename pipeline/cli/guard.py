@@ -42,10 +42,12 @@ def run_again_under(cap_mb: float, *, first: Callable[[], object] | None = None)
         SeqpipeError: somebody or something else ended it.
         InterruptedRunError: a signal while it started, or for the third time.
     """
+    from tuning import machine
     from tuning.memory import CapTooLowError, run_capped
 
     began_at = time.monotonic()
     others = _Other()
+    kills_before = machine.out_of_memory_kills()
     try:
         with others.heard():
             capped = run_capped(
@@ -68,6 +70,12 @@ def run_again_under(cap_mb: float, *, first: Callable[[], object] | None = None)
             f"the command held {capped.peak_mb:.0f} MB and was ended at its cap of {cap_mb:.0f} MB; what was "
             "saved before is kept.\nThe same command goes on with a higher --max-memory-mb; --fresh --set "
             "compute.micro_batch_size=N trains anew with fewer images at once."
+        )
+    if capped.signal == signal.SIGKILL and machine.out_of_memory_kills() > kills_before:
+        raise MemoryCapError(
+            f"this container's memory ran out below the cap of {cap_mb:.0f} MB, and the kernel ended the command; "
+            "what was saved before is kept.\nGive the container more, or end what else runs there; the same command "
+            "goes on."
         )
     raise SeqpipeError(
         f"the guarded command did not end by itself ({capped.error}); what was saved before is kept.\n"

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pipeline.config import RunConfig, with_values
 from pipeline.errors import (
+    BudgetExhaustedError,
     ConfigError,
     InterruptedRunError,
     MachineUnfitError,
@@ -16,6 +17,7 @@ from pipeline.errors import (
     SeqpipeError,
     WorkspaceError,
 )
+from pipeline.interrupts import Control
 from pipeline.run_records import Status
 from pipeline.runner import Runner
 from pipeline.search import report
@@ -34,6 +36,7 @@ from tuning import search as searching
 from tuning.cluster import Plan
 from tuning.errors import (
     AllTrialsFailedError,
+    AskedToLeaveError,
     CapDoesNotFitError,
     ClusterError,
     LedgerError,
@@ -157,6 +160,7 @@ def search(
     if _has_something_to_do(request, place):
         with translated():  # before anything is written
             if request.address is None:
+                cluster.require_loopback()
                 searching.survey(request.settings(place.standing()))
             else:
                 cluster.check(request.address)
@@ -173,7 +177,7 @@ def search(
         settings = request.settings(place.standing())
         trial = TrainTrial(_for_trials(config, settings), prepared)
         try:
-            with translated(), control.heeding():
+            with translated(control), control.heeding():
                 result = searching.run_search(
                     trial,
                     space,
@@ -188,7 +192,8 @@ def search(
                     extend=request.extend,
                 )
         except BaseException as error:
-            runs.give_up("KILLED" if isinstance(error, InterruptedRunError) else "FAILED", LEAVING_PATIENCE_S)
+            has_left = isinstance(error, (InterruptedRunError, BudgetExhaustedError))
+            runs.give_up("KILLED" if has_left else "FAILED", LEAVING_PATIENCE_S)
             if (standing := place.standing()) is not None and not standing.proposed:
                 place.discard()  # refused before anything was tried
             place.settle()
@@ -319,10 +324,14 @@ def _for_trials(config: RunConfig, settings: Settings) -> RunConfig:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn what the search raises into what the command line knows."""
+def translated(control: Control | None = None) -> Iterator[None]:
+    """Turn what the search raises into what the command line knows; `control` is what it asked whether to leave."""
     try:
         yield
+    except AskedToLeaveError:
+        assert control is not None
+        control.leave_if_asked()
+        raise
     except SpaceError as error:
         raise ConfigError(str(error)) from error
     except (CapDoesNotFitError, ClusterError) as error:

@@ -18,6 +18,7 @@ from pipeline.training import measured
 from sequencer_models import backends, lstm_kernel
 from sequencer_models.backends import Backends
 from sequencer_models.lstm_kernel import KernelUnavailableError
+from tuning import machine
 
 Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -136,8 +137,7 @@ def has_native_bf16(device: Device) -> bool:
 def available_cores() -> int:
     """Physical cores that this process may use, at least 1."""
     physical = psutil.cpu_count(logical=False) or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return max(1, min(physical, allowed))
+    return min(physical, machine.this_machine().threads)
 
 
 def cpu_name() -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 from pipeline.config import RunConfig
@@ -11,6 +12,8 @@ from pipeline.training import device
 from pipeline.training.device import Numerics
 from pipeline.training.models import build_model
 from pipeline.workspace import write_json
+from tuning import machine
+from tuning.memory import tree_memory_mb
 
 FILE_NAME = "numerics.json"
 
@@ -79,16 +82,27 @@ def in_words(numerics: Numerics, config: RunConfig) -> str:
 
 
 def _within_memory(config: RunConfig, classes: int, numerics: Numerics, reporter: Reporter) -> Numerics:
-    """With as many images at once as the memory cap allows, where there is one and the number is left open."""
+    """With as many images at once as the memory cap, or a container's limit, allows, if the number is left open."""
     compute = config.compute
-    if compute.max_memory_mb is None or compute.micro_batch_size is not None:
+    cap_mb = compute.max_memory_mb or (_container_mb() if numerics.device == "cpu" else None)
+    if cap_mb is None or compute.micro_batch_size is not None:
         return numerics
     from pipeline.training import memory_plan
 
     numerics.apply()
+    model = build_model(config, classes)
+    advice = "--max-memory-mb" if compute.max_memory_mb else "the container's limit"
     size = memory_plan.micro_batch_size(
-        compute.max_memory_mb, config.train.batch_size, build_model(config, classes), numerics, compute.recompute
+        cap_mb, config.train.batch_size, model, numerics, compute.recompute, advice=advice
     )
     if size < numerics.micro_batch_size:
-        reporter.note(f"{size} images at once, to stay within {compute.max_memory_mb:.0f} MB")
+        reporter.note(f"{size} images at once, to stay within {cap_mb:.0f} MB")
     return dataclasses.replace(numerics, micro_batch_size=size)
+
+
+def _container_mb() -> float | None:
+    """What this process may come to hold in a container with a limit: past it the kernel kills without a word."""
+    here = machine.this_machine()
+    if here.memory_limit_bytes is None:
+        return None
+    return here.available_bytes / 1e6 + tree_memory_mb(os.getpid())

@@ -23,6 +23,7 @@ from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import CheckpointWriter, Progress
 from pipeline.training.device import Numerics
 from pipeline.training.optimizer import MovingAverage, adamw, learning_rate_at, set_learning_rate
+from tuning import machine
 from tuning.memory import tree_memory_mb
 
 REPORT_EVERY_S = 0.25
@@ -275,10 +276,10 @@ def evaluate(
 
 def system_metrics(tree_mb: float) -> dict[str, float]:
     """What the machine is doing, under the names that the MLflow UI shows as system metrics."""
-    memory = psutil.virtual_memory()
+    here = machine.this_machine()
     return {
         "system/cpu_utilization_percentage": psutil.cpu_percent(),
-        "system/system_memory_usage_percentage": memory.percent,
+        "system/system_memory_usage_percentage": round(100 * (1 - here.available_bytes / here.memory_bytes), 1),
         "system/process_tree_memory_megabytes": tree_mb,
     }
 

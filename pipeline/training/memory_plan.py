@@ -26,10 +26,18 @@ STATES = 8.5
 being written (four), and bf16 casts."""
 
 
-def micro_batch_size(cap_mb: float, batch_size: int, model: nn.Module, numerics: Numerics, recompute: bool) -> int:
+def micro_batch_size(
+    cap_mb: float,
+    batch_size: int,
+    model: nn.Module,
+    numerics: Numerics,
+    recompute: bool,
+    *,
+    advice: str = "--max-memory-mb",
+) -> int:
     """The most images at once, at most `batch_size`, with which a training of `model` in this process fits.
 
-    It divides the batch into equal parts as far as that goes.
+    It divides the batch into equal parts as far as that goes. `advice` is what gives it more memory.
 
     Raises:
         MemoryCapError: it does not fit with a single image.
@@ -42,7 +50,7 @@ def micro_batch_size(cap_mb: float, batch_size: int, model: nn.Module, numerics:
         smaller = "" if recompute else ", or --set compute.recompute=true"
         raise MemoryCapError(
             f"{cap_mb:.0f} MB are too few: this training needs {held_mb + image_mb:.0f} MB with one image at once.\n"
-            f"Give it as many (--max-memory-mb), or choose a smaller model{smaller}."
+            f"Give it as many ({advice}), or choose a smaller model{smaller}."
         )
     parts = -(-batch_size // min(fits, batch_size))
     return -(-batch_size // parts)

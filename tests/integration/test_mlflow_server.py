@@ -11,7 +11,7 @@ import pytest
 from product import set_traps, sprung
 
 from pipeline import mlflow_server, mlflow_settings, tracking
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, MachineUnfitError
 from pipeline.workspace import Workspace
 
 SCRIPT = """
@@ -103,3 +103,39 @@ def test_a_server_that_dies_by_itself_is_said_with_its_last_words(tmp_path):
             on_ready=lambda _: pytest.fail("started"),
         )
     assert time.monotonic() - start < 30
+
+
+def serve(workspace):
+    settings = mlflow_settings.load(workspace, {})
+    mlflow_server.serve_ui(settings, workspace, port=free_port(), on_ready=lambda _: pytest.fail("started"))
+
+
+def test_a_server_that_does_nothing_is_given_up(workspace, monkeypatch):
+    def asleep(*_: object) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE, start_new_session=True)
+
+    monkeypatch.setattr(mlflow_server, "_start", asleep)
+    monkeypatch.setattr(mlflow_server, "IDLE_S", 0.5)
+    start = time.monotonic()
+    with pytest.raises(tracking.TrackingError, match="does not answer"):
+        mlflow_server.serve_ui(
+            mlflow_settings.load(workspace, {}),
+            workspace,
+            port=free_port(),
+            on_ready=lambda _: pytest.fail("started"),
+        )
+    assert time.monotonic() - start < 5
+
+
+def test_a_machine_that_does_not_reach_itself_is_told_before_a_server_is_started(workspace, monkeypatch):
+    def swallowed(host: str) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(mlflow_server.loopback, "check", swallowed)
+    with pytest.raises(MachineUnfitError, match=r"does not reach itself at 127\.0\.0\.1 \(timed out\)"):
+        mlflow_server.serve_ui(
+            mlflow_settings.load(workspace, {}),
+            workspace,
+            port=free_port(),
+            on_ready=lambda _: pytest.fail("started"),
+        )

@@ -3,11 +3,12 @@ import shutil
 import psutil
 import pytest
 
-from pipeline import doctor
+from pipeline import doctor, tracking
 from pipeline.doctor import Finding, examine
 from pipeline.errors import WorkspaceError
 from pipeline.workspace import MANIFEST, Workspace
 from tuning import memory
+from tuning.machine import Machine
 
 OF_THE_MACHINE = {"python", "memory", "disk"}
 
@@ -78,6 +79,26 @@ def test_too_little_free_memory_is_bad(monkeypatch, free_mb, verdict):
     (finding,) = doctor._memory()
     assert finding.verdict == verdict
     assert finding.found.startswith(f"{free_mb} of 8000 MB available")
+
+
+def test_a_server_that_gives_no_answer_is_a_finding(tmp_path, monkeypatch):
+    class Client:
+        def get_experiment_by_name(self, name):
+            raise Exception("Max retries exceeded\nand more")  # MLflow's own is no kind of ours
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(tracking.Tracker, "connect", lambda self: Client())
+    finding = by_name(examine(Workspace(tmp_path)))["mlflow store"]
+    assert finding.verdict == "bad"
+    assert finding.found.startswith("http://127.0.0.1:9 is there and gives no answer that can be used (Max retries")
+    assert "\n" not in finding.found
+
+
+def test_what_a_container_leaves_of_the_machine_is_said(monkeypatch):
+    monkeypatch.setattr(doctor.machine, "this_machine", lambda: Machine(2 * 10**9, 10**9, 0.5, 2 * 10**9, 0.5))
+    memory, container = doctor._memory()
+    assert (memory.verdict, memory.found.split(";")[0]) == ("bad", "1000 of 2000 MB available")
+    assert container == Finding("container", "note", "limited to 2 GB and 0.5 cores by a control group")
 
 
 @pytest.mark.parametrize(("free_mb", "verdict"), [(1999, "bad"), (2001, "ok")])

@@ -193,7 +193,8 @@ def test_nothing_is_done_twice(place):
 
 def test_what_would_lead_pip_astray_does_not_reach_it(place):
     given = {
-        "PIP_TARGET": "/x", "PIP_PREFIX": "/x", "PIP_USER": "1", "PIP_DRY_RUN": "1", "PIP_NO_DEPS": "1", "CDPATH": "/",
+        "PIP_TARGET": "/x", "PIP_PREFIX": "/x", "PIP_USER": "1", "PIP_DRY_RUN": "1", "PIP_NO_DEPS": "1",
+        "CDPATH": "/",
         "PYTHONPATH": "/x", "PYTHONHOME": "/x", "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
     }  # fmt: skip
     place.set_up(**given)

@@ -3,6 +3,8 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,6 +112,23 @@ def test_a_compiler_that_fails_is_told_and_the_next_one_tried(monkeypatch, tmp_p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
     with pytest.raises(KernelUnavailableError, match="no such luck"):
         lstm_kernel.load()
+
+
+def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(monkeypatch, tmp_path):
+    hanging = tmp_path / "hanging-cc"
+    hanging.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/pid\nwait\n")
+    hanging.chmod(0o755)
+    monkeypatch.setenv("CC", str(hanging))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(lstm_kernel, "COMPILE_TIMEOUT_S", 0.5)
+    began = time.monotonic()
+    with pytest.raises(KernelUnavailableError, match=r"hanging-cc: did not end within 0\.5 s"):
+        lstm_kernel.load()
+    assert time.monotonic() - began < 5
+    started = int((tmp_path / "pid").read_text())
+    while Path(f"/proc/{started}/cmdline").exists() and Path(f"/proc/{started}/cmdline").read_bytes():
+        assert time.monotonic() - began < 10, "what the compiler started lives on"
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from tuning import cluster
 from tuning.cluster import SUPERVISOR_MB, Node, plan
-from tuning.errors import CapDoesNotFitError, ClusterError
+from tuning.errors import AskedToLeaveError, CapDoesNotFitError, ClusterError
 from tuning.reaper import MARK, Reaper, marked
 
 LAPTOPS = [Node("one", 4, 5000), Node("two", 2, 3000)]
@@ -93,7 +93,7 @@ def test_an_address_that_does_not_answer_is_told_at_once():
 def test_versions_that_differ_are_told(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setattr(cluster, "_versions", lambda _: {"ray_version": "2.9.0", "python_version": "3.8.1"})
+        monkeypatch.setattr(cluster, "_versions", lambda *_: {"ray_version": "2.9.0", "python_version": "3.8.1"})
         with pytest.raises(ClusterError, match=r"ray 2\.9\.0 there.*python 3\.8\.1 there"):
             cluster.check(address)
 
@@ -154,3 +154,43 @@ def test_a_driver_that_goes_on_is_not_taken_for_what_it_left(tmp_path):
     driver = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert driver.stdout == "goes on\n"
     assert not folder.exists()
+
+
+def test_a_server_that_accepts_and_never_answers_is_told_in_time_and_a_stop_is_heard(monkeypatch):
+    monkeypatch.setattr(cluster, "_ANSWER_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(ClusterError, match="no Ray cluster that lets this process in"):
+            cluster.check(address)
+        with pytest.raises(AskedToLeaveError):
+            cluster.check(address, lambda: True)
+        assert time.monotonic() - began < 5
+
+
+def test_a_machine_that_does_not_reach_itself_is_told_before_ray_is_started(monkeypatch):
+    def swallowed(host: str = "") -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(cluster.loopback, "check", swallowed)
+    with pytest.raises(ClusterError, match=r"does not reach itself over 127\.0\.0\.1 \(timed out\)"):
+        cluster.local(Node("one", 1, 1000)).__enter__()
+
+
+def test_a_ray_that_hangs_in_its_start_is_left_and_the_process_ends_with_its_own_code(tmp_path):
+    script = (
+        "import sys, time, types; sys.modules['ray'] = ray = types.ModuleType('ray'); ray.__path__ = []\n"
+        "from tuning import cluster; from pipeline.cli import app; from tuning.errors import ClusterError\n"
+        "cluster._read_token_anew = lambda: time.sleep(600)\n"
+        "cluster.START_S = 0.5\n"
+        "def run_words(debug):\n"
+        "    try: cluster.local(cluster.Node('one', 1, 1000)).__enter__()\n"
+        "    except ClusterError as error: print(error); return 6\n"
+        "app.run_words = run_words; app.main()\n"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 6, done.stderr
+    assert "a local Ray did not start within 0 s" in done.stdout
+    assert done.stderr == ""
+    assert time.monotonic() - began < 5

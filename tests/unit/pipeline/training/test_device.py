@@ -9,6 +9,7 @@ from pipeline.training.device import Numerics
 from pipeline.training.measured import Speeds
 from sequencer_models import backends
 from sequencer_models.backends import Backends
+from tuning.machine import Machine
 
 
 @pytest.fixture
@@ -89,7 +90,15 @@ def test_threads_are_the_physical_cores_that_may_be_used(monkeypatch):
     assert device.available_cores() == 1
     monkeypatch.delattr(device.os, "sched_getaffinity")  # macOS
     monkeypatch.setattr(psutil, "cpu_count", lambda logical: 4)
+    monkeypatch.setattr(device.os, "cpu_count", lambda: 8)
     assert device.available_cores() == 4
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(0.5, 1), (1.0, 1), (1.5, 2), (64, 8)])
+def test_a_share_of_a_core_is_worth_a_thread(monkeypatch, quota, threads):
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: 8)
+    monkeypatch.setattr(device.machine, "this_machine", lambda: Machine(10**9, 10**9, quota))
+    assert device.available_cores() == threads
 
 
 def test_what_the_config_leaves_open_is_decided_and_recorded(machine):
