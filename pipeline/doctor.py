@@ -151,10 +151,14 @@ def _store(workspace: Workspace) -> list[Finding]:
     from pipeline.tracking import Tracker
 
     settings = mlflow_settings.load(workspace, os.environ)
-    if settings.database is not None and not settings.database.exists():
+    if settings.is_gone:
         return [Finding("mlflow store", "ok", f"{settings.database}: not made yet; the first run makes it")]
-    client = Tracker(settings, workspace, on_problem=lambda _: None).connect()
-    experiment = client.get_experiment_by_name(settings.experiment)
+    tracker = Tracker(settings, workspace, on_problem=lambda _: None)
+    try:
+        experiment = tracker.connect().get_experiment_by_name(settings.experiment)
+    except Exception as error:  # whatever a store, a server or MLflow itself finds wrong
+        fault = tracker.explained(error)
+        return [Finding("mlflow store", "note" if fault.passes else "bad", str(fault))]
     has = f"has the experiment {settings.experiment!r}" if experiment else "answers"
     return [Finding("mlflow store", "ok", f"{settings.address} {has}")]
 
