@@ -78,7 +78,7 @@ def _usable(settings: ResolvedMlflow, stack: ExitStack, on_note: Callable[[str],
     database = settings.database
     assert database is not None
     why = store_faults.forbidden(database)
-    if why is None or settings.is_gone or not os.access(database, os.R_OK):
+    if why is None or settings.is_gone or not store_faults.may(database, os.R_OK):
         if store_file.look(settings) == "missing" and why is not None:
             raise TrackingError(f"there is no MLflow store at {database} yet, and none can be made: {why}")
         return settings

@@ -25,6 +25,7 @@ _LATER = "nothing is lost: it is delivered from the journals when the store answ
 _KEPT = "what was measured is kept, and `seqpipe runs deliver` delivers it then"
 _ADDRESS = "check tracking_uri in mlflow.yaml (or MLFLOW_TRACKING_URI)"
 _OTHER_STORE = "or name another store as tracking_uri in mlflow.yaml"
+_MORE = "`seqpipe --debug runs deliver` shows more"
 _SPACE = "free some space (`seqpipe gc` says what can go)"
 _REASON_CHARACTERS = 300
 
@@ -75,7 +76,7 @@ def explained(error: BaseException, settings: ResolvedMlflow) -> SeqpipeError:
     for one in chain:
         if (found := _of_mlflow(one, where)) is not None:
             return found
-    return lasting(where, first_line(error), f"{_ADDRESS}, or see --debug")
+    return lasting(where, first_line(error), _MORE)
 
 
 def of_sqlite(error: sqlite3.Error, database: Path) -> TrackingError:
@@ -94,7 +95,7 @@ def of_sqlite(error: sqlite3.Error, database: Path) -> TrackingError:
         return lasting(where, what, f"{make}, {_OTHER_STORE}")
     if name == "SQLITE_ERROR":  # a table or a column that is missing, or there before its time
         return lasting(where, f"its tables are not what MLflow expects ({text})", _start_again(database))
-    return lasting(where, f"{text} ({name or type(error).__name__})", "see --debug")
+    return lasting(where, f"{text} ({name or type(error).__name__})", _MORE)
 
 
 def unfinished(database: Path) -> TrackingError:
@@ -134,10 +135,15 @@ def forbidden(database: Path) -> str | None:
     wanted = [(database.parent, os.W_OK | os.X_OK), (database, os.R_OK | os.W_OK)]
     wanted += [(database.with_name(database.name + end), os.R_OK | os.W_OK) for end in COMPANIONS]
     for path, use in wanted:
-        if path.exists() and not os.access(path, use):
-            verb = "read" if not os.access(path, os.R_OK) else "written"
+        if path.exists() and not may(path, use):
+            verb = "written" if may(path, os.R_OK) else "read"
             return f"{path} belongs to {_owner(path)} and cannot be {verb} by {_name_of(os.geteuid())}"
     return None
+
+
+def may(path: Path, use: int) -> bool:
+    """Whether this process may use a file so (`os.R_OK`, `os.W_OK`)."""
+    return os.access(path, use, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _is_mounted_read_only(database: Path) -> bool:

@@ -243,6 +243,8 @@ class Tracker:
                 self._client = self._experiment_id = None
                 self._retry_at = time.monotonic() + RETRY_AFTER_S
                 self.problem = self.explained(error)
+                if self.problem is not error:
+                    self.problem.__cause__ = error
                 self._say(str(self.problem))
                 return False
             self._retry_at, self._said, self.problem = 0.0, None, None
