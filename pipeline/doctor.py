@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import mlflow_settings, surroundings
-from pipeline.errors import SeqpipeError, TrackingError
+from pipeline.errors import SeqpipeError
 from pipeline.runner import STAGES
 from pipeline.workspace import Workspace, changed_files, read_manifest
 from tuning import machine
@@ -165,17 +165,14 @@ def _store(workspace: Workspace) -> list[Finding]:
     from pipeline.tracking import Tracker
 
     settings = mlflow_settings.load(workspace, os.environ)
-    if settings.database is not None and not settings.database.exists():
+    if settings.is_gone:
         return [Finding("mlflow store", "ok", f"{settings.database}: not made yet; the first run makes it")]
-    client = Tracker(settings, workspace, on_problem=lambda _: None).connect()
+    tracker = Tracker(settings, workspace, on_problem=lambda _: None)
     try:
-        experiment = client.get_experiment_by_name(settings.experiment)
-    except Exception as error:  # MLflow's own, or whatever the library below it raises
-        what = next(iter(str(error).splitlines()), type(error).__name__)[:150]
-        raise TrackingError(
-            f"{settings.address} is there and gives no answer that can be used ({what}); see the server's own log, "
-            "or check tracking_uri in mlflow.yaml"
-        ) from error
+        experiment = tracker.connect().get_experiment_by_name(settings.experiment)
+    except Exception as error:  # whatever a store, a server or MLflow itself finds wrong
+        fault = tracker.explained(error)
+        return [Finding("mlflow store", "note" if fault.passes else "bad", str(fault))]
     has = f"has the experiment {settings.experiment!r}" if experiment else "answers"
     return [Finding("mlflow store", "ok", f"{settings.address} {has}")]
 

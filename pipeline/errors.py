@@ -14,6 +14,8 @@ class SeqpipeError(Exception):
     """
 
     exit_code = 1
+    passes = False
+    """Whether it ends by itself, without the user."""
 
 
 class ConfigError(SeqpipeError):
@@ -40,6 +42,10 @@ class TrainingDivergedError(SeqpipeError):
 
 class TrackingError(SeqpipeError):
     """The MLflow store or server cannot be used."""
+
+    def __init__(self, message: str, *, passes: bool = False) -> None:
+        super().__init__(message)
+        self.passes = passes
 
 
 class GateRefusedError(SeqpipeError):

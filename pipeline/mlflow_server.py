@@ -6,6 +6,7 @@ is two processes and half a gigabyte, instead of ten and 1.7.
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,19 +15,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
-from pipeline import interrupts, surroundings
-from pipeline.errors import ConfigError, MachineUnfitError, TrackingError
-from pipeline.mlflow_settings import ARTIFACTS, ResolvedMlflow, quiet
+from pipeline import interrupts, store_faults, store_file, surroundings
+from pipeline.errors import ConfigError, MachineUnfitError, TrackingError, WorkspaceError
+from pipeline.mlflow_settings import ARTIFACTS, ResolvedMlflow, quiet, sqlite_uri
 from pipeline.tracking import make_database
-from pipeline.workspace import Workspace, writing
+from pipeline.workspace import Workspace
 from tuning import loopback
 
 TRAINING_PAGES = "/#/experiments?workflowType=machine_learning"  # else the UI opens on its pages for language models
@@ -35,6 +36,8 @@ IDLE_S = 30.0
 """A server that has not answered yet and has computed nothing for so long will not come."""
 GRACE_S = 5.0
 _PORTS_TRIED = 100
+_COPY = "seqpipe-store-"
+"""How the temporary folder of a store's copy is named."""
 
 
 def serve_ui(
@@ -44,8 +47,9 @@ def serve_ui(
     host: str = "127.0.0.1",
     port: int = 5000,
     on_ready: Callable[[str], None],
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Serve the MLflow UI until a signal; `on_ready` is told its address when it answers.
+    """Serve the MLflow UI until a signal; `on_ready` is told its address when it answers, `on_note` what is unusual.
 
     A store that has a server needs none: its address is told, and that is all. Returns the exit code: 0 after Ctrl-C
     (the way to end it), 128 + n after another signal n. Call it from the main thread.
@@ -60,19 +64,50 @@ def serve_ui(
         return 0
     _require_free(host, port)
     _require_reachable(host)
-    log_path = workspace.hidden / "ui.log"
-    with writing(log_path):
-        workspace.create()
-        log = log_path.open("wb")
-    # In an empty folder: its web server imports from the one that it is started in, whatever Python is told.
-    with log, tempfile.TemporaryDirectory(prefix="seqpipe-ui-") as folder, _signals() as caught:
-        server = _start(settings, workspace, host, port, log.fileno(), folder)
+    with ExitStack() as stack:
+        if settings.database is not None:
+            settings = _usable(settings, stack, on_note)
+        log_path, log = _log(workspace, stack)
+        # In an empty folder: its web server imports from the one that it is started in, whatever Python is told.
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="seqpipe-ui-"))
+        caught = stack.enter_context(_signals())
+        server = _start(settings, workspace, host, port, log, folder)
         processes: set[psutil.Process] = set()
         try:
             _watch(server, processes, caught, f"http://{host}:{port}", on_ready, log_path)
         finally:
             _end(server, processes | _tree(server.pid), caught)
     return 0 if caught.first == signal.SIGINT else 128 + caught.first
+
+
+def _usable(settings: ResolvedMlflow, stack: ExitStack, on_note: Callable[[str], None]) -> ResolvedMlflow:
+    """The settings of a local store that MLflow can open: of a copy, where it can be read and not written."""
+    database = settings.database
+    assert database is not None
+    why = store_faults.forbidden(database)
+    if why is None or settings.is_gone or not store_faults.may(database, os.R_OK):
+        if store_file.look(settings) == "missing" and why is not None:
+            raise TrackingError(f"there is no MLflow store at {database} yet, and none can be made: {why}")
+        return settings
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_COPY, ignore_cleanup_errors=True)))
+    copy = store_file.copy_to(database, folder)
+    shown = replace(settings, database=copy, tracking_uri=sqlite_uri(copy))
+    store_file.look(shown)
+    on_note(f"{why}: the UI shows a copy of the store as it is now, and what is changed there is not kept")
+    return shown
+
+
+def _log(workspace: Workspace, stack: ExitStack) -> tuple[Path, int]:
+    """Where the server's output goes: into the workspace, or a temporary file where that cannot be written."""
+    path = workspace.hidden / "ui.log"
+    try:
+        workspace.create()
+        file = path.open("wb")
+    except (OSError, WorkspaceError):
+        descriptor, name = tempfile.mkstemp(prefix="seqpipe-ui-", suffix=".log")
+        path, file = Path(name), os.fdopen(descriptor, "wb")
+        stack.push(lambda kind, *_: None if kind else path.unlink())  # after a failure it is worth reading
+    return path, stack.enter_context(file).fileno()
 
 
 @dataclass
@@ -231,8 +266,11 @@ def _last_line(log_path: Path) -> str:
     return lines[-1].strip()[:300] if lines else "it said nothing"
 
 
-def _end_with_parent() -> None:
-    """End this process and those that it started when the process at the other end of stdin is gone."""
+def _end_with_parent(copy: Path | None) -> None:
+    """End this process and those that it started when the process at the other end of stdin is gone.
+
+    `copy` is a folder that the other would have removed.
+    """
     while os.read(sys.stdin.fileno(), 1024):
         continue
     children = psutil.Process().children(recursive=True)
@@ -243,15 +281,18 @@ def _end_with_parent() -> None:
             except psutil.NoSuchProcess:
                 continue
         children = psutil.wait_procs(children, timeout=3.0)[1]
+    if copy is not None:
+        shutil.rmtree(copy, ignore_errors=True)
     os._exit(0)
 
 
 def _serve() -> None:
     """The child: make the store where there is none, then run MLflow's own server."""
     request = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     database = request["settings"].pop("database")
     settings = ResolvedMlflow(**request["settings"], database=Path(database) if database else None)
+    copy = settings.database.parent if settings.database and settings.database.parent.name.startswith(_COPY) else None
+    threading.Thread(target=_end_with_parent, args=[copy], daemon=True).start()
     make_database(settings, Workspace(Path(request["workspace"])))
     from mlflow.cli import cli
 

@@ -78,6 +78,14 @@ class ResolvedMlflow:
         return urlsplit(self.tracking_uri).scheme in _HTTP
 
     @property
+    def is_gone(self) -> bool:
+        """Whether the store is a file that is not there (any more), as far as this user can see."""
+        try:
+            return self.database is not None and not self.database.exists() and not self.database.is_symlink()
+        except OSError:  # it may be there; who opens it says what is wrong
+            return False
+
+    @property
     def address(self) -> str:
         """The tracking address as it may be shown and kept: without user name and password."""
         parts = urlsplit(self.tracking_uri)

@@ -92,9 +92,9 @@ def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate) -> 
     except SeqpipeError:
         raise
     except Exception as error:  # whatever a store, a server or MLflow itself finds wrong
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        fault = tracker.explained(error)
         raise TrackingError(
-            f"the model could not be registered as {name!r}: {reason[:300]}; repeat the command when that is mended"
+            f"the model could not be registered as {name!r}: {fault}; then repeat the command", passes=fault.passes
         ) from error
 
 

@@ -130,10 +130,10 @@ def remove(verdicts: Collection[Verdict]) -> list[Verdict]:
 
 def registered_run_keys(tracker: Tracker, on_problem: Callable[[str], None]) -> frozenset[str] | None:
     """The run keys of all versions in the registry; None if it cannot be asked."""
-    if tracker.settings.database is not None and not tracker.settings.database.exists():
+    if tracker.settings.is_gone:
         return frozenset()
     try:
-        client = tracker.connect()
+        client = tracker.connect(to_write=False)
         keys: set[str] = set()
         page: str | None = None
         while True:
@@ -143,7 +143,7 @@ def registered_run_keys(tracker: Tracker, on_problem: Callable[[str], None]) -> 
             if not page:
                 return frozenset(keys)
     except Exception as error:  # whatever a registry finds wrong, nothing is removed on a guess
-        on_problem(f"the registry cannot be asked ({error}); what may be registered stays")
+        on_problem(f"the registry cannot be asked ({tracker.explained(error)}); what may be registered stays")
         return None
 
 

@@ -4,7 +4,8 @@
     .seqpipe/runs/<key>@<address>.json    what the store at an address (a digest of it) was told, and as which run
 
 So an outage, a kill or a lost store costs nothing: what a store has not been told is told later, from the journals.
-The first file is written by who makes the run, the second by who delivers. Imports no MLflow, so asking is cheap.
+The first file is written by who makes the run, the second by who delivers. If the first is lost, a training's stage
+folders say the same, and the store's own run is found by its key. Imports no MLflow, so asking is cheap.
 """
 
 import hashlib
@@ -14,10 +15,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pipeline.errors import WorkspaceError
 from pipeline.journal import FILE_NAME
-from pipeline.workspace import Workspace, write_json, writing
+from pipeline.workspace import MANIFEST, Workspace, read_manifest, write_json, writing
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+RUN_FILE = "run.json"
+"""Which run a training's folder belongs to."""
+_TRAIN, _EVALUATE = "train", "evaluate"
+"""The stages whose journals a training's run has."""
 _TAIL_BYTES = 1024
 
 
@@ -81,7 +87,14 @@ def store_path(workspace: Workspace, key: str, address: str) -> Path:
 
 
 def read_run(workspace: Workspace, key: str) -> RunRecord | None:
-    """A run's record, or None where there is none (a damaged one counts as none: it is made again)."""
+    """A run's record, or None where there is none.
+
+    One that is lost or damaged is made again from the stage folder of its training.
+    """
+    return _read_run(workspace, key) or _retold(workspace, key)
+
+
+def _read_run(workspace: Workspace, key: str) -> RunRecord | None:
     try:
         content = json.loads(run_path(workspace, key).read_bytes())
         journals = {name: JournalRecord(**journal) for name, journal in content.pop("journals").items()}
@@ -118,10 +131,18 @@ def forget_store(workspace: Workspace, address: str) -> None:
 
 def every(workspace: Workspace) -> Iterator[RunRecord]:
     """All runs of a workspace, by key."""
-    for path in sorted((workspace.hidden / "runs").glob("*.json")):
-        record = None if "@" in path.name else read_run(workspace, path.stem)
+    keys = {path.stem for path in (workspace.hidden / "runs").glob("*.json") if "@" not in path.name}
+    keys |= {run["key"] for path in workspace.stage(_TRAIN).glob("*") if (run := _run_of(path))}
+    for key in sorted(keys):
+        record = read_run(workspace, key)
         if record is not None:
             yield record
+
+
+def is_finished(workspace: Workspace, key: str) -> bool:
+    """Whether the stage folder of a run's training is whole, whatever its record says."""
+    folder = workspace.stage(_TRAIN) / key.rpartition("-")[0]
+    return _run_of(folder).get("key") == key and (folder / MANIFEST).is_file()
 
 
 def open_runs(workspace: Workspace) -> list[RunRecord]:
@@ -129,9 +150,13 @@ def open_runs(workspace: Workspace) -> list[RunRecord]:
     return [record for record in every(workspace) if record.status == "RUNNING"]
 
 
-def pending(workspace: Workspace, address: str) -> list[RunRecord]:
-    """The runs of which the store at an address has still to be told something."""
-    return [run for run in every(workspace) if run.is_news_to(read_store(workspace, run.key, address))]
+def pending(workspace: Workspace, address: str, *, is_gone: bool = False) -> list[RunRecord]:
+    """The runs of which the store at an address has still to be told something: all, if it is gone."""
+    return [
+        run
+        for run in every(workspace)
+        if run.is_news_to(None if is_gone else read_store(workspace, run.key, address))
+    ]
 
 
 def journal_path(workspace: Workspace, journal: JournalRecord) -> Path | None:
@@ -149,6 +174,62 @@ def tail_digest(path: Path, offset: int) -> str:
     with path.open("rb") as file:
         file.seek(start)
         return hashlib.sha256(file.read(offset - start)).hexdigest()[:16]
+
+
+def _retold(workspace: Workspace, key: str) -> RunRecord | None:
+    """The record of a training as its stage folders tell it; None where they do not."""
+    fingerprint = key.rpartition("-")[0]
+    whole = workspace.stage(_TRAIN) / fingerprint
+    partial = whole.with_name(f"{fingerprint}.partial")
+    if is_finished(workspace, key):
+        folder, upto = whole, _size(whole / FILE_NAME)
+    elif key == _run_of(partial).get("key") and (durable := _durable(partial)) is not None:
+        folder, upto = partial, durable
+    else:
+        return None
+    record = RunRecord(key, _run_of(folder).get("name", key), "FINISHED" if folder == whole else "RUNNING")
+    told = [(f"{_TRAIN}/{fingerprint}", folder, upto)]
+    if folder == whole:
+        told += [
+            (f"{_EVALUATE}/{path.name}", path, _size(path / FILE_NAME)) for path in _reports(workspace, fingerprint)
+        ]
+    for journal_id, place, offset in told:
+        record.journals[journal_id] = JournalRecord(place.relative_to(workspace.root).as_posix(), offset)
+    return record
+
+
+def _run_of(folder: Path) -> dict[str, str]:
+    """The key and the name of the run that a training's folder belongs to; empty where it does not say."""
+    try:
+        content = json.loads((folder / RUN_FILE).read_bytes())
+        return {"key": str(content["key"]), "name": str(content["name"])}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _durable(partial: Path) -> int | None:
+    """How much of an unfinished training's journal its newest checkpoint covers; None without a checkpoint."""
+    for described in sorted(partial.glob("step-*.json"), reverse=True):
+        try:
+            return int(json.loads(described.read_bytes())["journal_offset"])
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return None
+
+
+def _reports(workspace: Workspace, training: str) -> Iterator[Path]:
+    """The whole evaluations of a training that have a journal."""
+    for path in sorted(workspace.stage(_EVALUATE).glob("*")):
+        try:
+            manifest = read_manifest(path)
+        except WorkspaceError:  # said when that folder itself is asked for
+            continue
+        if manifest is not None and manifest.inputs.get(_TRAIN) == training and (path / FILE_NAME).is_file():
+            yield path
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _write(path: Path, record: RunRecord | StoreRecord) -> None:

@@ -9,17 +9,16 @@ import json
 import logging
 import os
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pipeline import run_records
+from pipeline import run_records, store_faults, store_file
 from pipeline.errors import SeqpipeError, TrackingError
 from pipeline.journal import FILE_NAME, Event, Kind
 from pipeline.journal import read as read_journal
@@ -38,6 +37,8 @@ PROBE_TIMEOUT_S = 3.0
 _PARAM_CHARACTERS = 6000
 _TAG_CHARACTERS = 8000
 _DIGEST_CHARACTERS = 36
+_TRACEBACKS_OF = "mlflow.store.db.utils"
+"""What logs a traceback for each failure of a database, and raises it too: we make one line of that."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Tracker:
         self._opened = False
         self._retry_at = 0.0
         self._said: str | None = None
+        self.problem: SeqpipeError | None = None
+        """What kept the last delivery from the store; None if nothing did."""
         self._noting = threading.Lock()
         self._sending = threading.Lock()
 
@@ -124,18 +127,21 @@ class Tracker:
 
     def deliver_pending(self) -> int:
         """Tell the store what it missed of any run; how many runs were brought up to date."""
-        if self.settings.database and not self.settings.database.exists():
+        return sum(self.deliver_noted(record.key) for record in self.waiting())
+
+    def waiting(self) -> list[RunRecord]:
+        """The runs of which the store has still to be told something; all of them if it is gone."""
+        if self.settings.is_gone:
             run_records.forget_store(self.workspace, self.settings.address)
-        waiting = run_records.pending(self.workspace, self.settings.address)
-        return sum(self.deliver_noted(record.key) for record in waiting)
+        return run_records.pending(self.workspace, self.settings.address)
 
     def close_dead(self, is_alive: Callable[[str], bool]) -> list[str]:
-        """End, as KILLED, the open runs whose key nobody works on any more; their names."""
+        """End the open runs whose key nobody works on any more, as KILLED unless they were finished; their names."""
         closed = []
         for record in run_records.open_runs(self.workspace):
             if not is_alive(record.key):
                 with self._noting:
-                    record.status = "KILLED"
+                    record.status = "FINISHED" if run_records.is_finished(self.workspace, record.key) else "KILLED"
                     run_records.write_run(self.workspace, record)
                 self.deliver_noted(record.key)
                 closed.append(record.name)
@@ -156,27 +162,32 @@ class Tracker:
             return f"{self.settings.address}/{page}"
         return f"`seqpipe ui`, then http://127.0.0.1:5000/{page}"
 
-    def connect(self) -> "MlflowClient":
-        """The store's client; a local store is made when it is not there.
+    def connect(self, *, to_write: bool = True) -> "MlflowClient":
+        """The store's client; a local store is made when it is not there, and can be written unless only read.
 
         Raises:
             TrackingError: the store cannot be reached or used; the message says what to do.
         """
         try:
             if self.settings.is_http:
-                _probe(self.settings.tracking_uri)
-            self._require_database()
+                _probe(self.settings)
+            self._require_database(to_write)
             if self._client is None:
                 quiet(os.environ)
                 from mlflow import MlflowClient
 
+                logging.getLogger(_TRACEBACKS_OF).setLevel(logging.CRITICAL)
                 self._client = MlflowClient(self.settings.tracking_uri, self.settings.registry_uri)
                 self._opened = True
             return self._client
         except SeqpipeError:
             raise
         except Exception as error:
-            raise TrackingError(self._explain(error)) from error
+            raise self.explained(error) from error
+
+    def explained(self, error: Exception) -> SeqpipeError:
+        """What a failure of the store means, and what to do, in one line."""
+        return store_faults.explained(error, self.settings)
 
     def experiment_id(self) -> str:
         """The id of the experiment that runs go to; it is made when it is not there."""
@@ -192,20 +203,28 @@ class Tracker:
                     if experiment is None:
                         raise
             if experiment.lifecycle_stage != "active":
-                raise TrackingError(
-                    f"the experiment {name!r} was deleted in MLflow; restore it there "
-                    f"(`mlflow experiments restore -x {experiment.experiment_id}`) or name another in mlflow.yaml"
+                raise store_faults.lasting(
+                    self.settings.address,
+                    f"the experiment {name!r} was deleted in MLflow",
+                    f"restore it there (`mlflow experiments restore -x {experiment.experiment_id}`) or name another "
+                    "in mlflow.yaml",
                 )
             self._experiment_id = experiment.experiment_id
         return self._experiment_id
 
-    def _require_database(self) -> None:
-        if self._opened and self.settings.database and not _has_content(self.settings.database):
+    def _require_database(self, to_write: bool) -> None:
+        database = self.settings.database
+        if database is None:
+            return
+        if not self._opened:
+            make_database(self.settings, self.workspace, self._say)
+        elif store_file.look(self.settings) != "made":
             raise TrackingError(  # MLflow would go on writing into the file that is gone
-                f"the MLflow store {self.settings.database} was removed while it was used; the next command makes a "
+                f"the MLflow store {database} was removed while it was used; the next command makes a "
                 "new one and delivers everything again from the journals"
             )
-        make_database(self.settings, self.workspace)
+        if to_write:  # MLflow would answer each of its own refusals with a traceback
+            store_file.require_writable(database)
 
     def deliver_noted(self, key: str, *, force: bool = False) -> bool:
         """Tell the store what was noted of a run, as `deliver` does."""
@@ -223,9 +242,12 @@ class Tracker:
                 logger.debug("delivery failed", exc_info=True)
                 self._client = self._experiment_id = None
                 self._retry_at = time.monotonic() + RETRY_AFTER_S
-                self._say(str(error) if isinstance(error, SeqpipeError) else self._explain(error))
+                self.problem = self.explained(error)
+                if self.problem is not error:
+                    self.problem.__cause__ = error
+                self._say(str(self.problem))
                 return False
-            self._retry_at, self._said = 0.0, None
+            self._retry_at, self._said, self.problem = 0.0, None, None
             return True
 
     def _send(self, record: RunRecord) -> None:
@@ -387,38 +409,28 @@ class Tracker:
             self._said = problem
             self._on_problem(problem)
 
-    def _explain(self, error: Exception) -> str:
-        """One line: what is wrong with the store, and what to do."""
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        later = "nothing is lost: it is delivered from the journals when the store answers again"
-        if self.settings.database and ("malformed" in str(error) or "not a database" in str(error)):
-            return _damaged(self.settings.database)
-        if "out-of-date database schema" in reason:
-            return (
-                f"MLflow store {self.settings.address}: made by another release of MLflow; back it up and run "
-                f"`mlflow db upgrade {self.settings.address}`; {later}"
-            )
-        return f"MLflow store {self.settings.address}: {reason[:300]}; {later}"
 
-
-def make_database(settings: ResolvedMlflow, workspace: Workspace) -> None:
+def make_database(settings: ResolvedMlflow, workspace: Workspace, say: Callable[[str], None] = logger.info) -> None:
     """Make a local store where there is none, whole or not at all: processes that open a half-made one break it.
+
+    One whose making was broken off before it was told anything is put aside, which `say` is told.
 
     Raises:
         TrackingError: what is there is no MLflow store, or is damaged.
         WorkspaceError: the place cannot be written.
     """
     database = settings.database
-    if database is None or _has_content(database):
+    if database is None or store_file.look(settings) == "made":
         return
     with exclusive(workspace.lock("mlflow-store"), logger.info, what="the making of the MLflow store"):
-        if _has_content(database):
+        if (state := store_file.look(settings)) == "made":
             return
         quiet(os.environ)
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         with writing(database):
             database.parent.mkdir(parents=True, exist_ok=True)
+            store_file.put_aside(database)
             beside = database.with_name(f".{database.name}.{os.getpid()}.tmp")
             try:
                 SqlAlchemyStore(sqlite_uri(beside), settings.artifact_location).engine.dispose()
@@ -426,6 +438,8 @@ def make_database(settings: ResolvedMlflow, workspace: Workspace) -> None:
             finally:
                 beside.unlink(missing_ok=True)
         run_records.forget_store(workspace, settings.address)
+        if state == "unfinished":
+            say(f"the MLflow store {database} was never finished and held nothing; it is made anew")
 
 
 def _params_of(client: "MlflowClient", run_id: str) -> dict[str, str] | None:
@@ -441,47 +455,20 @@ def _params_of(client: "MlflowClient", run_id: str) -> dict[str, str] | None:
     return dict(run.data.params) if run.info.lifecycle_stage == "active" else None
 
 
-def _probe(uri: str) -> None:
-    """Whether anybody listens, asked with a short patience (MLflow's own is long)."""
-    parts = urlsplit(uri)
+def _probe(settings: ResolvedMlflow) -> None:
+    """Ask, with a short patience (MLflow's own is long), whether anybody listens.
+
+    Raises:
+        TrackingError: nobody does.
+    """
+    parts = urlsplit(settings.tracking_uri)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     if parts.scheme in getproxies() and not proxy_bypass(host):
         return  # only the proxy can tell
     try:
         socket.create_connection((host, port), PROBE_TIMEOUT_S).close()
     except OSError as error:
-        raise TrackingError(
-            f"the MLflow server at {host}:{port} cannot be reached ({error.strerror or error}); start it, or check "
-            "tracking_uri in mlflow.yaml; nothing is lost: it is delivered from the journals later"
-        ) from None
-
-
-def _has_content(database: Path) -> bool:
-    """Whether the file is an SQLite database with tables.
-
-    Raises:
-        TrackingError: it is something else, damaged, or cannot be read.
-    """
-    if not database.exists() or (database.is_file() and database.stat().st_size == 0):
-        return False
-    try:
-        connection = sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=PROBE_TIMEOUT_S)
-        try:
-            tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        finally:
-            connection.close()
-    except sqlite3.OperationalError as error:
-        raise TrackingError(f"MLflow store {database}: {error}; nothing is lost: it is delivered later") from None
-    except sqlite3.DatabaseError:
-        raise TrackingError(_damaged(database)) from None
-    return tables > 0
-
-
-def _damaged(database: Path) -> str:
-    return (
-        f"the MLflow store {database} is damaged; move it away (mv '{database}' '{database}.damaged'), and the next "
-        "command makes a new one and delivers everything again from the journals"
-    )
+        raise store_faults.explained(error, settings) from None
 
 
 def _user() -> str:

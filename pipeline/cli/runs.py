@@ -1,13 +1,28 @@
 """`seqpipe runs`: what MLflow was told of the runs of this workspace, and telling it the rest."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from pipeline.cli import options
 from pipeline.cli.console import complain, emit, emit_json, table
 
+if TYPE_CHECKING:
+    from pipeline.mlflow_settings import ResolvedMlflow
+
 runs = typer.Typer(
     help="List the runs of this workspace, or deliver what MLflow was not told yet.", no_args_is_help=True
 )
+
+
+def waiting_line(mlflow: "ResolvedMlflow", waiting: int) -> str:
+    """That some runs were not delivered yet, and what keeps them, as far as a look at a local store tells."""
+    from pipeline import store_file
+
+    what = f"{waiting} run(s) have figures that MLflow was not told yet"
+    if (fault := store_file.fault_of(mlflow)) is not None:
+        return f"{what}: {fault}"
+    return f"{what}; the next `seqpipe run`, or `seqpipe runs deliver`, tells it"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,11 +39,12 @@ def show(as_json: options.Json = False) -> None:
     from pipeline.workspace import Workspace
 
     workspace = Workspace.find()
-    address = mlflow_settings.load(workspace, os.environ).address
-    waiting = {record.key for record in run_records.pending(workspace, address)}
+    mlflow = mlflow_settings.load(workspace, os.environ)
+    address = mlflow.address
+    waiting = {record.key for record in run_records.pending(workspace, address, is_gone=mlflow.is_gone)}
     rows = []
     for record in run_records.every(workspace):
-        store = run_records.read_store(workspace, record.key, address)
+        store = None if mlflow.is_gone else run_records.read_store(workspace, record.key, address)
         rows.append(
             {
                 "key": record.key,
@@ -48,29 +64,38 @@ def show(as_json: options.Json = False) -> None:
                 for row in rows
             ],
         )
+        if waiting:
+            emit(waiting_line(mlflow, len(waiting)))
     else:
         emit("no runs here yet")
 
 
 @runs.command("deliver")
 def deliver(as_json: options.Json = False) -> None:
-    """Tell MLflow what it missed while it could not be reached."""
+    """Tell MLflow what it missed while it could not be used. Exit code 1 if some of it could not be delivered."""
     import os
 
-    from pipeline import mlflow_settings, run_records
+    from pipeline import mlflow_settings
     from pipeline.errors import TrackingError
     from pipeline.tracking import Tracker
     from pipeline.workspace import Workspace
 
     workspace = Workspace.find()
     settings = mlflow_settings.load(workspace, os.environ)
-    waiting = len(run_records.pending(workspace, settings.address))
-    delivered = Tracker(settings, workspace, on_problem=complain).deliver_pending() if waiting else 0
+    said: list[str] = []
+    tracker = Tracker(settings, workspace, on_problem=said.append)
+    waiting = len(tracker.waiting())
+    delivered = tracker.deliver_pending() if waiting else 0
+    for problem in said:
+        if problem != str(tracker.problem):  # which ends the command
+            complain(problem)
     if as_json:
         emit_json({"tracking_uri": settings.address, "waiting": waiting, "delivered": delivered})
     elif waiting:
         emit(f"{delivered} of {waiting} runs delivered to {settings.address}")
     else:
         emit("nothing to deliver: MLflow knows every run")
+    if tracker.problem is not None:
+        raise tracker.problem
     if delivered < waiting:
-        raise TrackingError("some runs could not be delivered; repeat the command when MLflow answers")
+        raise TrackingError("another command is at work on the others, and delivers them")

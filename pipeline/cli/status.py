@@ -7,6 +7,7 @@ import typer
 
 from pipeline.cli import options
 from pipeline.cli.console import emit, emit_json, table
+from pipeline.cli.runs import waiting_line
 
 
 def add_to(app: typer.Typer) -> None:
@@ -47,7 +48,7 @@ def status(
         return step.runs and is_held(StageFolder(workspace, step.stage, step.fingerprint).lock_path)
 
     searches = [one for one in places.begun(workspace) if one.model in names]
-    waiting = len(run_records.pending(workspace, mlflow.address))
+    waiting = len(run_records.pending(workspace, mlflow.address, is_gone=mlflow.is_gone))
     if as_json:
         emit_json(
             {
@@ -92,4 +93,4 @@ def status(
         found = [[one.folder.name, one.model, one.state, one.standing.in_words(), one.created] for one in searches]
         table(["search", "model", "state", "how far", "begun"], found)
     if waiting:
-        emit(f"{waiting} run(s) have figures that MLflow was not told yet; the next `seqpipe run` tells it")
+        emit(waiting_line(mlflow, waiting))

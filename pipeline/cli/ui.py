@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import emit
+from pipeline.cli.console import complain, emit
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,4 +27,4 @@ def ui(
     def ready(url: str) -> None:
         emit(f"MLflow UI: {url} (Ctrl-C ends it)")
 
-    raise typer.Exit(mlflow_server.serve_ui(settings, workspace, port=port, on_ready=ready))
+    raise typer.Exit(mlflow_server.serve_ui(settings, workspace, port=port, on_ready=ready, on_note=complain))

@@ -39,7 +39,7 @@ def missing_store(manifest: Manifest, mlflow: ResolvedMlflow, workspace: Workspa
     """Why a registration that was made no longer stands; None where it does, as far as a look at the disk tells."""
     if manifest.stage != NAME or mlflow.database is None:
         return None
-    if not mlflow.database.exists():
+    if mlflow.is_gone:
         return f"{mlflow.database.name} is gone"
     store = run_records.read_store(workspace, str(manifest.result.get("run_key")), mlflow.address)
     if store is None or store.run_id != manifest.result.get("run_id"):

@@ -13,6 +13,7 @@ from pipeline.courier import Courier
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError
 from pipeline.journal import Journal
 from pipeline.provenance import git_commit, versions
+from pipeline.run_records import RUN_FILE
 from pipeline.stages.context import Context
 from pipeline.stages.results import PreparedData, TrainedModel
 from pipeline.tracking import RunIdentity
@@ -25,7 +26,6 @@ NAME = "train"
 VERSION = 2
 SCRATCH = ("step-*",)
 """Files that only a resume needs."""
-RUN_FILE = "run.json"
 PROVENANCE_FILE = "provenance.json"
 DELIVERY_PATIENCE_S = 60.0
 LEAVING_PATIENCE_S = 1.5

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from product import set_traps, sprung
 
-from pipeline import mlflow_server, mlflow_settings, tracking
+from pipeline import mlflow_server, mlflow_settings, store_file, tracking
 from pipeline.errors import ConfigError, MachineUnfitError
 from pipeline.workspace import Workspace
 
@@ -139,3 +139,40 @@ def test_a_machine_that_does_not_reach_itself_is_told_before_a_server_is_started
             port=free_port(),
             on_ready=lambda _: pytest.fail("started"),
         )
+
+
+def test_the_copy_of_a_store_that_cannot_be_written_goes_with_the_server(tmp_path, monkeypatch):
+    shown = []
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(mlflow_server.tempfile, "tempdir", str(copies))
+    monkeypatch.setattr(mlflow_server.store_faults, "forbidden", lambda database: f"{database} is another's")
+
+    def start(settings, workspace, host, port, log, folder):
+        shown.append(settings.database)
+        assert settings.database != tmp_path / "mlflow.db"
+        assert store_file.look(settings) == "made"
+        os.kill(os.getpid(), signal.SIGINT)
+        return subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+
+    workspace = Workspace(tmp_path)
+    tracking.make_database(mlflow_settings.load(workspace, {}), workspace)
+    monkeypatch.setattr(mlflow_server, "_start", start)
+    said = []
+    settings = mlflow_settings.load(workspace, {})
+    assert mlflow_server.serve_ui(settings, workspace, port=free_port(), on_ready=print, on_note=said.append) == 0
+    assert "is another's: the UI shows a copy of the store as it is now" in said[0]
+    assert shown[0].is_relative_to(copies)
+    assert list(copies.iterdir()) == []
+
+
+def test_the_copy_goes_too_when_the_command_is_killed(tmp_path):
+    copy = tmp_path / f"{mlflow_server._COPY}x"
+    copy.mkdir()
+    script = (
+        "import sys; from pathlib import Path; from pipeline import mlflow_server\n"
+        "mlflow_server._end_with_parent(Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(copy)], stdin=subprocess.DEVNULL)
+    assert done.returncode == 0
+    assert not copy.exists()

@@ -108,3 +108,18 @@ def test_training_needs_no_test_images_and_fresh_trains_again_to_the_same_weight
     shutil.rmtree(place.whole("prepare"))
     assert place.run("run", "evaluate", *WORDS).code == 0
     assert place.result() == before
+
+
+def test_a_store_that_is_gone_or_cannot_be_used_is_said_by_status_list_and_deliver(place):
+    place.set(MLFLOW_TRACKING_URI=None)
+    database = place.root / "mlflow.db"
+    database.unlink(missing_ok=True)
+    assert "no\n" in place.run("runs", "list").out, "what a store had that is gone is not delivered"
+    database.mkdir()
+    for words in (["status"], ["runs", "list"]):
+        done = place.run(*words)
+        assert (done.code, done.out.count("move it away (mv ")) == (0, 1), words
+    done = place.run("runs", "deliver")
+    assert (done.code, len(done.errors)) == (1, 1)
+    assert "move it away (mv " in done.errors[0]
+    assert "0 of 1 runs delivered" in done.out

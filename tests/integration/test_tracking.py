@@ -1,3 +1,4 @@
+import os
 import shutil
 import socket
 import sqlite3
@@ -6,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from pipeline.courier import Courier
 from pipeline.errors import TrackingError
 from pipeline.journal import Journal
 from pipeline.tracking import RunIdentity, Tracker
-from pipeline.workspace import Workspace
+from pipeline.workspace import MANIFEST, Manifest, Workspace, write_json
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = RunIdentity("abc-1", "small, first try")
@@ -341,3 +343,154 @@ def test_the_store_of_another_program_is_left_alone(place):
     database.mkdir()
     with pytest.raises(TrackingError):
         place.tracker().connect()
+
+
+KILLED_INSIDE_A_COMMIT = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")  # so that changed pages reach the file before the commit
+connection.execute("BEGIN")
+connection.execute("UPDATE metrics SET value = -1")
+connection.execute("CREATE TABLE spill (text)")
+connection.executemany("INSERT INTO spill VALUES (?)", (("x" * 1000,) for _ in range(500)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill_inside_a_commit(database):
+    done = subprocess.run([sys.executable, "-c", KILLED_INSIDE_A_COMMIT, str(database)], check=False)
+    assert done.returncode == -9
+    assert database.with_name("mlflow.db-journal").stat().st_size
+
+
+def test_a_kill_inside_a_commit_locks_nobody_out(place):
+    place.epochs(1, 2)
+    assert place.tracker().deliver(RUN, TRAIN, place.folder)
+    kill_inside_a_commit(place.workspace.root / "mlflow.db")
+    assert place.tracker().deliver(RUN, TRAIN, place.folder, upto=place.epochs(3, 3))
+    assert place.problems == []
+    assert place.rows() == expected(3)
+    assert min(value for (value,) in place.rows(columns="value")) >= 0
+
+
+def test_a_database_that_was_moved_away_leaves_no_journal_to_the_new_one(place):
+    place.epochs(1, 2)
+    place.tracker().deliver(RUN, TRAIN, place.folder, status="FINISHED")
+    database = place.workspace.root / "mlflow.db"
+    kill_inside_a_commit(database)
+    database.rename(database.with_name("mlflow.db.damaged"))
+    script = (
+        "import sys; from pathlib import Path; from pipeline import mlflow_settings, tracking, workspace\n"
+        "place = workspace.Workspace(Path(sys.argv[1]))\n"
+        "print(tracking.Tracker(mlflow_settings.load(place, {}), place, print).deliver_pending())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(place.workspace.root)], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert place.rows() == expected(2)
+    assert not any(name == "spill" for (name,) in place.rows("sqlite_master", "name"))
+    assert (database.parent / "mlflow.db-journal.old").exists()
+
+
+def test_a_store_that_was_never_finished_is_made_anew_and_told_everything(place):
+    place.epochs(1, 2)
+    tracker = place.tracker()
+    database = place.workspace.root / "mlflow.db"
+    connection = sqlite3.connect(database)
+    with connection:
+        connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")  # a kill inside the upgrades
+        connection.execute("ALTER TABLE runs DROP COLUMN deleted_time")
+    connection.close()
+    os.utime(database, (time.time() - 60, time.time() - 60))
+    assert tracker.deliver(RUN, TRAIN, place.folder)
+    assert "was never finished and held nothing; it is made anew" in place.problems[0]
+    assert place.rows() == expected(2)
+    assert database.with_name("mlflow.db.old").exists()
+
+
+def test_the_store_of_another_owner_is_one_line_and_no_traceback(place, capfd):
+    if os.geteuid() != 0:
+        pytest.skip("needs the right to be another user")
+    place.epochs(1, 1)
+    tracker = place.tracker()
+    tracker.connect()
+    tracker.note(RUN, TRAIN, place.folder)
+    database = place.workspace.root / "mlflow.db"
+    database.chmod(0o644)
+    for folder in (*[place.workspace.root, *place.workspace.root.parents][:4], *place.workspace.root.rglob("*")):
+        folder.chmod(0o777 if folder.is_dir() else 0o666)
+    database.chmod(0o644)
+    os.seteuid(65534)
+    try:
+        assert not tracker.deliver_noted(RUN.key, force=True)
+    finally:
+        os.seteuid(0)
+    [problem] = place.problems
+    assert "belongs to root and cannot be written by" in problem
+    assert "answers again" not in problem
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_what_mlflow_finds_wrong_while_it_writes_is_one_line_too(place, capfd):
+    place.epochs(1, 1)
+    tracker = place.tracker()
+    assert tracker.deliver(RUN, TRAIN, place.folder)
+    connection = sqlite3.connect(place.workspace.root / "mlflow.db")
+    connection.execute("ALTER TABLE metrics RENAME COLUMN step TO steps")
+    connection.close()
+    assert not tracker.deliver(RUN, TRAIN, place.folder, upto=place.epochs(2, 2))
+    assert "its tables are not what MLflow expects (" in place.problems[0]
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+class FinishedTraining:
+    """A whole training and its evaluation, as the stages leave them."""
+
+    def __init__(self, place):
+        self.run = RunIdentity("abc-1", "small, first try")
+        place.journal.metrics({"train/loss": 1.0}, 1)
+        write_json(place.folder / "run.json", {"key": self.run.key, "name": self.run.name})
+        write_json(place.folder / MANIFEST, asdict(Manifest("train", 1, "abc", {}, {}, {})))
+        self.folder = place.folder.rename(place.folder.with_name("abc"))
+        self.evaluation = place.workspace.stage("evaluate") / "def"
+        self.evaluation.mkdir(parents=True)
+        with Journal(self.evaluation) as journal:
+            journal.metrics({"test/accuracy": 0.9}, 1)
+        write_json(self.evaluation / MANIFEST, asdict(Manifest("evaluate", 1, "def", {}, {"train": "abc"}, {})))
+
+
+def test_a_finished_run_stays_one_and_finished_when_its_record_is_lost(place):
+    training = FinishedTraining(place)
+    tracker = place.tracker()
+    tracker.deliver(training.run, TRAIN, training.folder, status="FINISHED")
+    tracker.deliver(training.run, "evaluate/def", training.evaluation)
+    shutil.rmtree(place.workspace.hidden / "runs")
+
+    [record] = run_records.every(place.workspace)
+    assert (record.name, record.status, set(record.journals)) == (RUN.name, "FINISHED", {TRAIN, "evaluate/def"})
+    assert tracker.deliver_pending() == 1
+    assert tracker.deliver(training.run, TRAIN, training.folder, force=True)  # as register does
+    assert place.tracker().close_dead(lambda key: False) == []
+    assert place.rows("runs", "status") == [("FINISHED",)]
+    assert place.rows() == [("test/accuracy", 1), ("train/loss", 1)]
+
+
+def test_a_finished_run_that_is_noted_as_running_is_not_closed_as_killed(place):
+    training = FinishedTraining(place)
+    tracker = place.tracker()
+    tracker.deliver(training.run, TRAIN, training.folder, status="RUNNING")
+    assert tracker.close_dead(lambda key: False) == [RUN.name]
+    assert place.rows("runs", "status") == [("FINISHED",)]
+
+
+def test_an_unfinished_run_whose_record_is_lost_is_closed_as_killed(place):
+    durable = place.epochs(1, 2)
+    write_json(place.folder / "run.json", {"key": RUN.key, "name": RUN.name})
+    assert list(run_records.every(place.workspace)) == [], "nothing of it is durable yet"
+    write_json(place.folder / "step-00000002.json", {"journal_offset": durable})
+    place.epochs(3, 3)
+    tracker = place.tracker()
+    assert tracker.close_dead(lambda key: False) == [RUN.name]
+    assert place.rows("runs", "status") == [("KILLED",)]
+    assert place.rows() == expected(2)

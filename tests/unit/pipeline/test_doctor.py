@@ -156,3 +156,13 @@ def test_a_damaged_data_set_is_told_with_what_to_do(tmp_path):
     assert finding.verdict == "bad"
     assert "test_labels.npy: altered" in finding.found
     assert "makes it again" in finding.found
+
+
+def test_a_store_that_is_away_is_a_note_and_one_that_needs_the_user_is_bad(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    (finding,) = doctor._store(Workspace(tmp_path))
+    assert (finding.verdict, "nothing is lost" in finding.found) == ("note", True)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (tmp_path / "mlflow.db").mkdir()
+    (finding,) = doctor._store(Workspace(tmp_path))
+    assert (finding.verdict, "move it away" in finding.found) == ("bad", True)
