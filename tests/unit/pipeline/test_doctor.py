@@ -90,7 +90,7 @@ def test_a_server_that_gives_no_answer_is_a_finding(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking.Tracker, "connect", lambda self: Client())
     finding = by_name(examine(Workspace(tmp_path)))["mlflow store"]
     assert finding.verdict == "bad"
-    assert finding.found.startswith("http://127.0.0.1:9 is there and gives no answer that can be used (Max retries")
+    assert finding.found.startswith("MLflow store http://127.0.0.1:9: Max retries exceeded;")
     assert "\n" not in finding.found
 
 
