@@ -1,7 +1,7 @@
 """What can go wrong for a user: each class knows the exit code of the command that it ends.
 
 Codes (README lists them too): 0 done or nothing to do, 1 failed, 2 bad usage or configuration, 3 the gate refused,
-4 budget used up (resumable), 5 memory cap, 6 cluster or machine not fit, 130/143 interrupted after a checkpoint.
+4 budget used up (resumable), 5 memory cap, 6 cluster or machine not fit, 129/130/143 interrupted after a checkpoint.
 """
 
 import signal
@@ -67,7 +67,7 @@ class MachineUnfitError(SeqpipeError):
 
 
 class InterruptedRunError(BaseException):
-    """Ctrl-C or SIGTERM; a checkpoint is on disk and the same command goes on.
+    """Ctrl-C, SIGTERM or a closed terminal; a checkpoint is on disk and the same command goes on.
 
     No `Exception`, so that no library's `except Exception` keeps the command from ending.
     """

@@ -21,6 +21,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
+from pipeline import interrupts
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.mlflow_settings import ResolvedMlflow, quiet
 from pipeline.tracking import make_database
@@ -81,15 +82,8 @@ class _Caught:
 @contextmanager
 def _signals() -> Iterator[_Caught]:
     caught = _Caught()
-    before = {
-        number: signal.signal(number, lambda n, _: caught.numbers.append(n))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
+    with interrupts.heard_by(lambda number, _: caught.numbers.append(number)):
         yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _require_free(host: str, port: int) -> None:
@@ -196,7 +190,7 @@ def _tree(pid: int) -> set[psutil.Process]:
 
 
 def _last_line(log_path: Path) -> str:
-    lines = log_path.read_text(errors="replace").strip().splitlines()
+    lines = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].strip()[:300] if lines else "it said nothing"
 
 

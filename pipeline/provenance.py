@@ -31,5 +31,5 @@ def git_commit() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
-    return done.stdout.strip()
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=10, check=True)
+    return done.stdout.decode("utf-8", "replace").strip()

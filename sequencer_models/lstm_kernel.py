@@ -120,7 +120,8 @@ def load() -> LstmKernel:
         KernelUnavailableError: there is no compiler, or what it built does not load or does not compute an LSTM.
     """
     flags = (*FLAGS, *_flags_for_processor())
-    key = hashlib.sha256("\0".join((SOURCE.read_text(), *flags, *_processor())).encode()).hexdigest()[:16]
+    source = SOURCE.read_text(encoding="utf-8")
+    key = hashlib.sha256("\0".join((source, *flags, *_processor())).encode()).hexdigest()[:16]
     cached = cache_folder() / f"lstm-{key}{'.dylib' if sys.platform == 'darwin' else '.so'}"
     if cached.is_file():
         try:
@@ -170,7 +171,7 @@ def _compile(compiler: str, flags: Sequence[str], built: Path) -> None:
         [compiler, *flags, *parallel, "-c", str(SOURCE), "-o", str(made)],
         [compiler, *shared, str(made), "-o", str(built)],
     ):
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
+        subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_TIMEOUT_S)
 
 
 def _keep(built: Path, cached: Path) -> None:
@@ -249,6 +250,6 @@ def _check(status: int) -> None:
 
 def _in_a_line(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
-        lines = (error.stderr or "").strip().splitlines()
+        lines = (error.stderr or b"").decode("utf-8", "replace").strip().splitlines()
         return next((line for line in lines if "error" in line), lines[-1] if lines else str(error))
     return str(error)

@@ -257,8 +257,8 @@ def _memory_mb() -> tuple[int, int]:
     total, available = memory.total, memory.available
     group = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, ValueError):  # "max", or no such group: no limit
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
+        limit = int((group / "memory.max").read_bytes())
+        used = int((group / "memory.current").read_bytes())
         total, available = min(total, limit), min(available, max(0, limit - used))
     return total // 1_000_000, available // 1_000_000
 
@@ -291,14 +291,20 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM over while it starts, in Python and below it; the caller's handlers are put back."""
+    """Ray takes SIGTERM over while it starts, in Python and below it; the caller's handlers are put back.
+
+    A terminal that closes sends SIGHUP to all that was started in it. What Ray starts is not to hear it (of Ctrl-C it
+    sees to that itself): trials have to be able to save, and the caller is the one to end them.
+    """
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # which children inherit
     try:
         yield
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in kept.items():
                 signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager

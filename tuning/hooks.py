@@ -104,6 +104,6 @@ def trial_name(trial: Any) -> str:
 def _last_words(trial: Any) -> str:
     """The last line of the error that ended a trial's process, from the file that Ray keeps beside the driver."""
     with contextlib.suppress(OSError, TypeError):
-        lines = Path(trial.error_file).read_text().strip().splitlines()
+        lines = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else ""
     return "no word of why"

@@ -10,12 +10,14 @@ from types import FrameType
 from typing import Any
 
 from pipeline import interrupts
+from pipeline.cli import streams
 from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
 
 
 def main() -> None:
     """Run the command line; the one place that exits."""
     interrupts.take_over()
+    streams.take_over()
     debug = "--debug" in sys.argv[1:]
     if debug:  # wherever it was written
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
@@ -29,11 +31,9 @@ def run_words(debug: bool) -> int:
     """Run the command that `sys.argv` holds; say what went wrong; its exit code."""
     try:
         code = _command()
-        for number in (signal.SIGINT, signal.SIGTERM):  # all is done; only the interpreter's own end is left
-            signal.signal(number, signal.SIG_IGN)
+        interrupts.hear(signal.SIG_IGN)  # all is done; only the interpreter's own end is left
     except BaseException as error:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _leave_at_once)
+        interrupts.hear(_leave_at_once)
         if debug and not isinstance(error, SystemExit):
             import traceback
 
@@ -46,8 +46,18 @@ def _command() -> int:
     from pipeline.cli.commands import app
 
     code = app(standalone_mode=False)
-    sys.stdout.flush()  # a reader that is gone is noticed here, not at the interpreter's end
-    return code if isinstance(code, int) else 0
+    sys.stdout.flush()
+    code = code if isinstance(code, int) else 0
+    if (why := streams.unwritten()) is None:
+        return code
+    _complain(f"seqpipe: the result could not be written to standard output ({why}); the same command shows it again")
+    return code if _is_work(sys.argv[1:]) else code or 1
+
+
+def _is_work(words: list[str]) -> bool:
+    """Whether a command is worth something without the result that it writes to stdout."""
+    command = next((word for word in words if not word.startswith("-")), "")
+    return command in ("run", "tune", "ui") and not {"--json", "--dry-run"} & set(words)
 
 
 def _ending(error: BaseException) -> int:
@@ -57,9 +67,6 @@ def _ending(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0
-    if isinstance(error, BrokenPipeError):  # the reader of a pipe has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     if isinstance(error, MemoryError):
         _complain(
             "seqpipe: out of memory; what was saved before it is kept.\n"

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
+from pipeline import interrupts
+from pipeline.errors import MemoryCapError, SeqpipeError
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
 
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 _began: float | None = None
 
 
@@ -40,7 +40,7 @@ def run_again_under(cap_mb: float, *, first: Callable[[], object] | None = None)
     Raises:
         MemoryCapError: it was ended at the cap.
         SeqpipeError: somebody or something else ended it.
-        InterruptedRunError: Ctrl-C or SIGTERM while it started, or for the third time.
+        InterruptedRunError: a signal asked to leave while it started, or for the third time.
     """
     from tuning.memory import CapTooLowError, run_capped
 
@@ -86,16 +86,16 @@ def load_training(config: "RunConfig") -> None:
 def _run_words(tell: Callable[[object], None], words: list[str], began_at: float) -> int:
     """In the guarded process: the command itself."""
     global _began
-    from pipeline import interrupts
+    from pipeline.cli import streams
     from pipeline.cli.app import run_words
 
     interrupts.take_over()
+    streams.take_over()
     _began = began_at
     sys.argv = words
     tell(os.getpid())
     code = run_words("--debug" in words)
-    for number in _PASSED_ON:  # the command has ended; what is left is to say so
-        signal.signal(number, signal.SIG_IGN)
+    interrupts.hear(signal.SIG_IGN)  # the command has ended; what is left is to say so
     return code
 
 
@@ -114,19 +114,17 @@ class _Other:
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
         """While it runs, the signals that this process gets are its own to heed."""
-        kept = {number: signal.signal(number, self._pass_on) for number in _PASSED_ON}
-        kept[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._pause)
+        on_stop = signal.signal(signal.SIGTSTP, self._pause)
         try:
-            yield
+            with interrupts.heard_by(self._pass_on):
+                yield
         finally:
-            for number, handler in kept.items():
-                signal.signal(number, handler)
+            signal.signal(signal.SIGTSTP, on_stop)
 
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
         self._passed_on += 1
         if self._pid is None or self._passed_on > 2:
-            name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-            raise InterruptedRunError(f"interrupted ({name}); the same command goes on from where it was", number)
+            raise interrupts.interrupted(number)
         self._send(number)
 
     def _pause(self, _number: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,5 @@
 """How a search looks while it runs: a live table in a terminal, one plain line per finished trial in a pipe."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -55,7 +54,7 @@ class SearchView(Observer):
 
     def ticked(self, state: State) -> None:
         """Draw the live table anew."""
-        if sys.stderr.isatty():
+        if self._watcher.is_live:
             if self._live is None:
                 from rich.live import Live
 

@@ -1,0 +1,119 @@
+"""Standard output and standard error that no command ends for: whoever reads them may leave at any time.
+
+A pipe whose reader has gone, a terminal that was closed, a full disk, letters that an encoding does not have: the
+work goes on, and what could be written was. All writing of this process passes through here (print, rich, logging,
+warnings, Python's own last flush), because it is the lowest layer of `sys.stdout` and `sys.stderr` that is replaced.
+"""
+
+import errno
+import io
+import math
+import os
+import select
+import stat
+import sys
+import time
+from typing import Any
+
+from pipeline import interrupts
+
+PATIENCE_S = 30.0
+"""How long progress waits for a reader that is there and does not read (a pager, Ctrl-S) before it is left out."""
+_LOOK_S = 0.2
+_READER_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO)
+_MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Output(io.FileIO):
+    """A standard stream's descriptor; what cannot be written is left out.
+
+    Attributes:
+        failure: the first error that writing ended in.
+        has_reader: False once it is known that nobody reads it any more.
+    """
+
+    def __init__(self, descriptor: int, patience_s: float = math.inf) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.failure: OSError | None = None
+        self.has_reader = True
+        self._patience_s = patience_s
+        self._left_out = 0
+
+    def write(self, data: Any) -> int:
+        """Write some of it, as a raw stream may; says that it has written all when it cannot."""
+        piece = memoryview(data)[: select.PIPE_BUF]  # so much a pipe takes without waiting, once it is ready
+        try:
+            if not self._is_ready():
+                self._left_out += len(data)
+                return len(data)
+            if self._left_out:
+                told, self._left_out = f"\n[{self._left_out} bytes that nobody read were left out]\n", 0
+                super().write(told.encode("ascii"))
+            written = super().write(piece)
+        except OSError as error:
+            self.failure = self.failure or error
+            if error.errno in _READER_GONE and not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+                self.has_reader = False
+            if error.errno not in _MAY_PASS:  # for good; what else writes here, such as a child, is spared it
+                _discard(self.fileno())
+            return len(data)
+        return 0 if written is None else written
+
+    def _is_ready(self) -> bool:
+        """Wait until it can be written: not after a signal that asks to leave, nor past the patience."""
+        until = time.monotonic() + (0 if self._left_out else self._patience_s)
+        while not select.select([], [self], [], _LOOK_S)[1]:
+            if interrupts.has_come() or time.monotonic() >= until:
+                return False
+        return True
+
+
+def take_over() -> None:
+    """Replace the streams that Python has opened; open those that were closed, as if they led nowhere."""
+    closed = _fill_gaps()
+    if 0 in closed:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is sys.__stdout__:  # else a test or an embedding program has its own
+        sys.stdout = sys.__stdout__ = _text(1, sys.stdout, math.inf)  # type: ignore[misc]
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = sys.__stderr__ = _text(2, sys.stderr, PATIENCE_S)  # type: ignore[misc]
+
+
+def unwritten() -> str | None:
+    """Why what was written to stdout did not arrive; None where it did, or where nobody wanted the rest of it."""
+    output = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if not isinstance(output, Output) or output.failure is None or not output.has_reader:
+        return None
+    return output.failure.strerror
+
+
+def _text(descriptor: int, replaced: Any, patience_s: float) -> io.TextIOWrapper:
+    if replaced is not None:
+        replaced.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(Output(descriptor, patience_s)),
+        encoding=replaced.encoding if replaced is not None else "utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
+    )
+
+
+def _fill_gaps() -> set[int]:
+    """Open whichever of 0, 1 and 2 are closed, or the next file would get that number, and all that is printed."""
+    closed = set()
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            closed.add(descriptor)
+            _discard(descriptor)
+    return closed
+
+
+def _discard(descriptor: int) -> None:
+    """Let a descriptor lead nowhere, for children too."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    os.set_inheritable(descriptor, True)
