@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PLAIN_EVERY_S = 15.0
 NARROW = 100
 """Columns below which a line of progress has room for the most important figures only."""
+NARROW_CELL = 12
+"""Columns for each cell below which a drawn table would cut words to letters."""
 
 
 def can_draw(stream: TextIO) -> bool:
@@ -48,7 +50,7 @@ def complain(text: str) -> None:
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Write a table to stdout: rich in a terminal, aligned text in a pipe."""
     rows = [[_on_one_line(cell) for cell in row] for row in rows]
-    if can_draw(sys.stdout):
+    if can_draw(sys.stdout) and (console := _console(stderr=False)).width >= NARROW_CELL * len(columns):
         from rich.table import Table
 
         drawn = Table(title=title or None, title_justify="left", header_style="bold")
@@ -56,7 +58,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
             drawn.add_column(column, overflow="fold")
         for row in rows:
             drawn.add_row(*row)
-        _console(stderr=False).print(drawn)
+        console.print(drawn)
         return
     if title:
         emit(title)

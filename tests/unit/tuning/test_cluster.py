@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -150,3 +151,15 @@ def test_a_driver_that_goes_on_is_not_taken_for_what_it_left(tmp_path):
     driver = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert driver.stdout == "goes on\n"
     assert not folder.exists()
+
+
+def test_what_ray_starts_does_not_hear_that_the_terminal_was_closed():
+    ask = "import signal; print(signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+    def is_deaf():
+        return subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True).stdout == b"True\n"
+
+    with cluster._own_signals():
+        assert is_deaf()
+    assert not is_deaf()
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
