@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -181,8 +182,10 @@ class Terminal:
         if self.pid == 0:
             os.chdir(place.root)
             os.execve(words[0], words, place.environ | {"TERM": "xterm", "COLUMNS": "100"})
-        threading.Thread(target=self._show, daemon=True).start()
         self._code: int | None = None
+        self._closing = threading.Event()
+        self._screen = threading.Thread(target=self._show, daemon=True)
+        self._screen.start()
 
     def poll(self) -> int | None:
         """The command's exit code, once it has ended."""
@@ -197,6 +200,8 @@ class Terminal:
 
     def close(self) -> None:
         """Close the window."""
+        self._closing.set()
+        self._screen.join()
         os.close(self._master)
 
     def wait(self, timeout_s: float = 60) -> int:
@@ -211,9 +216,10 @@ class Terminal:
         return code
 
     def _show(self) -> None:
-        with contextlib.suppress(OSError):
-            while os.read(self._master, 4096):
-                continue
+        with contextlib.suppress(OSError):  # all that was in it has ended
+            while not self._closing.is_set():
+                if select.select([self._master], [], [], 0.05)[0]:
+                    os.read(self._master, 4096)
 
 
 def sha256(path: Path) -> str:
