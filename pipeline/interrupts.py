@@ -1,26 +1,74 @@
-"""Leaving in order: signals and `--max-time`, asked for at any moment and heeded at a safe one."""
+"""Leaving in order: signals and `--max-time` ask for it at any moment, and are heeded at a safe one."""
 
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError, SeqpipeError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGHUP: "the terminal was closed"}
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that ask to leave: Ctrl-C, `kill`, and a terminal that was closed."""
+Handler = Callable[[int, FrameType | None], object]
+_has_come = _hung_up = False
+
+
+@contextmanager
+def heard_by(handler: Handler) -> Iterator[None]:
+    """Within this, `handler` is called for each signal that asks to leave (main thread only)."""
+    before = hear(handler)
+    try:
+        yield
+    finally:
+        put_back(before)
+
+
+def hear(handler: Handler | signal.Handlers) -> Mapping[int, Any]:
+    """Have `handler` called for each signal that asks to leave (main thread only); the handlers before it.
+
+    A signal that the command was started to ignore (`nohup`, `&` in a script) stays ignored. A terminal that closes
+    sends SIGHUP more than once, by the kernel and by the shell: only the first counts.
+    """
+
+    def once(number: int, frame: FrameType | None) -> None:
+        global _has_come, _hung_up
+        if number == signal.SIGHUP and _hung_up:
+            return
+        _has_come, _hung_up = True, _hung_up or number == signal.SIGHUP
+        assert callable(handler)
+        handler(number, frame)
+
+    listening = [number for number in ASKING if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, once if callable(handler) else handler) for number in listening}
+
+
+def put_back(handlers: Mapping[int, Any]) -> None:
+    """Undo a `hear`."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def has_come() -> bool:
+    """Whether a signal has asked to leave since the command began."""
+    return _has_come
+
+
+def interrupted(number: int, again: str = "the same command") -> InterruptedRunError:
+    """The error that a signal ends a command by."""
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    return InterruptedRunError(f"interrupted ({name}); {again} goes on from where it was", number)
 
 
 class Control:
     """What a long stage asks between two steps: go on, or leave?
 
-    While a stage is `heeding`, the first signal is only noted, and the stage leaves after a checkpoint; a
-    second one, or one that comes while no stage is heeding, ends the command at once. `again` says what goes on.
+    While a stage is `heeding`, the first signal is only noted, and the stage leaves after a checkpoint; a second one,
+    or one that comes while no stage is heeding, ends the command at once. `again` says what goes on.
     `began` is when the time began to count, by the monotonic clock; now if not told.
     """
 
@@ -37,11 +85,8 @@ class Control:
     @contextmanager
     def installed(self) -> Iterator["Control"]:
         """Take the signals over while a command runs (main thread only)."""
-        kept = handle(self._arrived)
-        try:
+        with heard_by(self._arrived):
             yield self
-        finally:
-            restore(kept)
 
     @contextmanager
     def heeding(self) -> Iterator[None]:
@@ -55,7 +100,7 @@ class Control:
     def reason(self) -> SeqpipeError | InterruptedRunError | None:
         """Why to leave, as the error that ends the command; None to go on."""
         if self._signal is not None:
-            return self._interrupted(self._signal)
+            return interrupted(self._signal, self._again)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return BudgetExhaustedError(
                 f"--max-time of {self._max_time_s:g} s is used up; {self._again} goes on from the checkpoint"
@@ -71,47 +116,25 @@ class Control:
         if self._heeding and self._signal is None:
             self._signal = number
             return
-        raise self._interrupted(number)
-
-    def _interrupted(self, number: int) -> InterruptedRunError:
-        return interrupted(number, self._again)
+        raise interrupted(number, self._again)
 
 
 def take_over() -> None:
-    """From here on, `SIGNALS` end the process by an `InterruptedRunError` (main thread only)."""
-    handle(_end)
+    """From here on, a signal that asks to leave ends the process by an `InterruptedRunError` (main thread only)."""
+    hear(_end)
     sys.unraisablehook = _not_raised
-
-
-def handle(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> dict[int, Any]:
-    """Have `SIGNALS` handled by this, but for those that this process was started to ignore; the handlers before.
-
-    `nohup` has SIGHUP ignored, a shell without job control Ctrl-C of what it runs in the background.
-    """
-    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in heard}
-
-
-def restore(kept: dict[int, Any]) -> None:
-    """Put back what `handle` returned."""
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
     raise interrupted(number)
 
 
-def interrupted(number: int, again: str = "the same command") -> InterruptedRunError:
-    """The error that a signal ends a command with."""
-    name = _NAMES.get(signal.Signals(number), signal.Signals(number).name)
-    return InterruptedRunError(f"interrupted ({name}); {again} goes on from where it was", number)
-
-
 def _not_raised(unraisable: "sys.UnraisableHookArgs") -> None:
     """A signal that came while Python ran a finaliser or a callback, where nothing can be raised: send it again."""
+    global _hung_up
     error = unraisable.exc_value
     if isinstance(error, InterruptedRunError):
+        _hung_up = False
         again = threading.Timer(0.02, os.kill, (os.getpid(), error.signal_number))
         again.daemon = True
         again.start()

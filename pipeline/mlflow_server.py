@@ -124,11 +124,8 @@ class _Caught:
 @contextmanager
 def _signals() -> Iterator[_Caught]:
     caught = _Caught()
-    before = interrupts.handle(lambda number, _: caught.numbers.append(number))
-    try:
+    with interrupts.heard_by(lambda number, _: caught.numbers.append(number)):
         yield caught
-    finally:
-        interrupts.restore(before)
 
 
 def _require_free(host: str, port: int) -> None:
@@ -262,7 +259,7 @@ def _computed_s(processes: set[psutil.Process]) -> float:
 
 
 def _last_line(log_path: Path) -> str:
-    lines = log_path.read_text(errors="replace").strip().splitlines()
+    lines = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].strip()[:300] if lines else "it said nothing"
 
 

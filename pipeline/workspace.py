@@ -77,8 +77,15 @@ class Workspace:
         """Make the workspace's own folder.
 
         Raises:
-            WorkspaceError: the place cannot be written.
+            WorkspaceError: the place cannot be written, or its name is of a kind that libraries refuse.
         """
+        try:
+            str(self.root).encode("utf-8")
+        except UnicodeEncodeError:
+            raise WorkspaceError(
+                f"the workspace {self.root} has a name that is not valid UTF-8, which MLflow and safetensors refuse; "
+                "rename the folder (or set a UTF-8 locale, such as LANG=C.UTF-8)"
+            ) from None
         with writing(self.hidden):
             self.hidden.mkdir(parents=True, exist_ok=True)
 

@@ -123,7 +123,8 @@ def load() -> LstmKernel:
         KernelUnavailableError: there is no compiler, or what it built does not load or does not compute an LSTM.
     """
     flags = (*FLAGS, *_flags_for_processor())
-    key = hashlib.sha256("\0".join((SOURCE.read_text(), *flags, *_processor())).encode()).hexdigest()[:16]
+    source = SOURCE.read_text(encoding="utf-8")
+    key = hashlib.sha256("\0".join((source, *flags, *_processor())).encode()).hexdigest()[:16]
     cached = cache_folder() / f"lstm-{key}{'.dylib' if sys.platform == 'darwin' else '.so'}"
     if cached.is_file() and _is_ours(cached) and _is_ours(cached.parent):
         try:
@@ -200,7 +201,6 @@ def _run(command: Sequence[str]) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
         start_new_session=True,
     ) as compiler:
         try:
@@ -291,6 +291,6 @@ def _in_a_line(error: Exception) -> str:
     if isinstance(error, subprocess.TimeoutExpired):
         return f"did not end within {error.timeout:g} s"
     if isinstance(error, subprocess.CalledProcessError):
-        lines = (error.stderr or "").strip().splitlines()
+        lines = (error.stderr or b"").decode("utf-8", "replace").strip().splitlines()
         return next((line for line in lines if "error" in line), lines[-1] if lines else str(error))
     return str(error)

@@ -21,6 +21,13 @@ from product import LONG, Place
 AS_ROOT = os.geteuid() == 0 and shutil.which("mount") is not None
 
 
+def pytest_configure() -> None:
+    """Have the commands of the tests hear what `nohup` or `&` around the tests would have them ignore."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 

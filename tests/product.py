@@ -4,9 +4,12 @@ import contextlib
 import hashlib
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,6 +172,54 @@ def leave(process: "subprocess.Popen[str]", number: int = signal.SIGINT, timeout
     process.send_signal(number)
     out, err = process.communicate(timeout=timeout_s)
     return Done(process.returncode, out, err, time.monotonic() - began)
+
+
+class Terminal:
+    """A terminal of its own, in which one command runs as a shell would start it."""
+
+    def __init__(self, place: Place, *words: str) -> None:
+        self.pid, self._master = pty.fork()
+        if self.pid == 0:
+            os.chdir(place.root)
+            os.execve(words[0], words, place.environ | {"TERM": "xterm", "COLUMNS": "100"})
+        self._code: int | None = None
+        self._closing = threading.Event()
+        self._screen = threading.Thread(target=self._show, daemon=True)
+        self._screen.start()
+
+    def poll(self) -> int | None:
+        """The command's exit code, once it has ended."""
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
+
+    def type(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self._master, keys)
+
+    def close(self) -> None:
+        """Close the window."""
+        self._closing.set()
+        self._screen.join()
+        os.close(self._master)
+
+    def wait(self, timeout_s: float = 60) -> int:
+        """The command's exit code, when it has ended."""
+        end = time.monotonic() + timeout_s
+        while (code := self.poll()) is None:
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                raise AssertionError("it did not end")
+            time.sleep(0.01)
+        return code
+
+    def _show(self) -> None:
+        with contextlib.suppress(OSError):  # all that was in it has ended
+            while not self._closing.is_set():
+                if select.select([self._master], [], [], 0.05)[0]:
+                    os.read(self._master, 4096)
 
 
 def sha256(path: Path) -> str:

@@ -66,7 +66,7 @@ def main() -> None:
     with contextlib.suppress(OSError):  # the caller may be gone
         send_frame(data, kind, body)
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # None where it was closed from the start
             stream.flush()
     os._exit(0)  # nothing that a library has left running can hold the answer back
 

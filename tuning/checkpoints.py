@@ -124,7 +124,7 @@ class Keeper:
 
     def _attempt(self, row: int) -> int:
         try:
-            return int((self._home(row) / "attempt").read_text())
+            return int((self._home(row) / "attempt").read_bytes())
         except FileNotFoundError:
             return 0
 

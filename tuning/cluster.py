@@ -156,10 +156,7 @@ def local(node: Node, should_stop: Callable[[], bool] = lambda: False) -> Iterat
     environment = _QUIET | TUNE_ENVIRONMENT | {MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark}
 
     def start() -> None:
-        # A terminal that is closed tells every process in its foreground. What Ray starts is not to end before the
-        # trials have saved, so it inherits that SIGHUP is blocked. (Of Ctrl-C, Ray sees to that itself.)
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-        with _environment(environment), contextlib.chdir(folder):  # see `_import_ray`
+        with _environment(environment), _deaf_to_hangups(), contextlib.chdir(folder):  # see `_import_ray`
             _read_token_anew()
             with _on_loopback():
                 ray.init(
@@ -358,14 +355,33 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM over while it starts, in Python and below it; the caller's handlers are put back."""
+    """Ray takes SIGTERM over while it starts, in Python and below it; the caller's handlers are put back.
+
+    A terminal that closes sends SIGHUP to all that was started in it. What Ray starts is not to hear it (of Ctrl-C it
+    sees to that itself): trials have to be able to save, and the caller is the one to end them.
+    """
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # which children inherit
     try:
         yield
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in kept.items():
                 signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def _deaf_to_hangups() -> Iterator[None]:
+    """What this thread starts does not hear that the terminal was closed: trials are to save before Ray ends.
+
+    The signal goes to every process in the terminal's foreground. (Of Ctrl-C, Ray sees to that itself.)
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # which children inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager

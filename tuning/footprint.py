@@ -37,7 +37,7 @@ _NOTHING = Usage(0.0, 0.0, 0.0)
 def process_usage(pid: int, proc: Path = Path("/proc")) -> Usage:
     """What one process holds; nothing when it is gone or may not be looked at."""
     try:
-        status = (proc / str(pid) / "status").read_text()
+        status = (proc / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         if proc.is_dir():
             return _NOTHING

@@ -113,7 +113,7 @@ class Trial:
         copy = self._scratch / f"checkpoint-{self._checkpoints:06d}"
         shutil.copytree(self.folder, copy / WORK)
         reports = [asdict(self._reports[epoch]) for epoch in sorted(self._reports)]
-        (copy / REPORTS).write_text(json.dumps(reports))
+        (copy / REPORTS).write_text(json.dumps(reports), encoding="utf-8")
         self._send(CheckpointReady(copy))
 
     @property
@@ -177,7 +177,7 @@ def run_objective(
 def read_reports(scratch: Path) -> list[Report]:
     """What the checkpoint in `scratch` had already reported; empty without one."""
     try:
-        written = json.loads((scratch / REPORTS).read_text())
+        written = json.loads((scratch / REPORTS).read_bytes())
     except FileNotFoundError:
         return []
     return [Report(**report) for report in written]

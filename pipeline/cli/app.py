@@ -35,17 +35,14 @@ def run_words(debug: bool) -> int:
     """Run the command that `sys.argv` holds; say what went wrong; its exit code."""
     try:
         code = _command()
-        interrupts.handle(signal.SIG_IGN)  # all is done; only the interpreter's own end is left
+        interrupts.hear(signal.SIG_IGN)  # all is done; only the interpreter's own end is left
     except BaseException as error:
-        interrupts.handle(_leave_at_once)
+        interrupts.hear(_leave_at_once)
         if debug and not isinstance(error, SystemExit):
             import traceback
 
             traceback.print_exc()
         code = _ending(error)
-    if code == 0 and (problem := streams.lost_results()) is not None:
-        _complain(f"seqpipe: what was to be shown could not be written: {problem}; repeat the command to see it")
-        return 1
     return code
 
 
@@ -53,7 +50,18 @@ def _command() -> int:
     from pipeline.cli.commands import app
 
     code = app(standalone_mode=False)
-    return code if isinstance(code, int) else 0
+    sys.stdout.flush()
+    code = code if isinstance(code, int) else 0
+    if (why := streams.unwritten()) is None:
+        return code
+    _complain(f"seqpipe: the result could not be written to standard output ({why}); the same command shows it again")
+    return code if _is_work(sys.argv[1:]) else code or 1
+
+
+def _is_work(words: list[str]) -> bool:
+    """Whether a command is worth something without the result that it writes to stdout."""
+    command = next((word for word in words if not word.startswith("-")), "")
+    return command in ("run", "tune", "ui") and not {"--json", "--dry-run"} & set(words)
 
 
 def _ending(error: BaseException) -> int:

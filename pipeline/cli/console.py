@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from pipeline.durations import readable
 from pipeline.reporting import TrainProgress
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 PLAIN_EVERY_S = 15.0
 NARROW = 100
 """Columns below which a line of progress has room for the most important figures only."""
+NARROW_CELL = 12
+"""Columns for each cell below which a drawn table would cut words to letters."""
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Whether a stream leads to a terminal that can do more than show lines."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
 
 
 def emit_json(content: object) -> None:
@@ -40,15 +47,10 @@ def complain(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def is_live() -> bool:
-    """Whether stderr is a terminal that can draw anew what it has drawn."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Write a table to stdout: rich in a terminal, aligned text in a pipe."""
-    if sys.stdout.isatty():
-        from rich.console import Console
+    rows = [[_on_one_line(cell) for cell in row] for row in rows]
+    if can_draw(sys.stdout) and (console := _console(stderr=False)).width >= NARROW_CELL * len(columns):
         from rich.table import Table
         from rich.text import Text
 
@@ -58,7 +60,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
             drawn.add_column(column, overflow="fold")
         for row in rows:
             drawn.add_row(*map(Text, row))
-        Console().print(drawn)
+        console.print(drawn)
         return
     if title:
         emit(title)
@@ -67,11 +69,25 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
         emit("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def _on_one_line(cell: str) -> str:
+    """A cell whose line ends and control characters, which a file's name may hold, are seen and not obeyed."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in cell
+    )
+
+
+def _console(*, stderr: bool) -> "RichConsole":
+    """A rich console that shows what it is given as it is: what is printed are names and figures, and no markup."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
 class Watcher:
     """Shows what stages tell, on stderr: live bars in a terminal, now and then a line in a pipe."""
 
     def __init__(self) -> None:
-        self._live = is_live()
+        self.is_live = can_draw(sys.stderr)
         self._rich: RichConsole | None = None
         self._bars: Progress | None = None
         self._task: TaskID | None = None
@@ -93,7 +109,7 @@ class Watcher:
 
     def bytes_done(self, description: str, done_bytes: int, total_bytes: int | None) -> None:
         """Show how far a download or a conversion is."""
-        if not self._live:
+        if not self.is_live:
             if description != self._task_text:
                 self._task_text = description
                 self.note(description)
@@ -111,7 +127,7 @@ class Watcher:
             f"{progress.images_per_s:.0f} images/s, loss {progress.loss:.3f}, accuracy {progress.accuracy:.1%}, "
             f"{progress.memory_mb:.0f} MB, {readable(progress.remaining_s)} left"
         )
-        if not self._live:
+        if not self.is_live:
             now = time.monotonic()
             if now - self._said_at >= PLAIN_EVERY_S:
                 self._said_at = now
@@ -145,17 +161,15 @@ class Watcher:
         self._end_bar()
 
     def _print(self, text: str, style: str = "") -> None:
-        if not self._live:
+        if not self.is_live:
             complain(text)
             return
-        self.console().print(text, style=style or None, markup=False, highlight=False)
+        self.console().print(text, style=style or None)
 
     def console(self) -> "RichConsole":
         """Where it is drawn, in a terminal."""
         if self._rich is None:
-            from rich.console import Console
-
-            self._rich = Console(stderr=True)
+            self._rich = _console(stderr=True)
         return self._rich
 
     def _begin_bar(self, description: str, total: int | None) -> None:
@@ -166,10 +180,10 @@ class Watcher:
         width = self.console().width
         bar = [] if width < 60 else [BarColumn(bar_width=12 if width < NARROW else None)]
         self._bars = Progress(
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             *bar,
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=self.console(),
             transient=True,
         )

@@ -40,7 +40,7 @@ def run_again_under(cap_mb: float, *, first: Callable[[], object] | None = None)
     Raises:
         MemoryCapError: it was ended at the cap.
         SeqpipeError: somebody or something else ended it.
-        InterruptedRunError: a signal while it started, or for the third time.
+        InterruptedRunError: a signal asked to leave while it started, or for the third time.
     """
     from tuning import machine
     from tuning.memory import CapTooLowError, run_capped
@@ -94,7 +94,6 @@ def load_training(config: "RunConfig") -> None:
 def _run_words(tell: Callable[[object], None], words: list[str], began_at: float) -> int:
     """In the guarded process: the command itself."""
     global _began
-    from pipeline import interrupts
     from pipeline.cli import streams
     from pipeline.cli.app import run_words
 
@@ -104,7 +103,7 @@ def _run_words(tell: Callable[[object], None], words: list[str], began_at: float
     sys.argv = words
     tell(os.getpid())
     code = run_words("--debug" in words)
-    interrupts.handle(signal.SIG_IGN)  # the command has ended; what is left is to say so
+    interrupts.hear(signal.SIG_IGN)  # the command has ended; what is left is to say so
     return code
 
 
@@ -123,11 +122,12 @@ class _Other:
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
         """While it runs, the signals that this process gets are its own to heed."""
-        kept = interrupts.handle(self._pass_on) | {signal.SIGTSTP: signal.signal(signal.SIGTSTP, self._pause)}
+        on_stop = signal.signal(signal.SIGTSTP, self._pause)
         try:
-            yield
+            with interrupts.heard_by(self._pass_on):
+                yield
         finally:
-            interrupts.restore(kept)
+            signal.signal(signal.SIGTSTP, on_stop)
 
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
         self._passed_on += 1

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.console import Watcher, is_live, percent
+from pipeline.cli.console import Watcher, percent
 from pipeline.durations import readable
 from pipeline.search.report import memory_in_words, settings_in_words
 from tuning.ledger import Report, Row
@@ -54,7 +54,7 @@ class SearchView(Observer):
 
     def ticked(self, state: State) -> None:
         """Draw the live table anew."""
-        if is_live():
+        if self._watcher.is_live:
             if self._live is None:
                 from rich.live import Live
 

@@ -1,85 +1,119 @@
-"""Standard streams that never end a command: a reader that is gone, a closed terminal, letters that do not fit.
+"""Standard output and standard error that no command ends for: whoever reads them may leave at any time.
 
-What is shown is worth less than the work. So a write that fails is noted, and the command goes on.
+A pipe whose reader has gone, a terminal that was closed, a full disk, letters that an encoding does not have: the
+work goes on, and what could be written was. All writing of this process passes through here (print, rich, logging,
+warnings, Python's own last flush), because it is the lowest layer of `sys.stdout` and `sys.stderr` that is replaced.
 """
 
 import errno
 import io
+import math
 import os
 import select
+import stat
 import sys
-from typing import Any, TextIO
+import time
+from typing import Any
 
-_GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET)
-"""The reader of a pipe has ended, or the terminal was closed: nobody is there to be told."""
-_WAIT_S = 5.0
-"""For how long a reader of a stream that does not block may be slow before what it misses is dropped."""
+from pipeline import interrupts
+
+PATIENCE_S = 30.0
+"""How long progress waits for a reader that is there and does not read (a pager, Ctrl-S) before it is left out."""
+_LOOK_S = 0.2
+_READER_GONE = (errno.EPIPE, errno.ECONNRESET, errno.EIO)
+_MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class _Lasting(io.FileIO):
-    """A stream's file; a write to it always succeeds, and `problem` says whether it really did."""
+class Output(io.FileIO):
+    """A standard stream's descriptor; what cannot be written is left out.
 
-    problem: OSError | None = None
+    Attributes:
+        failure: the first error that writing ended in.
+        has_reader: False once it is known that nobody reads it any more.
+    """
 
-    def write(self, content: Any, /) -> int:
-        """Write what can be written, and drop what cannot."""
-        left = memoryview(content).cast("B")
-        size = len(left)
-        while left and not self._is_gone():
-            try:
-                written = super().write(left)
-            except OSError as error:
-                self.problem = error
-                if self._is_gone():  # what is started from here on, and C code, is not to find it broken either
-                    _open_nothing(self.fileno())
-                break
-            if written is None and not select.select([], [self], [], _WAIT_S)[1]:  # it does not block, and is full
-                self.problem = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-                break
-            left = left[written or 0 :]
-        return size
+    def __init__(self, descriptor: int, patience_s: float = math.inf) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.failure: OSError | None = None
+        self.has_reader = True
+        self._patience_s = patience_s
+        self._left_out = 0
 
-    def _is_gone(self) -> bool:
-        return self.problem is not None and self.problem.errno in _GONE
+    def write(self, data: Any) -> int:
+        """Write some of it, as a raw stream may; says that it has written all when it cannot."""
+        piece = memoryview(data)[: select.PIPE_BUF]  # so much a pipe takes without waiting, once it is ready
+        try:
+            if not self._is_ready():
+                self._left_out += len(data)
+                return len(data)
+            if self._left_out:
+                told, self._left_out = f"\n[{self._left_out} bytes that nobody read were left out]\n", 0
+                super().write(told.encode("ascii"))
+            written = super().write(piece)
+        except OSError as error:
+            self.failure = self.failure or error
+            if error.errno in _READER_GONE and not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+                self.has_reader = False
+            if error.errno not in _MAY_PASS:  # for good; what else writes here, such as a child, is spared it
+                _discard(self.fileno())
+            return len(data)
+        return 0 if written is None else written
+
+    def _is_ready(self) -> bool:
+        """Wait until it can be written: not after a signal that asks to leave, nor past the patience."""
+        until = time.monotonic() + (0 if self._left_out else self._patience_s)
+        while not select.select([], [self], [], _LOOK_S)[1]:
+            if interrupts.has_come() or time.monotonic() >= until:
+                return False
+        return True
 
 
 def take_over() -> None:
-    """Replace stdout and stderr by streams to which no write fails; a closed one leads nowhere.
-
-    Letters that the encoding lacks are written as escapes. Streams that somebody else has put in their place stay.
-    """
-    for descriptor in (0, 1, 2):  # else the next file that is opened gets its number, and is written into
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            _open_nothing(descriptor)
-    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    if sys.stdout is sys.__stdout__:
-        sys.stdout = _stream(1, sys.stdout, line_buffering=os.isatty(1))
+    """Replace the streams that Python has opened; open those that were closed, as if they led nowhere."""
+    closed = _fill_gaps()
+    if 0 in closed:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is sys.__stdout__:  # else a test or an embedding program has its own
+        sys.stdout = sys.__stdout__ = _text(1, sys.stdout, math.inf)  # type: ignore[misc]
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _stream(2, sys.stderr, line_buffering=True)
+        sys.stderr = sys.__stderr__ = _text(2, sys.stderr, PATIENCE_S)  # type: ignore[misc]
 
 
-def lost_results() -> str | None:
-    """Why a part of stdout was not written although somebody waits for it (a full disk); None if all was."""
-    sys.stdout.flush()
-    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    problem = raw.problem if isinstance(raw, _Lasting) else None
-    return None if problem is None or problem.errno in _GONE else problem.strerror
+def unwritten() -> str | None:
+    """Why what was written to stdout did not arrive; None where it did, or where nobody wanted the rest of it."""
+    output = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if not isinstance(output, Output) or output.failure is None or not output.has_reader:
+        return None
+    return output.failure.strerror
 
 
-def _stream(descriptor: int, before: TextIO | None, *, line_buffering: bool) -> TextIO:
-    if before is not None:
-        before.flush()
-    raw = _Lasting(descriptor, "w", closefd=False)
-    encoding = before.encoding if before is not None else "utf-8"
+def _text(descriptor: int, replaced: Any, patience_s: float) -> io.TextIOWrapper:
+    if replaced is not None:
+        replaced.flush()
     return io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=line_buffering
+        io.BufferedWriter(Output(descriptor, patience_s)),
+        encoding=replaced.encoding if replaced is not None else "utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
     )
 
 
-def _open_nothing(descriptor: int) -> None:
-    nothing = os.open(os.devnull, os.O_RDWR)
-    if nothing != descriptor:
-        os.dup2(nothing, descriptor)
-        os.close(nothing)
+def _fill_gaps() -> set[int]:
+    """Open whichever of 0, 1 and 2 are closed, or the next file would get that number, and all that is printed."""
+    closed = set()
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            closed.add(descriptor)
+            _discard(descriptor)
+    return closed
+
+
+def _discard(descriptor: int) -> None:
+    """Let a descriptor lead nowhere, for children too."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    os.set_inheritable(descriptor, True)

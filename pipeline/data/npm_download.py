@@ -98,8 +98,8 @@ class _Npm:
     def answer(self) -> str:
         """What the command printed."""
         if self.process.returncode == 0:
-            return self.out.read_text(errors="replace")
-        complaint = _complaint(self.err.read_text(errors="replace"))
+            return self.out.read_text(encoding="utf-8", errors="replace")
+        complaint = _complaint(self.err.read_text(encoding="utf-8", errors="replace"))
         if "ENOSPC" in complaint:
             raise WorkspaceError(f"{self.err.parent}: no space left on the disk; free some and run the command again")
         raise SourceProblem(f"npm {self.verb} failed: {complaint or f'exit status {self.process.returncode}'}")

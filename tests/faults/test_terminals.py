@@ -1,13 +1,11 @@
-"""Real terminals that are closed, and commands that were told to outlive theirs."""
+"""Terminals that are closed over a search, and over a command that waits."""
 
 import os
 import pty
 import signal
-import subprocess
 import time
 
 import psutil
-import pytest
 from product import LONG, SEQPIPE, leave, tiny
 
 
@@ -39,22 +37,6 @@ class Terminal:
         return os.waitstatus_to_exitcode(status)
 
 
-def test_closing_the_window_of_a_training_loses_nothing(place, undisturbed):
-    terminal = Terminal(place, "run", "train", *LONG)
-    terminal.wait_for(place.checkpoints)
-    assert terminal.close() == 129
-    assert place.run("run", "train", *LONG).code == 0
-    assert place.result() == undisturbed
-
-
-def test_closing_the_window_of_a_capped_training_loses_nothing(place, undisturbed):
-    terminal = Terminal(place, "run", "train", *LONG, "--max-memory-mb", "2000")
-    terminal.wait_for(place.checkpoints)
-    assert terminal.close() == 129
-    assert place.run("run", "train", *LONG).code == 0
-    assert place.result() == undisturbed
-
-
 def test_closing_the_window_of_a_search_saves_its_trials_and_leaves_nothing_running(place):
     words = ["tune", *tiny(train__epochs=30, data__fraction=0.5), "--trials", "2", "--trial-memory-mb", "900"]
     terminal = Terminal(place, *words)
@@ -65,30 +47,6 @@ def test_closing_the_window_of_a_search_saves_its_trials_and_leaves_nothing_runn
     _, alive = psutil.wait_procs(below, timeout=20)
     assert alive == []
     assert list(ledgers.rglob("row-*/0*")), "a trial's checkpoint"
-
-
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
-def test_a_signal_that_a_command_was_started_to_ignore_is_ignored(place, number):
-    name = signal.Signals(number).name.removeprefix("SIG")
-    process = subprocess.Popen(
-        ["sh", "-c", f'trap "" {name}; exec "$0" "$@"', SEQPIPE, "run", "train", *LONG],
-        cwd=place.root,
-        env=place.environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    place.started.append(process)
-    assert place.wait_for(place.checkpoints, process)
-    process.send_signal(number)
-    assert process.wait(timeout=60) == 0
-
-
-def test_a_search_whose_reader_is_gone_goes_on_to_its_end(place):
-    words = ["tune", *tiny(), "--trials", "2", "--trial-memory-mb", "900"]
-    process = place.start(*words, stderr=subprocess.STDOUT)
-    time.sleep(3)
-    process.stdout.close()
-    assert process.wait(timeout=120) == 0
 
 
 def test_the_closed_terminal_of_a_command_that_waits_ends_the_waiting(place):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from product import Place, leave, tiny
+from product import SEQPIPE, Place, Terminal, leave, tiny
 
 SPACE = "train.learning_rate: {uniform: [0.001, 0.01]}\n"
 # about 4 s a trial
@@ -153,6 +153,22 @@ def test_ctrl_c_and_sigterm_leave_in_order_and_the_same_command_goes_on(place, u
         assert set(statuses(place).values()) <= {"KILLED", "FINISHED"}
     done = place.run(*SEARCH, timeout_s=240)
     assert done.code == 0, done.err
+    assert figures(place) == undisturbed
+
+
+def test_a_closed_terminal_leaves_in_order_and_a_reader_that_left_is_not_missed(place, undisturbed):
+    terminal = Terminal(place, SEQPIPE, *SEARCH)
+    assert place.wait_for(lambda: reports(place, 0), terminal, 90, 0.05)
+    others = psutil.Process(terminal.pid).children(recursive=True)
+    terminal.close()
+    assert terminal.wait(20) == 129
+    assert gone(others, 5)
+    assert kept_checkpoints(place, 0)
+    assert set(statuses(place).values()) <= {"KILLED", "FINISHED"}
+    process = place.start(*SEARCH)
+    process.stderr.close()
+    process.stdout.close()
+    assert process.wait(240) == 0
     assert figures(place) == undisturbed
 
 

@@ -1,11 +1,12 @@
 """A training that is killed or asked to leave ends in the same weights as one that was left alone."""
 
+import json
 import random
 import signal
 import time
 
 import pytest
-from product import LONG, began_training, leave, settings
+from product import LONG, SEQPIPE, Terminal, began_training, leave, settings
 
 OFTEN = settings(compute__checkpoint_every_s=0.02)
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
@@ -59,6 +60,24 @@ def test_a_signal_ends_a_training_after_a_checkpoint_within_5_s(place, undisturb
         assert place.checkpoints()[-1].name > "step-00000000.json"
     done = place.run("run", "train", *LONG)
     assert done.code == 0, done.err
+    assert place.result() == undisturbed
+
+
+def test_neither_a_closed_terminal_nor_a_reader_that_leaves_costs_a_training_anything(place, undisturbed):
+    terminal = Terminal(place, SEQPIPE, "run", "train", *LONG)
+    assert place.wait_for(place.checkpoints, terminal)
+    time.sleep(0.2)
+    terminal.close()  # SIGHUP, and an error for whatever is written
+    assert terminal.wait(5) == 129
+    assert place.checkpoints()[-1].name > "step-00000000.json"
+    [record] = (place.root / ".seqpipe" / "runs").glob("*.json")
+    assert json.loads(record.read_bytes())["status"] == "KILLED"
+
+    process = place.start("run", "train", *LONG)
+    assert "going on: " in process.stderr.readline()
+    process.stderr.close()
+    process.stdout.close()
+    assert process.wait(60) == 0
     assert place.result() == undisturbed
 
 

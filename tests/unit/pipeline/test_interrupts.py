@@ -3,8 +3,15 @@ import signal
 
 import pytest
 
+from pipeline import interrupts
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError
 from pipeline.interrupts import Control
+
+
+@pytest.fixture(autouse=True)
+def no_signal_yet(monkeypatch):
+    monkeypatch.setattr(interrupts, "_has_come", False)
+    monkeypatch.setattr(interrupts, "_hung_up", False)
 
 
 def test_without_a_signal_or_a_limit_there_is_no_reason_to_leave():
@@ -30,12 +37,14 @@ def test_a_used_up_budget_is_a_reason_with_exit_code_4():
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
+    ("number", "code", "name"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM"), (signal.SIGHUP, 129, "SIGHUP")],
 )
 def test_a_first_signal_while_heeding_is_only_noted_as_the_reason_to_leave(number, code, name):
     with Control().installed() as control, control.heeding():
         os.kill(os.getpid(), number)
         reason = control.reason()
+    assert interrupts.has_come()
     assert isinstance(reason, InterruptedRunError)
     assert reason.exit_code == code
     assert name in str(reason)
@@ -46,6 +55,27 @@ def test_a_second_signal_leaves_at_once():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(InterruptedRunError):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_closed_terminal_which_signals_twice_is_no_hurry():
+    with Control().installed() as control:
+        with control.heeding():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert control.reason().exit_code == 129
+        os.kill(os.getpid(), signal.SIGHUP)  # while what was reached is being written down
+
+
+@pytest.mark.parametrize("number", interrupts.ASKING)
+def test_what_a_command_was_started_to_ignore_stays_ignored(number):
+    """SIGHUP under `nohup`, SIGINT behind `&` in a script."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with Control().installed() as control, control.heeding():
+            os.kill(os.getpid(), number)
+            assert control.reason() is None
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_signal_while_nobody_heeds_leaves_at_once():

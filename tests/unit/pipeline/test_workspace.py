@@ -354,3 +354,10 @@ def test_a_lock_is_let_go_after_an_error(tmp_path):
 def test_asking_for_a_lock_that_never_was_makes_no_file(tmp_path):
     assert not is_held(tmp_path / "never.lock")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workspace_whose_name_libraries_would_refuse_is_refused_before_any_work(tmp_path):
+    root = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(WorkspaceError, match=r"not valid UTF-8.*rename the folder"):
+        Workspace(root).create()
+    assert not root.exists()

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -194,3 +195,15 @@ def test_a_ray_that_hangs_in_its_start_is_left_and_the_process_ends_with_its_own
     assert "a local Ray did not start within 0 s" in done.stdout
     assert done.stderr == ""
     assert time.monotonic() - began < 5
+
+
+def test_what_ray_starts_does_not_hear_that_the_terminal_was_closed():
+    ask = "import signal; print(signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+    def is_deaf():
+        return subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True).stdout == b"True\n"
+
+    with cluster._deaf_to_hangups():
+        assert is_deaf()
+    assert not is_deaf()
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -113,7 +113,7 @@ def test_a_process_that_is_gone_holds_nothing(proc):
 
 @linux
 def test_a_process_that_may_not_be_looked_at_counts_as_nothing(monkeypatch):
-    def refuse(path: Path) -> str:
+    def refuse(path: Path, **how: str) -> str:
         raise PermissionError
 
     monkeypatch.setattr(Path, "read_text", refuse)

@@ -55,7 +55,7 @@ def test_time_left_is_that_of_the_trials_or_of_the_limit_whichever_ends_first():
 
 def test_the_live_table_shows_each_running_trial(view, monkeypatch):
     drawn = io.StringIO()
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    view._watcher.is_live = True
     monkeypatch.setattr(view._watcher, "console", lambda: Console(file=drawn, width=120, force_terminal=True))
     view.ticked(state())
     view.close()
