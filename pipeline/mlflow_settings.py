@@ -15,9 +15,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from pipeline.config import read_yaml
 from pipeline.errors import ConfigError
 from pipeline.workspace import MARKER, Workspace
+from pipeline.yaml_files import read_mapping
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
@@ -170,7 +170,7 @@ def _absolute(uri: str, root: Path) -> str:
 def _read(path: Path) -> MlflowSettings:
     if not path.exists():
         return MlflowSettings()
-    content = read_yaml(path, example="experiment: seqpipe")
+    content = read_mapping(path, "experiment: seqpipe")
     known = list(MlflowSettings.model_fields)
     for key in content:
         if key not in known:
