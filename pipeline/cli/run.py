@@ -91,6 +91,7 @@ def run(
         _show_plans(plans, as_json)
         return
 
+    mlflow_settings.require_usable(mlflow)
     workspace.create()
     cap_mb = configs[0].compute.max_memory_mb
     if cap_mb is not None and not guard.is_inside():
