@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli import guard, options
-from pipeline.cli.console import Watcher, emit, emit_json, percent, program, table, watching
+from pipeline.cli.console import Watcher, emit, emit_json, percent, program, short_path, table, watching
 from pipeline.durations import parse_seconds, readable
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run(
 
     from pipeline import mlflow_settings, runner
     from pipeline.config import resolve
-    from pipeline.errors import SeqpipeError
+    from pipeline.errors import BudgetExhaustedError, SeqpipeError
     from pipeline.interrupts import Control
     from pipeline.reporting import Silent
     from pipeline.stages.context import Context
@@ -115,9 +115,10 @@ def run(
             for one in configs:
                 work.run(one, through, _announcer(watcher, one))
             tracker.deliver_pending()
-        except SeqpipeError:
+        except SeqpipeError as error:
             if any(outcome.evaluation for outcome in work.outcomes):  # what was reached is worth seeing all the same
-                _show_outcomes(work.outcomes, tracker, as_json, next_command=None)
+                how = "not done" if isinstance(error, BudgetExhaustedError) else "failed"
+                _show_outcomes(work.outcomes, tracker, as_json, next_command=None, how=how)
             raise
     words = _words(model, config, set_, seed, device)
     _show_outcomes(work.outcomes, tracker, as_json, _next_command(work.outcomes, words))
@@ -162,7 +163,7 @@ def _show_plans(plans: "list[tuple[RunConfig, list[Step]]]", as_json: bool) -> N
 
 
 def _show_outcomes(
-    outcomes: "list[ModelOutcome]", tracker: "Tracker", as_json: bool, next_command: str | None
+    outcomes: "list[ModelOutcome]", tracker: "Tracker", as_json: bool, next_command: str | None, how: str = "failed"
 ) -> None:
     from pipeline.evaluation.published import ModelResult, comparison_rows
     from pipeline.stages.train import identity_of
@@ -190,11 +191,7 @@ def _show_outcomes(
         _show_comparison(list(compared.values()), outcomes)
     for outcome in outcomes:
         name = outcome.config.model.name
-        if outcome.did_nothing:
-            emit(f"{name}: nothing to do, every stage is up to date")
-        else:
-            done = [f"{one.stage} {readable(one.seconds)}" for one in outcome.stages if one.status == "done"]
-            emit(f"{name}: {', '.join(done)}")
+        emit(f"{name}: {_what_was_done(outcome, how)}")
         if outcome.trained:
             identity = identity_of(outcome.trained)
             emit(f"  run {tracker.run_id(identity) or identity.key}: {tracker.location(identity)}")
@@ -208,6 +205,17 @@ def _show_outcomes(
             emit(f"  model {registered.name}, version {registered.version}{aliases}")
     if next_command:
         emit(f"next: {next_command}")
+
+
+def _what_was_done(outcome: "ModelOutcome", how: str) -> str:
+    """Each stage that was made; where one is not done, which are up to date and `how` it ended too."""
+    if outcome.did_nothing:
+        return "nothing to do, every stage is up to date"
+    told = [f"{one.stage} {readable(one.seconds)}" for one in outcome.stages if one.status == "done"]
+    if outcome.unfinished:
+        told += [f"{one.stage} up to date" for one in outcome.stages if one.status == "skipped"]
+        told.append(f"{outcome.unfinished} {how}")
+    return ", ".join(told)
 
 
 def _show_comparison(rows: "list[ComparisonRow]", outcomes: "list[ModelOutcome]") -> None:
@@ -249,6 +257,8 @@ def _outcome_json(outcome: "ModelOutcome", row: "ComparisonRow | None", tracker:
             for one in outcome.stages
         },
     }
+    if outcome.unfinished:
+        content["unfinished"] = outcome.unfinished
     if outcome.prepared:
         content["data"] = outcome.prepared.model_dump(mode="json")
     if outcome.trained:
@@ -273,7 +283,7 @@ def _words(
     """The settings of this command as words, so that the next one can be about the same models."""
     return {
         "--model": [one.value for one in model or ()],
-        "--config": [str(config)] if config else [],
+        "--config": [short_path(config.expanduser())] if config else [],
         "--set": list(sets or ()),
         "--seed": [str(seed)] if seed is not None else [],
         "--device": [device.value] if device else [],
