@@ -64,7 +64,7 @@ def run(
     import os
     from functools import partial
 
-    from pipeline import mlflow_settings, runner
+    from pipeline import last_runs, mlflow_settings, runner
     from pipeline.config import resolve
     from pipeline.errors import BudgetExhaustedError, SeqpipeError
     from pipeline.interrupts import Control
@@ -111,6 +111,7 @@ def run(
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
         work = runner.Runner(Context(workspace, watcher, control, mlflow, tracker), fresh=anew)
         work.end_dead_runs(configs, through)
+        last_runs.write(workspace, configs)
         try:
             for one in configs:
                 work.run(one, through, _announcer(watcher, one))
