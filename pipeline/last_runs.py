@@ -26,7 +26,7 @@ def write(workspace: Workspace, configs: Sequence[RunConfig]) -> None:
 
 def read(workspace: Workspace) -> dict[str, RunConfig]:
     """The config of each model's last run; a model without one, or one that this version cannot read, is left out."""
-    found = {}
+    found: dict[str, RunConfig] = {}
     for name, content in _content(workspace).items():
         try:
             config = RunConfig.model_validate(content)
