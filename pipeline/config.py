@@ -347,7 +347,7 @@ def _check_same_model(file: Path | None, content: Mapping[str, Any], model: str 
 
 def _parse_set(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    if not equals or not all(part.strip() for part in key.split(".")):
         raise ConfigError(f"--set {text!r}: write it as key.path=value, such as --set train.epochs=20")
     if not value.strip():
         raise ConfigError(f"--set {text}: the value is missing; write null if you mean none")
@@ -433,7 +433,8 @@ def _explain(error: ValidationError, model: str, place: Callable[[Sequence[str]]
         text = str(first["ctx"]["error"]) if "error" in first.get("ctx", ()) else first["msg"]
         message = text if not parts or text.startswith(f"{parts[0]}.") else f"{key}: {text}"
     else:
-        message = f"{key} = {_short(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        said = first["msg"].replace("a valid tuple", "a list").replace("a valid dictionary", "a group of settings")
+        message = f"{key} = {_short(first['input'])}: {said[0].lower()}{said[1:]}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"config: {message}{place(parts)}{more}"
 
@@ -471,6 +472,8 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _short(value: object) -> str:
+    if value is None:
+        return "null"
     try:
         text = repr(value)
     except ValueError:  # Python prints no integer of more than 4300 digits

@@ -111,6 +111,7 @@ def test_an_unknown_model_or_class_names_the_nearest():
     [
         ("train.epochs=many", "train.epochs", "'many'"),
         ("train.epochs=0", "train.epochs", "0"),
+        ("train.epochs=null", "train.epochs", "null"),
         ("train.epochs=1.5", "train.epochs", "1.5"),
         ("train.learning_rate=-1", "train.learning_rate", "-1"),
         ("train.learning_rate=.nan", "train.learning_rate", "nan"),
