@@ -5,8 +5,8 @@ Knows MLflow's addresses but does not import it.
 
 import difflib
 import importlib.metadata
-import os
 import re
+import tempfile
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -191,13 +191,15 @@ def require_usable(settings: ResolvedMlflow) -> None:
 
 
 def _why_no_file(file: Path) -> str | None:
-    """What keeps a file from being made where there is none."""
+    """What keeps a file from being made where there is none: tried, since permissions do not tell all."""
     if file.exists():
         return None if file.is_file() else "it is not a file"
-    above = next(folder for folder in file.parents if folder.exists())
-    if not above.is_dir():
-        return f"{above} is not a folder"
-    return None if os.access(above, os.W_OK | os.X_OK) else f"the folder {above} cannot be written"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            return None
+    except OSError as error:
+        return f"the folder {file.parent} cannot be written ({error.strerror or error})"
 
 
 def _require_driver(uri: str) -> None:

@@ -135,7 +135,7 @@ def test_a_name_that_mlflow_can_look_for_is_taken(tmp_path, name):
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
-        ("sqlite:///taken/x.db", "taken is not a folder"),
+        ("sqlite:///taken/x.db", "taken cannot be written"),
         ("sqlite:///folder", "it is not a file"),
         ("sqlite:///x.db?timeout=soon", "not a valid address"),
         ("postgresql+asyncpg://me:secret@host/db", "'postgresql+asyncpg://host/db' needs the Python package asyncpg"),
@@ -151,15 +151,16 @@ def test_what_an_address_will_be_used_for_is_tried_before_the_work(tmp_path, uri
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(mlflow_settings.os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(ConfigError, match=f"the folder {tmp_path} cannot be written"):
-        mlflow_settings.require_usable(load(tmp_path, "registry_uri: sqlite:///deep/er/x.db"))
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    for text in ("tracking_uri: sqlite:////proc/nowhere/x.db", "registry_uri: sqlite:////proc/nowhere/x.db"):
+        with pytest.raises(ConfigError, match="the folder /proc/nowhere cannot be written"):
+            mlflow_settings.require_usable(load(tmp_path, text))
 
 
 def test_a_new_file_in_a_new_folder_is_usable(tmp_path):
-    mlflow_settings.require_usable(load(tmp_path, "tracking_uri: sqlite:///deep/er/x.db?timeout=9"))
-    assert not (tmp_path / "deep").exists()
+    settings = load(tmp_path, "tracking_uri: sqlite:///deep/er/x.db?timeout=9")
+    mlflow_settings.require_usable(settings)
+    assert not settings.database.exists()
 
 
 def test_a_tilde_in_an_address_is_the_home_folder(tmp_path, monkeypatch):
