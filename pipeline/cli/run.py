@@ -66,7 +66,7 @@ def run(
 
     from pipeline import last_runs, mlflow_settings, runner
     from pipeline.config import resolve
-    from pipeline.errors import BudgetExhaustedError, SeqpipeError
+    from pipeline.errors import BudgetExhaustedError, SeqpipeError, WorkspaceError
     from pipeline.interrupts import Control
     from pipeline.reporting import Silent
     from pipeline.stages.context import Context
@@ -91,8 +91,8 @@ def run(
         _show_plans(plans, as_json)
         return
 
-    mlflow_settings.require_usable(mlflow)
     workspace.create()
+    mlflow_settings.require_usable(mlflow)
     cap_mb = configs[0].compute.max_memory_mb
     if cap_mb is not None and not guard.is_inside():
         steps = [step for one in configs for step in runner.plan(one, mlflow, workspace, through, fresh=anew)]
@@ -111,7 +111,10 @@ def run(
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
         work = runner.Runner(Context(workspace, watcher, control, mlflow, tracker), fresh=anew)
         work.end_dead_runs(configs, through)
-        last_runs.write(workspace, configs)
+        try:
+            last_runs.write(workspace, configs)
+        except WorkspaceError as error:  # what has to be written says so itself
+            watcher.warn(f"`seqpipe status` will not know of this run: {error}")
         try:
             for one in configs:
                 work.run(one, through, _announcer(watcher, one))

@@ -130,8 +130,8 @@ def tune(
 
     from pipeline.cli.search_view import SearchView
 
-    mlflow_settings.require_usable(mlflow)
     workspace.create()
+    mlflow_settings.require_usable(mlflow)
     again = "the same command without --fresh" if fresh else "the same command"
     with watching() as watcher, Control(max_time_s, again).installed() as control:
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
