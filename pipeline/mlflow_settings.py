@@ -4,8 +4,10 @@ Knows MLflow's addresses but does not import it.
 """
 
 import difflib
+import errno
 import importlib.metadata
 import re
+import tempfile
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,13 +17,16 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from pipeline.config import read_yaml
+from pipeline.config import CIFAR10_CLASSES
 from pipeline.errors import ConfigError
 from pipeline.workspace import MARKER, Workspace
+from pipeline.yaml_files import line_of, read_mapping
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 _SQLITE = "sqlite:///"
+LONGEST_NAME = 250
+"""Of experiments and models, in characters: what every database of MLflow's has room for."""
 _HTTP = ("http", "https")
 _DATABASES = ("sqlite", "mysql", "postgresql", "mssql")
 
@@ -49,12 +54,23 @@ class MlflowSettings(BaseModel):
     experiment: str = Field("seqpipe", min_length=1, description="The experiment that all runs go to.")
     registered_model: str = Field("{task}", description="Name of the registered model; {task} stands for the task.")
 
+    @field_validator("experiment")
+    @classmethod
+    def _usable_experiment(cls, value: str) -> str:
+        if "{task}" in value:
+            raise ValueError("{task} stands for the task in registered_model only")
+        return _usable_name(value)
+
     @field_validator("registered_model")
     @classmethod
-    def _usable_name(cls, value: str) -> str:
-        name = value.replace("{task}", "task")
-        if not name.strip() or re.search(r"[{}/:]", name):
-            raise ValueError("must be a name without / and :, in which {task} stands for the task")
+    def _usable_model_name(cls, value: str) -> str:
+        name = value.replace("{task}", task_name("cifar10", CIFAR10_CLASSES))
+        if name in (".", "..") or (found := re.search(r"""[{}/:'"`?\\]""", name)):
+            part = name if name in (".", "..") else found[0]  # type: ignore[index]
+            raise ValueError(
+                f"must be a name without / and : and quotes, in which {{task}} stands for the task; not {part}"
+            )
+        _usable_name(name)
         return value
 
 
@@ -106,14 +122,28 @@ def load(workspace: Workspace, environ: Mapping[str, str]) -> ResolvedMlflow:
     """
     path = workspace.root / MARKER
     settings = _read(path)
-    tracking = environ.get("MLFLOW_TRACKING_URI") or settings.tracking_uri
-    registry = environ.get("MLFLOW_REGISTRY_URI") or settings.registry_uri
-    tracking_uri = _absolute(tracking, workspace.root) if tracking else sqlite_uri(workspace.root / DATABASE)
+
+    def address(key: str) -> str | None:
+        variable = f"MLFLOW_{key.upper()}"
+        given, where = environ.get(variable), variable
+        if not given:
+            given, where = getattr(settings, key), f"{path}: {key}"
+        try:
+            return None if given is None else _absolute(given, workspace.root)
+        except ValueError as error:
+            raise ConfigError(f"{where} = {_without_password(given or '')!r}: {error}") from None
+
+    experiment = environ.get("MLFLOW_EXPERIMENT_NAME") or settings.experiment
+    try:
+        _usable_name(experiment)
+    except ValueError as error:
+        raise ConfigError(f"MLFLOW_EXPERIMENT_NAME = {experiment!r}: {error}") from None
+    tracking_uri = address("tracking_uri") or sqlite_uri(workspace.root / DATABASE)
     database = sqlite_path(tracking_uri)
     return ResolvedMlflow(
         tracking_uri=tracking_uri,
-        registry_uri=_absolute(registry, workspace.root) if registry else None,
-        experiment=environ.get("MLFLOW_EXPERIMENT_NAME") or settings.experiment,
+        registry_uri=address("registry_uri"),
+        experiment=experiment,
         registered_model=settings.registered_model,
         database=database,
         artifact_location=(database.parent / ARTIFACTS).as_uri() if database else None,
@@ -155,30 +185,108 @@ def _decodes_percent() -> bool:
     return (int(major), int(re.match(r"\d+", minor)[0])) >= (2, 1)  # type: ignore[index]
 
 
+def require_usable(settings: ResolvedMlflow) -> None:
+    """Try what the addresses will be used for, short of asking whoever is there: before the work, not after it.
+
+    Raises:
+        ConfigError: a driver is not installed, or a local store cannot be where it should.
+    """
+    for uri in dict.fromkeys([settings.tracking_uri, settings.registry_uri or settings.tracking_uri]):
+        file = sqlite_path(uri)
+        if file is not None and (problem := _why_no_file(file)):
+            raise ConfigError(f"the MLflow store {file} cannot be there: {problem}; choose another tracking_uri")
+        if urlsplit(uri).scheme.partition("+")[0] in _DATABASES and (file is None or "?" in uri):
+            _require_driver(uri)
+
+
+def _why_no_file(file: Path) -> str | None:
+    """What keeps a file from being made where there is none: tried, since permissions do not tell all."""
+    if file.exists():
+        return None if file.is_file() else "it is not a file"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            return None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # passes; what needs the space says so
+            return None
+        return f"the folder {file.parent} cannot be written ({error.strerror or error})"
+
+
+def _require_driver(uri: str) -> None:
+    from sqlalchemy.engine import make_url
+
+    try:
+        url = make_url(uri)
+        dialect = url.get_dialect()()
+        url.get_dialect().import_dbapi()
+        dialect.create_connect_args(url)
+    except Exception as error:  # whatever a dialect finds wrong with an address
+        missing = isinstance(error, ModuleNotFoundError)
+        what = f"needs the Python package {error.name}; install it" if missing else f"is not a valid address: {error}"  # type: ignore[attr-defined]
+        raise ConfigError(f"the MLflow address {_without_password(uri)!r} {' '.join(what.split())[:200]}") from None
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"//[^/]*@", "//", uri)
+
+
+def _usable_name(name: str) -> str:
+    """A name that MLflow takes, and that a person can tell from others; raises ValueError."""
+    _require_clean(name)
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"longer than {LONGEST_NAME} characters")
+    return name
+
+
+def _require_clean(text: str) -> None:
+    if text != text.strip():
+        raise ValueError("it begins or ends with a blank; take that out")
+    if not text:
+        raise ValueError("it is empty")
+    if not text.isprintable():
+        raise ValueError("it holds a character that cannot be shown; take that out")
+
+
 def _absolute(uri: str, root: Path) -> str:
+    """The address with whatever is relative in it against `root`; raises ValueError for what is not an address."""
+    _require_clean(uri)
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme in (*_HTTP, "databricks", "databricks-uc") or uri in ("databricks", "databricks-uc"):
+        if scheme in _HTTP:
+            _require_server(uri)
         return uri.rstrip("/")
     if scheme not in _DATABASES:
-        raise ConfigError(
-            f"{uri!r} is no address that MLflow can use; write http://host:port or sqlite:///file.db "
-            f"(`tracking_uri` in {MARKER}, or MLFLOW_TRACKING_URI)"
-        )
+        raise ValueError("no address that MLflow can use; write http://host:port or sqlite:///file.db")
     if scheme != "sqlite":
         return uri
     path = sqlite_path(uri)
     if path is None or path.name in ("", ":memory:"):
-        raise ConfigError(f"{uri!r} names no file; write sqlite:///file.db (`tracking_uri` in {MARKER})")
-    if path.is_absolute():
-        return uri
+        raise ValueError("names no file; write sqlite:///file.db")
+    try:
+        path = path.expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such home folder; write the full path") from None
     _, question_mark, query = uri.partition("?")
     return sqlite_uri(root / path) + question_mark + query
+
+
+def _require_server(uri: str) -> None:
+    parts = urlsplit(uri)  # ValueError for brackets that do not match
+    if " " in uri:
+        raise ValueError("there is a blank in it; take that out")
+    if not parts.hostname:
+        raise ValueError("names no host; write http://host:port")
+    if parts.port == 0:  # ValueError for one that is no number, or too large
+        raise ValueError("port 0 is nobody's")
+    if parts.query or parts.fragment:
+        raise ValueError(f"leave out what follows {uri[: re.search('[?#]', uri).start()]}")  # type: ignore[union-attr]
 
 
 def _read(path: Path) -> MlflowSettings:
     if not path.exists():
         return MlflowSettings()
-    content = read_yaml(path, example="experiment: seqpipe")
+    content = read_mapping(path, "experiment: seqpipe")
     known = list(MlflowSettings.model_fields)
     for key in content:
         if key not in known:
@@ -190,4 +298,5 @@ def _read(path: Path) -> MlflowSettings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         reason = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
-        raise ConfigError(f"{path}: {first['loc'][0]} = {first['input']!r}: {reason}") from None
+        key = str(first["loc"][0])
+        raise ConfigError(f"{path}, line {line_of(path, [key])}: {key} = {first['input']!r}: {reason}") from None

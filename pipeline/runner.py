@@ -77,11 +77,13 @@ class ModelOutcome:
     trained: TrainedModel | None = None
     evaluation: Evaluation | None = None
     registration: Registration | None = None
+    unfinished: str | None = None
+    """The stage that was begun and is not done: an error or a limit ended it."""
 
     @property
     def did_nothing(self) -> bool:
         """Whether everything was up to date."""
-        return all(stage.status == "skipped" for stage in self.stages)
+        return self.unfinished is None and all(stage.status == "skipped" for stage in self.stages)
 
 
 def identities(config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Identity]:
@@ -191,6 +193,19 @@ class Runner:
         return outcome
 
     def _stage(
+        self,
+        outcome: ModelOutcome,
+        identity: Identity,
+        kind: type[Result],
+        make: Callable[[Path], Result],
+        on_stage: Callable[[str, str], None],
+    ) -> Result:
+        outcome.unfinished = identity.stage
+        result = self._brought_up_to_date(outcome, identity, kind, make, on_stage)
+        outcome.unfinished = None
+        return result
+
+    def _brought_up_to_date(
         self,
         outcome: ModelOutcome,
         identity: Identity,

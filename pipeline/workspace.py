@@ -6,6 +6,7 @@
     .seqpipe/stages/<stage>/<fingerprint>[.partial]/    a stage's work; `.partial` until it is whole
     .seqpipe/predictions/<run key>/                     a trained model's predictions of the test split
     .seqpipe/runs/                what each MLflow store was told of each run
+    .seqpipe/last_runs.json       with which settings each model was run last
     .seqpipe/locks/               one lock per stage folder
 
 A stage works in `<fingerprint>.partial/`, which survives a crash; its manifest is written last, then the folder is

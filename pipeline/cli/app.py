@@ -67,7 +67,9 @@ def _is_work(words: list[str]) -> bool:
 def _ending(error: BaseException) -> int:
     """Say what ended the command; its exit code."""
     if isinstance(error, (SeqpipeError, InterruptedRunError)):
-        _complain(f"seqpipe: {error}")
+        from pipeline.cli.console import as_typed
+
+        _complain(as_typed(f"seqpipe: {error}"))
         return error.exit_code
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0

@@ -5,6 +5,7 @@ Results go to stdout; progress, notes and errors to stderr. No bar without a ter
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -39,12 +40,12 @@ def emit_json(content: object) -> None:
 
 def emit(text: str = "") -> None:
     """Write a line of the result to stdout."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(as_typed(text) + "\n")
 
 
 def complain(text: str) -> None:
     """Write a line to stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(as_typed(text) + "\n")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
@@ -164,7 +165,7 @@ class Watcher:
         if not self.is_live:
             complain(text)
             return
-        self.console().print(text, style=style or None)
+        self.console().print(as_typed(text), style=style or None)
 
     def console(self) -> "RichConsole":
         """Where it is drawn, in a terminal."""
@@ -214,8 +215,23 @@ def percent(share: float | None) -> str:
 
 def program() -> str:
     """What a user types to call this program again: its name, or where it lies if a shell would not find it."""
-    if shutil.which("seqpipe"):
-        return "seqpipe"
     path = Path(sys.argv[0])
-    near = path.absolute().is_relative_to(Path.cwd())
-    return str(path.absolute().relative_to(Path.cwd())) if near else str(path)
+    found = shutil.which("seqpipe")
+    if found and (not path.exists() or Path(found).resolve() == path.resolve()):
+        return "seqpipe"
+    short = short_path(path)
+    return short if "/" in short or not path.exists() else f"./{short}"
+
+
+def short_path(path: Path) -> str:
+    """A path as a person would type it: from the working folder, or in full where that is shorter."""
+    try:
+        full = str(path.absolute())
+        return min(os.path.relpath(full), full, key=len)
+    except OSError:  # the working folder is gone
+        return str(path)
+
+
+def as_typed(text: str) -> str:
+    """A message in which every command begins as this user has to type it."""
+    return text.replace("`seqpipe ", f"`{shlex.quote(program())} ") if "`seqpipe " in text else text

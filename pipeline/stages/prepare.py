@@ -34,6 +34,8 @@ def prepare(config: RunConfig, folder: Path, context: Context) -> PreparedData:
     from pipeline.evaluation.plots import save_figure
 
     data = config.data
+    if data.source == "auto" and data.folder is not None and not (named := sources.expanded(data.folder)).exists():
+        context.reporter.warn(f"data.folder={named} is not there; the other sources are tried")
     raw = sources.obtain(
         data.source,
         folder=data.folder,

@@ -123,3 +123,25 @@ def test_a_store_that_is_gone_or_cannot_be_used_is_said_by_status_list_and_deliv
     assert (done.code, len(done.errors)) == (1, 1)
     assert "move it away (mv " in done.errors[0]
     assert "0 of 1 runs delivered" in done.out
+
+
+def test_status_speaks_of_the_run_just_made(finished):
+    done = finished.run("status")
+    assert done.code == 0, done.err
+    assert "vanilla as it was run last: " in done.out
+    assert "train.epochs=1" in done.out
+    stages = {
+        line.split()[1] for line in done.out.splitlines() if line.startswith("vanilla") and "up to date" in line
+    }
+    assert stages == {"prepare", "train", "evaluate", "register"}
+    asked = json.loads(finished.run("status", "--model", "vanilla", "--json").out)
+    assert [one["settings"] for one in asked["models"]] == ["given"]
+    assert asked["models"][0]["stages"]["train"]["state"] == "stale"
+
+
+def test_when_register_fails_the_output_says_what_is_done_and_what_is_not(place):
+    place.environ["MLFLOW_REGISTRY_URI"] = "http://127.0.0.1:9"
+    done = place.run("run", "all", *WORDS)
+    assert done.code == 1, done.err
+    assert "vanilla: prepare up to date, train up to date, evaluate up to date, register failed" in done.out
+    assert "nothing to do" not in done.out

@@ -90,6 +90,12 @@ def test_an_unknown_key_names_the_nearest(setting, known):
     assert "\n" not in message
 
 
+def test_a_dotted_key_in_a_file_is_told_how_to_be_written(tmp_path):
+    message = message_of(file=file_of(tmp_path, "train.augment.flip: true\n"))
+    assert "in a file it is written `train: {augment: {flip: ...}}`" in message
+    assert f"({tmp_path}/run.yaml, line 1)" in message
+
+
 def test_a_key_of_another_model_is_unknown_here():
     assert "unknown key model.hidden" in message_of("model.hidden=8", model="small")
     assert "unknown key model.dims" in message_of("model.dims=[8,8]", model="vanilla")
@@ -105,6 +111,7 @@ def test_an_unknown_model_or_class_names_the_nearest():
     [
         ("train.epochs=many", "train.epochs", "'many'"),
         ("train.epochs=0", "train.epochs", "0"),
+        ("train.epochs=null", "train.epochs", "null"),
         ("train.epochs=1.5", "train.epochs", "1.5"),
         ("train.learning_rate=-1", "train.learning_rate", "-1"),
         ("train.learning_rate=.nan", "train.learning_rate", "nan"),
@@ -298,3 +305,35 @@ def test_a_file_of_one_model_is_not_taken_for_another(tmp_path):
         resolve("medium", file)
     file.write_text("model: small\ntrain: {epochs: 3}\n")
     assert resolve("medium", file).train.epochs == 3
+
+
+def test_a_relative_folder_in_a_file_starts_there_and_elsewhere_at_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    file = file_of(tmp_path, "data: {folder: images/cifar}\n")
+    for name in (file, Path("../run.yaml")):
+        assert resolve(file=name).data.folder.resolve() == tmp_path / "images/cifar"
+    assert resolve(file=file, sets=["data.folder=images"]).data.folder == tmp_path / "work/images"
+    assert resolve(flags={"data.folder": Path("images")}).data.folder == tmp_path / "work/images"
+
+
+def test_a_folder_of_a_stored_config_is_the_same_from_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = resolve(sets=["data.folder=images"])
+    (tmp_path / "stored").mkdir()
+    assert resolve(file=file_of(tmp_path / "stored", to_yaml(config))) == config
+
+
+@pytest.mark.parametrize("folder", ["/data/cifar", "~/cifar", "~someone/cifar"])
+def test_a_full_path_or_a_home_folder_stays_as_it_is_written(tmp_path, folder):
+    assert resolve(file=file_of(tmp_path, f"data: {{folder: {folder}}}\n")).data.folder == Path(folder)
+
+
+def test_an_empty_folder_is_not_the_working_directory():
+    assert "data.folder: it is empty" in message_of("data.folder=''")
+
+
+def test_the_home_folder_may_begin_the_name_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file_of(tmp_path, "data: {folder: images}\n")
+    assert resolve(file=Path("~/run.yaml")).data.folder == tmp_path / "images"

@@ -63,6 +63,32 @@ def test_mlflows_variables_win_over_the_file(tmp_path):
         ("experiment: ''", "experiment = ''"),
         ("registered_model: 'a/{task}'", "without / and :"),
         ("registered_model: '{data}'", "without / and :"),
+        ('registered_model: "Bob\'s {task}"', "quotes"),
+        ('registered_model: "{task}?"', "not ?"),
+        ("registered_model: '..'", "not .."),
+        ('registered_model: "{task!r}"', "not {"),
+        ("registered_model: ''", "empty"),
+        ("registered_model: ' {task}'", "blank"),
+        ('registered_model: "a\\n{task}"', "cannot be shown"),
+        (f"registered_model: '{'x' * 200}{{task}}'", "longer than 250"),
+        (f"experiment: {'x' * 251}", "longer than 250"),
+        ("experiment: '  '", "blank"),
+        ('experiment: "a\\tb"', "cannot be shown"),
+        ("experiment: '{task}'", "registered_model only"),
+        ("tracking_uri: 'http://host:5000 '", "begins or ends with a blank"),
+        ("tracking_uri: ' sqlite:///x.db'", "begins or ends with a blank"),
+        ("tracking_uri: ''", "empty"),
+        ("registry_uri: 'http://ho st:5000'", "registry_uri = 'http://ho st:5000': there is a blank"),
+        ("tracking_uri: http://", "names no host"),
+        ("tracking_uri: http://:5000", "names no host"),
+        ("tracking_uri: http://host:99999", "Port out of range"),
+        ("tracking_uri: http://host:x", "Port could not be cast"),
+        ("tracking_uri: http://host:0", "port 0"),
+        ("tracking_uri: 'http://[::1'", "Invalid IPv6"),
+        ("tracking_uri: 'http://host:5000/#/experiments/1'", "leave out what follows http://host:5000/"),
+        ("tracking_uri: 'http://me:secret@host:5000/?a=1'", "'http://host:5000/?a=1'"),
+        ("tracking_uri: sqlite:///~nobody-of-this-name/x.db", "no such home folder"),
+        ("tracking_uri: ftp://host", "no address that MLflow can use"),
         ("tracking_uri: ./mlruns", "no address that MLflow can use"),
         ("tracking_uri: 'file:///tmp/mlruns'", "no address that MLflow can use"),
         ("tracking_uri: 'sqlite:///:memory:'", "names no file"),
@@ -75,6 +101,71 @@ def test_a_file_that_cannot_be_used_is_one_clear_line(tmp_path, text, says):
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "mlflow.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MLFLOW_TRACKING_URI", "http://host:5000 "),
+        ("MLFLOW_TRACKING_URI", " "),
+        ("MLFLOW_REGISTRY_URI", "http://host:5000\n"),
+        ("MLFLOW_EXPERIMENT_NAME", " "),
+        ("MLFLOW_EXPERIMENT_NAME", "a\x1bb"),
+    ],
+)
+def test_mlflows_variables_are_checked_as_the_file_is_and_named(tmp_path, variable, value):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, **{variable: value})
+    assert str(caught.value).startswith(f"{variable} = {value!r}: ")
+
+
+@pytest.mark.parametrize(
+    "name", ["{task}", "100% {task}", "Modèle {task}", "a@b", "a.b-c_d", "(a), b & c", "select * from"]
+)
+def test_a_name_that_mlflow_can_look_for_is_taken(tmp_path, name):
+    from mlflow.utils.search_utils import SearchModelVersionUtils
+    from mlflow.utils.validation import _validate_model_name
+
+    settings = load(tmp_path, f"registered_model: '{name}'")
+    _validate_model_name(settings.model_name("t"))
+    [found] = SearchModelVersionUtils.parse_search_filter(f"name = '{settings.model_name('t')}'")
+    assert found["value"] == settings.model_name("t")
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("sqlite:///taken/x.db", "taken cannot be written"),
+        ("sqlite:///folder", "it is not a file"),
+        ("sqlite:///x.db?timeout=soon", "not a valid address"),
+        ("postgresql+asyncpg://me:secret@host/db", "'postgresql+asyncpg://host/db' needs the Python package asyncpg"),
+        ("mysql+none://host/db", "not a valid address"),
+    ],
+)
+def test_what_an_address_will_be_used_for_is_tried_before_the_work(tmp_path, uri, says):
+    (tmp_path / "taken").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        mlflow_settings.require_usable(load(tmp_path, f"tracking_uri: {uri}"))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    for text in ("tracking_uri: sqlite:////proc/nowhere/x.db", "registry_uri: sqlite:////proc/nowhere/x.db"):
+        with pytest.raises(ConfigError, match="the folder /proc/nowhere cannot be written"):
+            mlflow_settings.require_usable(load(tmp_path, text))
+
+
+def test_a_new_file_in_a_new_folder_is_usable(tmp_path):
+    settings = load(tmp_path, "tracking_uri: sqlite:///deep/er/x.db?timeout=9")
+    mlflow_settings.require_usable(settings)
+    assert not settings.database.exists()
+
+
+def test_a_tilde_in_an_address_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert load(tmp_path, "tracking_uri: sqlite:///~/x.db").database == Path("/home/me/x.db")
 
 
 def test_a_relative_sqlite_file_lies_in_the_workspace(tmp_path):

@@ -1,3 +1,6 @@
+import bz2
+import gzip
+import lzma
 import os
 import pickle
 import resource
@@ -73,6 +76,66 @@ def test_an_archive_in_the_folder_will_do(tmp_path, cache, name, name_the_file):
 
     check_arrays(take("folder", cache, archive if name_the_file else tmp_path))
     assert not (cache / "scratch").exists()
+
+
+def repacked(archive: bytes, how: str) -> bytes:
+    plain = gzip.decompress(archive)
+    return {"tar": lambda: plain, "bz2": lambda: bz2.compress(plain), "xz": lambda: lzma.compress(plain)}.get(
+        how, lambda: archive
+    )()
+
+
+@pytest.mark.parametrize("name_the_file", [True, False])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("cifar-10-binary (1).tar.gz", "bin"),
+        ("cifar-10-binary.tar", "bin tar"),
+        ("cifar-10-python.tgz", "py"),
+        ("images", "py tar"),
+        ("images.tar.bz2", "py bz2"),
+        ("images.tar.xz", "bin xz"),
+        ("cifar-10-python.tar.gz", "bin"),
+        ("tfjs.download", "npm"),
+    ],
+)
+def test_an_archive_is_known_by_what_it_holds(tmp_path, cache, name, form, name_the_file):
+    binary = tar_gz({f"cifar-10-batches-bin/{batch}.bin": tiny.binary(batch) for batch in tiny.names})
+    kind, _, how = form.partition(" ")
+    content = {"bin": binary, "py": tiny.python_archive(), "npm": tiny.package}[kind]
+    (tmp_path / name).write_bytes(repacked(content, how))
+    (tmp_path / "other.tar.gz").write_bytes(tar_gz({"readme.txt": b"no images"}))
+
+    check_arrays(take("folder", cache, tmp_path / name if name_the_file else tmp_path))
+
+
+@pytest.mark.parametrize("form", ["py", "bin"])
+def test_a_folder_of_batches_may_have_any_name(tmp_path, cache, form):
+    layout = tmp_path / "cifar (unpacked)"
+    (tiny.write_python if form == "py" else tiny.write_binary)(layout)
+    check_arrays(take("folder", cache, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (tiny.python_archive()[:-9000], "truncated or damaged"),
+        (repacked(tiny.python_archive(), "bz2")[:-9000], "truncated or damaged"),
+        (repacked(tiny.python_archive(), "xz")[:-9000], "truncated or damaged"),
+        (repacked(tiny.python_archive(), "tar")[:-9000], "truncated"),
+        (b"\x1f\x8bno archive", "truncated or damaged"),
+        (b"PK\x03\x04", "not a tar archive"),
+        (b"", "not a tar archive"),
+        (tar_gz({"cifar-100-python/train": b"x"}), "looks like CIFAR-100"),
+        (tar_gz({"readme.txt": b"x"}), "missing: data_batch_1"),
+    ],
+)
+def test_a_file_that_is_not_the_data_set_is_one_line(tmp_path, cache, content, says):
+    (tmp_path / "my images").write_bytes(content)
+    lines = failure("folder", cache, tmp_path / "my images").splitlines()
+    assert len(lines) == 3
+    assert f"{tmp_path / 'my images'}: " in lines[1]
+    assert says in lines[1]
 
 
 def test_a_truncated_archive_is_called_so(tmp_path, cache):

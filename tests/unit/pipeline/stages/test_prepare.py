@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.errors import WorkspaceError
+from pipeline.config import resolve
+from pipeline.data import sources
+from pipeline.errors import DataError, WorkspaceError
 from pipeline.stages import prepare
 from pipeline.stages.results import PreparedData
 from pipeline.workspace import file_sha256
@@ -82,3 +84,13 @@ def test_a_result_is_frozen_and_comes_back_from_what_a_manifest_keeps(prepared):
     assert PreparedData.model_validate({**kept, "folder": prepared.folder}) == prepared
     with pytest.raises(ValidationError, match="frozen"):
         prepared.dataset = "other"
+
+
+def test_a_named_folder_that_is_not_there_is_told_before_other_sources_are_tried(context, tmp_path, monkeypatch):
+    def told_by_then(*_, **__):
+        assert context.reporter.warnings == [f"data.folder={tmp_path}/gone is not there; the other sources are tried"]
+        raise DataError("enough")
+
+    monkeypatch.setattr(sources, "obtain", told_by_then)
+    with pytest.raises(DataError, match="enough"):
+        prepare.prepare(resolve(flags={"data.folder": tmp_path / "gone"}), tmp_path, context)

@@ -1,0 +1,189 @@
+"""YAML as a person reads it: what YAML silently takes for something else is refused, with the line and the reading.
+
+`yes` is a truth value in YAML, `010` is 8, `1:30` is 90, and of a key that is given twice the first is forgotten.
+"""
+
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from pipeline.errors import ConfigError
+
+LARGEST_BYTES = 256 << 10
+MOST_VALUES = 20_000
+"""Values of a file with every alias written out: a few lines of aliases of aliases stand for billions."""
+
+_TAG = "tag:yaml.org,2002:"
+_PLAIN_TAGS = tuple(_TAG + name for name in ("str", "int", "float", "bool", "null"))
+
+
+class YamlError(Exception):
+    """A text that is not YAML, or that says something else than it seems to; the message has the line."""
+
+
+def read_mapping(path: Path, example: str) -> dict[str, Any]:
+    """A file's mapping of settings; an empty file has none.
+
+    Raises:
+        ConfigError: it is not there, cannot be read, or is not a mapping; the message shows `example`.
+    """
+    try:
+        content = parse(_text(path))
+    except YamlError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must be a mapping of settings, such as `{example}`")
+    return content
+
+
+def parse(text: str) -> Any:
+    """The plain value that a text holds: mappings, lists, texts, numbers, truth values and null.
+
+    Raises:
+        YamlError: it is not valid YAML, or can be read in two ways.
+    """
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            return None if node is None else _Builder(loader).value(node)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise YamlError(f"not valid YAML: {' '.join(str(error).split())[:160]}") from None
+
+
+def line_of(path: Path, keys: Sequence[str]) -> int | None:
+    """The line of a file on which a setting stands; None if it does not set it."""
+    node, line = yaml.compose(_text(path), yaml.SafeLoader), None
+    for wanted in keys:
+        found = node.value if isinstance(node, MappingNode) else ()
+        pairs = [(key, value) for key, value in found if key.value == wanted]
+        if not pairs:
+            return None
+        key, node = pairs[0]
+        line = key.start_mark.line + 1
+    return line
+
+
+def _text(path: Path) -> str:
+    """A file's text; never waits for one that has no end."""
+    try:
+        path = path.expanduser()
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a folder" if path.is_dir() else "not a file with an end"
+            raise ConfigError(f"{path}: cannot be read: {kind}; name a file of settings")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_BYTES + 1)
+        if len(content) > LARGEST_BYTES:
+            raise ConfigError(f"{path}: larger than {LARGEST_BYTES >> 10} KB, which no file of settings is")
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file{_looked_for(path)}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
+    except (OSError, ValueError, RuntimeError) as error:  # a path with a NUL, the home of nobody
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _looked_for(path: Path) -> str:
+    return "" if path.is_absolute() else f" ({path.absolute()})"
+
+
+class _Builder:
+    """Builds plain values out of YAML's nodes."""
+
+    def __init__(self, loader: yaml.SafeLoader) -> None:
+        self._loader = loader
+        self._values = 0
+        self._within: set[int] = set()
+
+    def value(self, node: Node) -> Any:
+        self._values += 1
+        if self._values > MOST_VALUES:
+            raise YamlError(f"more than {MOST_VALUES} values, aliases written out")
+        if isinstance(node, ScalarNode):
+            return self._scalar(node)
+        if id(node) in self._within:
+            raise YamlError(f"{_line(node)}: a setting contains itself; write it without the alias")
+        self._within.add(id(node))
+        try:
+            if isinstance(node, MappingNode) and node.tag == f"{_TAG}map":
+                return self._mapping(node)
+            if isinstance(node, SequenceNode) and node.tag == f"{_TAG}seq":
+                return [self.value(item) for item in node.value]
+        finally:
+            self._within.discard(id(node))
+        raise YamlError(f"{_line(node)}: the tag {node.tag!r} has no meaning here; take it out")
+
+    def _mapping(self, node: MappingNode) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        merged: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == f"{_TAG}merge":
+                for part in self._merged(value_node):
+                    merged = part | merged
+                continue
+            key = self._scalar(key_node) if isinstance(key_node, ScalarNode) else None
+            if not isinstance(key, str):
+                raise YamlError(f"{_line(key_node)}: the name of a setting must be text: a mapping of settings")
+            if key in own:
+                raise YamlError(
+                    f"{_line(key_node)}: {_shown(key)} is given twice (first on line {lines[key]}); keep one of them"
+                )
+            own[key] = self.value(value_node)
+            lines[key] = key_node.start_mark.line + 1
+        return merged | own
+
+    def _merged(self, node: Node) -> Iterator[dict[str, Any]]:
+        for part in node.value if isinstance(node, SequenceNode) else [node]:
+            content = self.value(part)
+            if not isinstance(content, dict):
+                raise YamlError(f"{_line(part)}: << takes a mapping")
+            yield content
+
+    def _scalar(self, node: ScalarNode) -> Any:
+        if node.tag not in _PLAIN_TAGS:
+            if node.tag == f"{_TAG}timestamp":
+                raise YamlError(_reading(node, "a date", "quote it if you mean the text"))
+            raise YamlError(f"{_line(node)}: {_shown(node.value)} has no meaning here; quote it if you mean the text")
+        if node.style is None:
+            _refuse_surprise(node)
+        value = self._loader.construct_object(node)
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in value):
+            raise YamlError(f"{_line(node)}: {_shown(value)} holds what is not a character")
+        return value
+
+
+def _refuse_surprise(node: ScalarNode) -> None:
+    """Refuse a value without quotes that YAML reads otherwise than it looks."""
+    text = node.value
+    if node.tag == f"{_TAG}bool" and text.lower() not in ("true", "false"):
+        raise YamlError(
+            _reading(node, "a truth value", "write true or false if you mean one, quote it if you mean the word")
+        )
+    if re.fullmatch(r"[-+]?0[0-9_]+", text):
+        raise YamlError(_reading(node, "a number in base 8", "write it without the leading 0"))
+    if node.tag in (f"{_TAG}int", f"{_TAG}float") and ":" in text:
+        raise YamlError(_reading(node, "a number in base 60", "quote it if you mean the text"))
+
+
+def _reading(node: ScalarNode, kind: str, advice: str) -> str:
+    return f"{_line(node)}: {_shown(node.value)} is {kind} here; {advice}"
+
+
+def _line(node: Node) -> str:
+    return f"line {node.start_mark.line + 1}"
+
+
+def _shown(text: str) -> str:
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,186 @@
+"""What YAML takes for something else than it seems to is refused, wherever settings are written."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline import mlflow_settings
+from pipeline.config import resolve
+from pipeline.errors import ConfigError
+from pipeline.search.spaces import space_for
+from pipeline.workspace import Workspace
+from pipeline.yaml_files import LARGEST_BYTES, YamlError, parse, read_mapping
+
+SURPRISES = {
+    "yes": "yes is a truth value here",
+    "No": "No is a truth value here",
+    "on": "on is a truth value here",
+    "OFF": "OFF is a truth value here",
+    "010": "010 is a number in base 8 here",
+    "08": "08 is a number in base 8 here",
+    "1:30": "1:30 is a number in base 60 here",
+    "1:30.5": "1:30.5 is a number in base 60 here",
+    "2026-01-01": "2026-01-01 is a date here",
+    "!!python/name:os.system x": "has no meaning here",
+    "!!binary aGk=": "has no meaning here",
+    "!!set {a, b}": "has no meaning here",
+    '"\\0"': "not a character",
+    '"\\ud800"': "not a character",
+    "{a: 1, b: 2, a: 3}": "a is given twice (first on line",
+    "{a: {b: 1, b: 1}}": "b is given twice",
+    "{1: 2}": "must be text",
+    "{yes: 2}": "yes is a truth value here",
+}
+AS_IT_LOOKS = {
+    "true": True,
+    "False": False,
+    "'yes'": "yes",
+    "1_000": 1000,
+    "0x10": 16,
+    "-3": -3,
+    "0": 0,
+    "0.5": 0.5,
+    "1e-3": "1e-3",  # the config makes a number of it
+    "~": None,
+    "y": "y",
+    "'010'": "010",
+    "{<<: {a: 1, b: 2}, a: 3}": {"a": 3, "b": 2},
+    "{<<: [{a: 1}, {a: 2, b: 3}]}": {"a": 1, "b": 3},
+    "[&x {a: 1}, *x]": [{"a": 1}, {"a": 1}],
+}
+
+
+@pytest.mark.parametrize(("text", "says"), SURPRISES.items())
+def test_what_is_read_otherwise_than_it_looks_is_refused_with_its_line_and_reading(text, says):
+    with pytest.raises(YamlError) as caught:
+        parse(f"# a comment\nkey: {text}\n")
+    assert str(caught.value).startswith("line 2: ")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "value"), AS_IT_LOOKS.items())
+def test_what_is_read_as_it_looks_is_taken(text, value):
+    assert parse(text) == value
+    assert type(parse(text)) is type(value)
+
+
+@pytest.mark.parametrize(("text", "says"), [("yes", "yes is a truth value"), ("{a: 1, a: 2}", "a is given twice")])
+def test_every_reader_refuses_it(tmp_path, text, says):
+    file = tmp_path / "mlflow.yaml"
+    file.write_text(f"experiment: {text}\n")
+    readers = {
+        "--config": lambda: resolve(file=file),
+        "--space": lambda: space_for(resolve(), file),
+        "mlflow.yaml": lambda: mlflow_settings.load(Workspace(tmp_path), {}),
+        "--set": lambda: resolve(sets=[f"train.epochs={text}"]),
+    }
+    for name, read in readers.items():
+        with pytest.raises(ConfigError) as caught:
+            read()
+        assert says in str(caught.value), name
+        assert ("line 1" in str(caught.value)) == (name != "--set" or "twice" in says)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["seed", "train.learning_rate", "train.ema_decay", "compute.threads", "data.folder", "train.schedule"],
+)  # fmt: skip
+def test_a_truth_value_is_neither_a_number_nor_a_text(setting):
+    with pytest.raises(ConfigError, match=rf"config: {setting}: true is a truth value here"):
+        resolve(sets=[f"{setting}=true"])
+
+
+@pytest.mark.parametrize("value", ["1", "0", "'yes'", "y", "t", "1.0"])
+def test_nothing_but_true_and_false_is_a_truth_value(value):
+    with pytest.raises(ConfigError, match="write true or false"):
+        resolve(sets=[f"train.augment.flip={value}"])
+
+
+def test_a_truth_value_in_a_list_of_numbers_is_refused():
+    with pytest.raises(ConfigError, match=r"model\.dims: \[true, 8\] is a truth value"):
+        resolve(sets=["model.dims=[true, 8]"])
+
+
+def test_numbers_written_in_other_ways_keep_working():
+    config = resolve(sets=["train.learning_rate=1e-3", "train.epochs=3.0", "train.batch_size=1_000", "seed=0x10"])
+    assert (config.train.learning_rate, config.train.epochs, config.train.batch_size, config.seed) == (
+        1e-3,
+        3,
+        1000,
+        16,
+    )
+
+
+def test_a_wrong_value_in_a_file_is_told_with_its_line_unless_it_was_given_later(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("seed: 1\ntrain:\n  epochs: 0\n  learning_rates: 1\n")
+    with pytest.raises(ConfigError, match=rf"train\.epochs = 0: .* \({file}, line 3\) \(and 1 more\)"):
+        resolve(file=file)
+    with pytest.raises(ConfigError) as caught:
+        resolve(file=file, sets=["train.epochs=-1"])
+    assert "line" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["train.clip_norm=", "train.clip_norm= "])
+def test_a_set_without_a_value_is_not_taken_for_null(text):
+    with pytest.raises(ConfigError, match="the value is missing; write null"):
+        resolve(sets=[text])
+
+
+def test_aliases_of_aliases_are_refused_before_they_fill_the_memory():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    with pytest.raises(YamlError, match="more than"):
+        parse("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfes\0e\0", "not UTF-8"),
+        (b"seed: \xff", "not UTF-8"),
+        (b"s\0e\0", "not valid YAML"),
+        (b"seed: 1\n---\nseed: 2\n", "not valid YAML"),
+        (b"train:\n\tepochs: 1\n", "not valid YAML"),
+        (b"- 1\n", "must be a mapping"),
+        (b"seed\n", "must be a mapping"),
+        (b"# " + b"x" * LARGEST_BYTES, "larger than 256 KB"),
+    ],
+)
+def test_a_file_that_cannot_be_settings_is_one_line(tmp_path, content, says):
+    file = tmp_path / "run.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_mapping(file, "seed: 1")
+    assert str(caught.value).startswith(f"{file}: ")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"---\n", b"# nothing\n", b"\xef\xbb\xbf"])
+def test_an_empty_file_has_no_settings(tmp_path, content):
+    file = tmp_path / "run.yaml"
+    file.write_bytes(content)
+    assert read_mapping(file, "seed: 1") == {}
+
+
+def test_a_byte_order_mark_and_the_line_ends_of_windows_are_no_trouble(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_bytes(b"\xef\xbb\xbfseed: 1\r\ntrain:\r\n  epochs: 2\r\n")
+    assert read_mapping(file, "seed: 1") == {"seed": 1, "train": {"epochs": 2}}
+
+
+def test_what_has_no_end_is_not_waited_for(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero"), tmp_path, Path("~nobody-of-this-name/x"), Path("a\0b")):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            read_mapping(path, "seed: 1")
+
+
+def test_a_file_that_is_not_there_is_told_with_the_place_that_was_looked_at(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        read_mapping(Path("runs/x.yaml"), "seed: 1")
+    assert str(caught.value) == f"runs/x.yaml: no such config file ({tmp_path}/runs/x.yaml)"
