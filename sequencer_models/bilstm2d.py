@@ -37,8 +37,8 @@ class BiLSTM2D(nn.Module):
         B, H, W, C = x.shape
         columns = x.transpose(1, 2).reshape(B * W, H, C)  # columns as sequences
         rows = x.reshape(B * H, W, C)  # rows as sequences
-        vertical = self.rnn_v(columns)[0].reshape(B, W, H, -1).transpose(1, 2)  # B x H x W x 2D
-        horizontal = self.rnn_h(rows)[0].reshape(B, H, W, -1)  # B x H x W x 2D
+        vertical = recurrence.eager(self.rnn_v, columns).reshape(B, W, H, -1).transpose(1, 2)  # B x H x W x 2D
+        horizontal = recurrence.eager(self.rnn_h, rows).reshape(B, H, W, -1)  # B x H x W x 2D
         mixed: Tensor = self.fc(torch.cat([vertical, horizontal], dim=-1))  # B x H x W x 4D, then C
         return mixed
 

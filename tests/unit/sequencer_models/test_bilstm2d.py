@@ -184,6 +184,7 @@ def test_native_refuses_to_go_backwards_twice_through_one_graph():
         ("eager", torch.float32, "reference"),
     ],
 )
+@pytest.mark.usefixtures("native_kernel")
 def test_native_runs_where_it_is_selected_and_has_the_type(monkeypatch, selected, dtype, expected):
     backends.select(Backends(recurrence=selected))
     mixer, taken = BiLSTM2D(C, D).to(dtype), []

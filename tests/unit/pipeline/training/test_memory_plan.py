@@ -33,6 +33,7 @@ def test_what_is_kept_is_what_autograd_saves(numerics):
     assert memory_plan.kept_mb_per_image(model, numerics, recompute=False) * 1e6 == 4 * 3072 + 4 * 5 + 8
 
 
+@pytest.mark.usefixtures("native_kernel")
 def test_the_native_recurrence_keeps_less_than_nn_lstm_and_bf16_less_than_fp32(model, numerics):
     eager = memory_plan.kept_mb_per_image(model, numerics, recompute=False)
     backends.select(Backends(recurrence="native"))
