@@ -68,7 +68,7 @@ def this_machine() -> Machine:
 
 
 def _onednn_takes_bf16() -> bool:
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

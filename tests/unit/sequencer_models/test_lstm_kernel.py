@@ -82,7 +82,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_the_reason_is_told_and_what_to_do():
-    with pytest.raises(KernelUnavailableError, match="no C compiler here.*pip install ziglang"):
+    with pytest.raises(KernelUnavailableError, match=r"no C compiler here.*pip install ziglang"):
         lstm_kernel.load()
 
 
@@ -97,10 +97,10 @@ def test_no_compiler_is_tried_where_the_variable_names_none(monkeypatch):
 def test_the_compiler_in_a_wheel_builds_it_where_there_is_no_other(monkeypatch, tmp_path):
     program = Path(pytest.importorskip("ziglang").__file__).with_name("zig")
     monkeypatch.setattr(lstm_kernel, "_zig", lambda: str(program))
-    before = {path for path in Path.home().glob(".cache/zig/*")}
+    before = set(Path.home().glob(".cache/zig/*"))
     assert lstm_kernel.load().compiler.startswith("zig (")  # and agrees with nn.LSTM
     assert built(tmp_path), "kept"
-    assert {path for path in Path.home().glob(".cache/zig/*")} == before, "what zig builds for itself is not"
+    assert set(Path.home().glob(".cache/zig/*")) == before, "what zig builds for itself is not"
 
 
 @needs_a_compiler
