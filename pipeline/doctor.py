@@ -153,10 +153,12 @@ def _store(workspace: Workspace) -> list[Finding]:
     settings = mlflow_settings.load(workspace, os.environ)
     if settings.database is not None and not settings.database.exists():
         return [Finding("mlflow store", "ok", f"{settings.database}: not made yet; the first run makes it")]
-    client = Tracker(settings, workspace, on_problem=lambda _: None).connect()
+    said: list[str] = []
+    client = Tracker(settings, workspace, on_problem=said.append).connect()
     experiment = client.get_experiment_by_name(settings.experiment)
     has = f"has the experiment {settings.experiment!r}" if experiment else "answers"
-    return [Finding("mlflow store", "ok", f"{settings.address} {has}")]
+    found = [Finding("mlflow store", "note", line) for line in said]
+    return [Finding("mlflow store", "ok", f"{settings.address} {has}"), *found]
 
 
 def _data(workspace: Workspace) -> list[Finding]:

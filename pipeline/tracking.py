@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pipeline import run_records
+from pipeline import moved_store, run_records
 from pipeline.errors import SeqpipeError, TrackingError
 from pipeline.journal import FILE_NAME, Event, Kind
 from pipeline.journal import read as read_journal
@@ -167,6 +167,7 @@ class Tracker:
                 _probe(self.settings.tracking_uri)
             self._require_database()
             if self._client is None:
+                moved_store.follow(self.settings, self.workspace, self._on_problem)
                 quiet(os.environ)
                 from mlflow import MlflowClient
 

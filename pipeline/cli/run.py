@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli import guard, options
 from pipeline.cli.console import Watcher, emit, emit_json, percent, program, table, watching
+from pipeline.cli.store import store_of
 from pipeline.durations import parse_seconds, readable
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def run(
     through = runner.check_stage(stage.value)
     anew = (runner.STAGES if stage is Stage.all else (through,)) if fresh else ()
     workspace = Workspace.find()
-    mlflow = mlflow_settings.load(workspace, os.environ)
+    mlflow = mlflow_settings.load(workspace, os.environ) if dry_run else store_of(workspace)
 
     if dry_run:
         plans = [(one, runner.plan(one, mlflow, workspace, through, fresh=anew)) for one in configs]

@@ -4,6 +4,7 @@ import typer
 
 from pipeline.cli import options
 from pipeline.cli.console import complain, emit, emit_json, table
+from pipeline.cli.store import store_of
 
 runs = typer.Typer(
     help="List the runs of this workspace, or deliver what MLflow was not told yet.", no_args_is_help=True
@@ -18,13 +19,11 @@ def add_to(app: typer.Typer) -> None:
 @runs.command("list")
 def show(as_json: options.Json = False) -> None:
     """List every run, its status, and whether MLflow knows all of it."""
-    import os
-
-    from pipeline import mlflow_settings, run_records
+    from pipeline import run_records
     from pipeline.workspace import Workspace
 
     workspace = Workspace.find()
-    address = mlflow_settings.load(workspace, os.environ).address
+    address = store_of(workspace).address
     waiting = {record.key for record in run_records.pending(workspace, address)}
     rows = []
     for record in run_records.every(workspace):
@@ -55,15 +54,13 @@ def show(as_json: options.Json = False) -> None:
 @runs.command("deliver")
 def deliver(as_json: options.Json = False) -> None:
     """Tell MLflow what it missed while it could not be reached."""
-    import os
-
-    from pipeline import mlflow_settings, run_records
+    from pipeline import run_records
     from pipeline.errors import TrackingError
     from pipeline.tracking import Tracker
     from pipeline.workspace import Workspace
 
     workspace = Workspace.find()
-    settings = mlflow_settings.load(workspace, os.environ)
+    settings = store_of(workspace)
     waiting = len(run_records.pending(workspace, settings.address))
     delivered = Tracker(settings, workspace, on_problem=complain).deliver_pending() if waiting else 0
     if as_json:
