@@ -206,6 +206,8 @@ def _show_outcomes(
             is_new = outcome is outcomes[-1] and outcome.stages[-1].status == "done"
             aliases = f" ({', '.join(registered.aliases)})" if is_new else ""  # which may have moved on since
             emit(f"  model {registered.name}, version {registered.version}{aliases}")
+            if registered.not_compared and outcome.stages[-1].status == "done":
+                emit(f"  not compared: {registered.not_compared}; if you prefer this one, move the alias in MLflow")
     if next_command:
         emit(f"next: {next_command}")
 

@@ -49,12 +49,16 @@ class Place:
         self.weights = folder / "model.safetensors"
         save_file(self.network.state_dict(), self.weights)
 
-    def candidate(self, key, accuracy=0.8):
+    def candidate(self, key, accuracy=0.8, **other):
         tags = {"git_commit": "f00", "data_hash": "d00"}
-        return Candidate(key, self.weights, CARD, accuracy, {"test/accuracy": 0.8}, tags, EXAMPLE, "a test model")
+        given = {"test_hash": "t00", "tags": tags, **other}
+        metrics = {"test/accuracy": 0.8}
+        return Candidate(
+            key, self.weights, CARD, accuracy, metrics=metrics, example=EXAMPLE, description="a test model", **given
+        )
 
-    def register(self, name, key, accuracy=0.8):
-        return register(self.tracker, self.run_id, name, self.candidate(key, accuracy))
+    def register(self, name, key, accuracy=0.8, **other):
+        return register(self.tracker, self.run_id, name, self.candidate(key, accuracy, **other))
 
     def aliases(self, name):
         aliases = self.tracker.connect().get_registered_model(name).aliases
