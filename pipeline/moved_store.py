@@ -55,9 +55,10 @@ def follow(settings: ResolvedMlflow, workspace: Workspace, say: Callable[[str], 
             for before in places:
                 _readdress(settings.database, before, settings.address, workspace)
                 if count and (left := _only_there(database, before, here)):
+                    (here / ARTIFACTS).mkdir(exist_ok=True)
                     say(
                         f"{left} runs or models have files in {before / ARTIFACTS} that are not here; get them with "
-                        f"{shlex.join(['cp', '-Rn', f'{before / ARTIFACTS}/.', str(here / ARTIFACTS)])}"
+                        f"`{shlex.join(['cp', '-Rn', f'{before / ARTIFACTS}/.', f'{here / ARTIFACTS}/'])}`"
                     )
 
 
