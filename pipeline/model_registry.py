@@ -206,8 +206,8 @@ def _save(path: Path, candidate: Candidate, *, run_id: str, model_id: str) -> No
         pip_requirements=requirements(),
         mlflow_model=Model(run_id=run_id, model_id=model_id, artifact_path=path.name),
     )
-    copied = path / "artifacts" / candidate.weights.name
-    copied.chmod(card_path.stat().st_mode)  # earlier versions of seqpipe trained into private files
+    for copied in path.rglob("*"):  # from wherever they were, with the permissions that they had there
+        copied.chmod((path if copied.is_dir() else card_path).stat().st_mode)
 
 
 def _show_metrics(client: "MlflowClient", run_id: str, model_id: str, metrics: Mapping[str, float]) -> None:
