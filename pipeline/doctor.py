@@ -166,14 +166,16 @@ def _store(workspace: Workspace) -> list[Finding]:
     settings = mlflow_settings.load(workspace, os.environ)
     if settings.is_gone:
         return [Finding("mlflow store", "ok", f"{settings.database}: not made yet; the first run makes it")]
-    tracker = Tracker(settings, workspace, on_problem=lambda _: None)
+    said: list[str] = []
+    tracker = Tracker(settings, workspace, on_problem=said.append)
     try:
         experiment = tracker.connect().get_experiment_by_name(settings.experiment)
     except Exception as error:  # whatever a store, a server or MLflow itself finds wrong
         fault = tracker.explained(error)
         return [Finding("mlflow store", "note" if fault.passes else "bad", str(fault))]
     has = f"has the experiment {settings.experiment!r}" if experiment else "answers"
-    return [Finding("mlflow store", "ok", f"{settings.address} {has}")]
+    found = [Finding("mlflow store", "note", line) for line in said]
+    return [Finding("mlflow store", "ok", f"{settings.address} {has}"), *found]
 
 
 def _data(workspace: Workspace) -> list[Finding]:

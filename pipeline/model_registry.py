@@ -1,14 +1,16 @@
 """Models as versions with aliases: logged without pickle, registered once, promoted by what they measured.
 
-`challenger` is the newest version; `champion` the best on the test split. MLflow is imported inside functions.
+`challenger` is the newest version; `champion` the best on the test split, among those judged on the same images.
+MLflow is imported inside functions.
 """
 
 import importlib.metadata
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SeqpipeError, TrackingError
 from pipeline.mlflow_settings import quiet
+from pipeline.registered_look import CHALLENGER, CHAMPION, missing_files
 from pipeline.tracking import Tracker
 from pipeline.workspace import exclusive
 
@@ -26,10 +29,11 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
     from mlflow.pyfunc import PyFuncModel
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
 REGISTER_KEY_TAG = "seqpipe.register_key"
 ACCURACY_TAG = "test_accuracy"
+TEST_HASH_TAG = "test_hash"
+DATA_HASH_TAG = "data_hash"
+NOT_COMPARED_TAG = "not_compared"
 _REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors")
 
 
@@ -39,18 +43,22 @@ class Candidate:
 
     `key` is unique to it (its fingerprint): registering it again finds the version that is there. `weights` is a
     safetensors file. `card` is the content of `model.json`, as `pipeline/pyfunc_model.py` reads it, with whatever
-    else should travel with the weights. `accuracy` is the test split's, and `metrics` what is shown with the model.
-    `example` is a few images, N x 32 x 32 x 3, uint8.
+    else should travel with the weights. `accuracy` is the test split's, `test_hash` is that of its images and
+    labels, and `metrics` is what is shown with the model. `earlier_test_hashes` gives the test split of prepared data
+    by their hash, which is all that versions of earlier releases say. `example` is a few images, N x 32 x 32 x 3,
+    uint8.
     """
 
     key: str
     weights: Path
     card: Mapping[str, Any]
     accuracy: float
+    test_hash: str
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     example: NDArray[np.uint8]
     description: str = ""
+    earlier_test_hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,8 @@ class RegisteredVersion:
     created: bool
     previous_champion: str | None
     previous_champion_accuracy: float | None
+    not_compared: str = ""
+    """Why it was not compared with that champion, which stays; empty if it was."""
 
     @property
     def is_champion(self) -> bool:
@@ -73,8 +83,9 @@ class RegisteredVersion:
 def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate) -> RegisteredVersion:
     """Log a model, make it a version of `name`, and point the aliases: repeated, it changes nothing.
 
-    `challenger` goes to the version; `champion` too if there is none, or one with a lower test accuracy (a tie keeps
-    the present one). A version that is there already keeps out of the way of newer ones: it takes no alias from them.
+    `challenger` goes to the version; `champion` too if there is none, or one with a lower test accuracy on the same
+    images (a tie keeps the present one). A champion that was judged on other images stays, and the version says why.
+    A version that is there already keeps out of the way of newer ones: it takes no alias from them.
 
     Raises:
         TrackingError: the store or the registry cannot be reached or used.
@@ -83,11 +94,13 @@ def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate) -> 
         with exclusive(tracker.workspace.lock("register"), lambda _: None, what="the registry"):
             client = tracker.connect()
             version = _find_version(client, name, candidate.key)
-            created = version is None
-            if version is None:
+            created = False
+            if version is None or missing_files(version.source):
                 model_id, source = _log(tracker, client, run_id, candidate)
-                version = _create_version(client, name, source, run_id, model_id, candidate)
-                _link(client, model_id, name, str(version.version))
+                if version is None or version.source != source:
+                    created = True
+                    version = _create_version(client, name, source, run_id, model_id, candidate)
+                    _link(client, model_id, name, str(version.version))
             return _promote(client, name, str(version.version), candidate, created=created)
     except SeqpipeError:
         raise
@@ -125,15 +138,6 @@ def load(tracker: Tracker, name: str, version_or_alias: str = CHAMPION) -> "PyFu
         raise TrackingError(f"model {name!r} {version_or_alias!r}: {str(error).splitlines()[0]}") from error
 
 
-def champion_accuracy(client: "MlflowClient", name: str) -> tuple[str | None, float | None]:
-    """The champion's version and its test accuracy; None where there is none (or it says none)."""
-    champion = _by_alias(client, name, CHAMPION)
-    if champion is None:
-        return None, None
-    text = champion.tags.get(ACCURACY_TAG)
-    return str(champion.version), float(text) if text else None
-
-
 def signature(classes: Sequence[str]) -> "ModelSignature":
     """What the logged model takes and gives.
 
@@ -159,9 +163,9 @@ def _log(tracker: Tracker, client: "MlflowClient", run_id: str, candidate: Candi
     experiment_id = client.get_run(run_id).info.experiment_id
     query = f"tags.`{REGISTER_KEY_TAG}` = '{candidate.key}'"
     for known in client.search_logged_models([experiment_id], query):
-        if known.status == "READY":
+        if known.status == "READY" and not missing_files(known.artifact_location):
             return known.model_id, known.artifact_location
-        client.delete_logged_model(known.model_id)  # a crash left it half made
+        client.delete_logged_model(known.model_id)  # a crash left it half made, or somebody removed its files
     model = client.create_logged_model(
         experiment_id,
         name="model",
@@ -202,6 +206,8 @@ def _save(path: Path, candidate: Candidate, *, run_id: str, model_id: str) -> No
         pip_requirements=requirements(),
         mlflow_model=Model(run_id=run_id, model_id=model_id, artifact_path=path.name),
     )
+    for copied in path.rglob("*"):  # from wherever they were, with the permissions that they had there
+        copied.chmod((path if copied.is_dir() else card_path).stat().st_mode)
 
 
 def _show_metrics(client: "MlflowClient", run_id: str, model_id: str, metrics: Mapping[str, float]) -> None:
@@ -223,7 +229,12 @@ def _create_version(
     if not client.search_registered_models(f"name = '{name}'"):
         classes = ", ".join(candidate.card["classes"])
         client.create_registered_model(name, description=f"Tells apart: {classes}.")
-    tags = {**candidate.tags, REGISTER_KEY_TAG: candidate.key, ACCURACY_TAG: repr(float(candidate.accuracy))}
+    tags = {
+        **candidate.tags,
+        REGISTER_KEY_TAG: candidate.key,
+        ACCURACY_TAG: repr(float(candidate.accuracy)),
+        TEST_HASH_TAG: candidate.test_hash,
+    }
     return client.create_model_version(
         name, source, run_id, tags=tags, description=candidate.description or None, model_id=model_id
     )
@@ -238,14 +249,56 @@ def _link(client: "MlflowClient", model_id: str, name: str, version: str) -> Non
 def _promote(
     client: "MlflowClient", name: str, version: str, candidate: Candidate, *, created: bool
 ) -> RegisteredVersion:
-    champion, accuracy = champion_accuracy(client, name)
     challenger = _by_alias(client, name, CHALLENGER)
     if challenger is None or int(challenger.version) < int(version):
         client.set_registered_model_alias(name, CHALLENGER, version)
-    if champion is None or (champion != version and (accuracy is None or candidate.accuracy > accuracy)):
+    champion = _by_alias(client, name, CHAMPION)
+    accuracy = _accuracy(champion) if champion is not None else None
+    reason = ""
+    if champion is None:
+        wins = True
+    elif champion.tags.get(REGISTER_KEY_TAG) == candidate.key:  # itself, or the same model whose files were lost
+        wins = int(champion.version) < int(version)
+    elif accuracy is None:
+        wins, reason = False, f"the champion, version {champion.version}, does not say its test accuracy"
+    else:
+        reason = _why_not_compared(champion, candidate)
+        wins = not reason and (candidate.accuracy > accuracy or math.isnan(accuracy))
+    if wins:
         client.set_registered_model_alias(name, CHAMPION, version)
+    _note(client, name, version, candidate.description, reason)
     aliases = client.get_model_version(name, version).aliases
-    return RegisteredVersion(name, version, tuple(sorted(aliases)), created, champion, accuracy)
+    previous = str(champion.version) if champion is not None else None
+    return RegisteredVersion(name, version, tuple(sorted(aliases)), created, previous, accuracy, reason)
+
+
+def _accuracy(version: "ModelVersion") -> float | None:
+    """The test accuracy that a version says it has; None where it says none that can be read."""
+    try:
+        return float(version.tags[ACCURACY_TAG])
+    except (KeyError, ValueError):
+        return None
+
+
+def _why_not_compared(champion: "ModelVersion", candidate: Candidate) -> str:
+    """Why the accuracies of the two say nothing about which is better; empty where they do."""
+    known = candidate.earlier_test_hashes.get(champion.tags.get(DATA_HASH_TAG, ""))
+    judged_on = champion.tags.get(TEST_HASH_TAG, known)
+    if judged_on is None:
+        return f"the champion, version {champion.version}, does not say on which test images it was judged"
+    if judged_on != candidate.test_hash:
+        return f"the champion, version {champion.version}, was judged on other test images"
+    return ""
+
+
+def _note(client: "MlflowClient", name: str, version: str, description: str, reason: str) -> None:
+    """Say at the version why it was not compared with the champion, or no longer that."""
+    if reason:
+        client.set_model_version_tag(name, version, NOT_COMPARED_TAG, reason)
+        client.update_model_version(name, version, f"{description}; not compared: {reason}")
+    elif NOT_COMPARED_TAG in client.get_model_version(name, version).tags:
+        client.delete_model_version_tag(name, version, NOT_COMPARED_TAG)
+        client.update_model_version(name, version, description)
 
 
 def _by_alias(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":

@@ -10,7 +10,7 @@ folders say the same, and the store's own run is found by its key. Imports no ML
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -105,12 +105,7 @@ def _read_run(workspace: Workspace, key: str) -> RunRecord | None:
 
 def read_store(workspace: Workspace, key: str, address: str) -> StoreRecord | None:
     """What a store was told of a run, or None where nothing is known (it is then searched for the run)."""
-    try:
-        content = json.loads(store_path(workspace, key, address).read_bytes())
-        delivered = {name: Delivered(**one) for name, one in content.pop("delivered").items()}
-        return StoreRecord(**content, delivered=delivered)
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
-        return None
+    return _read_store(store_path(workspace, key, address))
 
 
 def write_run(workspace: Workspace, record: RunRecord) -> None:
@@ -127,6 +122,24 @@ def forget_store(workspace: Workspace, address: str) -> None:
     """Forget all that a store was told: it is a new one."""
     for record in every(workspace):
         store_path(workspace, record.key, address).unlink(missing_ok=True)
+
+
+def addresses(workspace: Workspace) -> set[str]:
+    """The address of every store that a run of the workspace was delivered to."""
+    return {store.address for _, store in _stores(workspace)}
+
+
+def readdress_store(workspace: Workspace, old: str, new: str, run_ids: Collection[str]) -> None:
+    """Know under a store's new address what it was told of its runs under the old one.
+
+    What is known under the new address already stays.
+    """
+    for key, store in list(_stores(workspace)):
+        if store.address == old:
+            if store.run_id in run_ids and read_store(workspace, key, new) is None:
+                store.address = new
+                write_store(workspace, key, store)
+            store_path(workspace, key, old).unlink(missing_ok=True)
 
 
 def every(workspace: Workspace) -> Iterator[RunRecord]:
@@ -230,6 +243,22 @@ def _reports(workspace: Workspace, training: str) -> Iterator[Path]:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
+
+
+def _stores(workspace: Workspace) -> Iterator[tuple[str, StoreRecord]]:
+    """The key of each run, and what a store was told of it, for every store."""
+    for path in sorted((workspace.hidden / "runs").glob("*@*.json")):
+        if (store := _read_store(path)) is not None:
+            yield path.stem.rpartition("@")[0], store
+
+
+def _read_store(path: Path) -> StoreRecord | None:
+    try:
+        content = json.loads(path.read_bytes())
+        delivered = {name: Delivered(**one) for name, one in content.pop("delivered").items()}
+        return StoreRecord(**content, delivered=delivered)
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _write(path: Path, record: RunRecord | StoreRecord) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pipeline import run_records, store_faults, store_file
+from pipeline import moved_store, run_records, store_faults, store_file
 from pipeline.errors import SeqpipeError, TrackingError
 from pipeline.journal import FILE_NAME, Event, Kind
 from pipeline.journal import read as read_journal
@@ -173,6 +173,7 @@ class Tracker:
                 _probe(self.settings)
             self._require_database(to_write)
             if self._client is None:
+                moved_store.follow(self.settings, self.workspace, self._on_problem)
                 quiet(os.environ)
                 from mlflow import MlflowClient
 

@@ -22,6 +22,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,10 +268,9 @@ def _keep(built: Path, cached: Path) -> None:
     """Move it into the cache in one step; without a cache that can be written, the next process builds again."""
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=cached.parent, prefix=f"{cached.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(built.read_bytes())
-        Path(name).replace(cached)
+        beside = cached.with_name(f"{cached.name}.{uuid.uuid4().hex}")  # its permissions follow the umask
+        beside.write_bytes(built.read_bytes())
+        beside.replace(cached)
     except OSError:
         pass
 

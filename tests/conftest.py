@@ -16,7 +16,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell that runs th
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="seqpipe-tests-")
 
 import pytest
-from product import LONG, Place
+from product import LONG, ONE_EPOCH, Place
 
 AS_ROOT = os.geteuid() == 0 and shutil.which("mount") is not None
 
@@ -54,6 +54,15 @@ def undisturbed(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("undisturbed"))
     assert place.run("run", "train", *LONG).code == 0
     return place.result()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A workspace in which everything is done, with a store of its own; its path, HOME and umask are unusual ones."""
+    place = Place(tmp_path_factory.mktemp("finished") / "Über uns, 100% grün", mlflow=True, HOME=None)
+    done = place.run("run", "all", *ONE_EPOCH, umask=0o027)
+    assert done.code == 0, done.err
+    return place
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ def tiny(model: str = "vanilla", **values: object) -> list[str]:
     return [*TINY[model], *settings(**{**defaults, **values})]
 
 
+ONE_EPOCH = tiny("vanilla", train__epochs=1)
 LONG = tiny(train__epochs=3, train__batch_size=4, data__fraction=0.5)  # 270 steps, a few seconds
 
 

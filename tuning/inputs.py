@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,8 @@ class Inputs:
         if not there.is_dir():
             home.mkdir(parents=True, exist_ok=True)
             _remove_unused(home)
-            draft = Path(tempfile.mkdtemp(prefix=f".{self.key}-", dir=home))
+            draft = home / f".{self.key}-{uuid.uuid4().hex}"
+            draft.mkdir()  # its permissions follow the umask
             try:
                 for file in self.files:
                     _write(file, draft / file.name, read)

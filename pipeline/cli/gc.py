@@ -6,6 +6,7 @@ import typer
 
 from pipeline.cli import options
 from pipeline.cli.console import complain, emit, emit_json, table
+from pipeline.cli.store import store_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,14 +25,12 @@ def gc(
     With a training go its report and predictions. What is in use, unfinished work, the newest of each kind, and what
     MLflow was not told yet stay.
     """
-    import os
-
-    from pipeline import mlflow_settings, retention
+    from pipeline import retention
     from pipeline.tracking import Tracker
     from pipeline.workspace import Workspace
 
     workspace = Workspace.find()
-    mlflow = mlflow_settings.load(workspace, os.environ)
+    mlflow = store_of(workspace)
     tracker = Tracker(mlflow, workspace, on_problem=complain)
     verdicts = retention.judge(
         workspace, mlflow.address, lambda: retention.registered_run_keys(tracker, on_problem=complain)

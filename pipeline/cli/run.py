@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli import guard, options
 from pipeline.cli.console import Watcher, emit, emit_json, percent, program, short_path, table, watching
+from pipeline.cli.store import store_of
 from pipeline.durations import parse_seconds, readable
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def run(
     through = runner.check_stage(stage.value)
     anew = (runner.STAGES if stage is Stage.all else (through,)) if fresh else ()
     workspace = Workspace.find()
-    mlflow = mlflow_settings.load(workspace, os.environ)
+    mlflow = mlflow_settings.load(workspace, os.environ) if dry_run else store_of(workspace)
 
     if dry_run:
         plans = [(one, runner.plan(one, mlflow, workspace, through, fresh=anew)) for one in configs]
@@ -207,6 +208,8 @@ def _show_outcomes(
             is_new = outcome is outcomes[-1] and outcome.stages[-1].status == "done"
             aliases = f" ({', '.join(registered.aliases)})" if is_new else ""  # which may have moved on since
             emit(f"  model {registered.name}, version {registered.version}{aliases}")
+            if registered.not_compared and outcome.stages[-1].status == "done":
+                emit(f"  not compared: {registered.not_compared}; if you prefer this one, move the alias in MLflow")
     if next_command:
         emit(f"next: {next_command}")
 

@@ -6,6 +6,7 @@ import typer
 
 from pipeline.cli import options
 from pipeline.cli.console import complain, emit, emit_json, table
+from pipeline.cli.store import store_of
 
 if TYPE_CHECKING:
     from pipeline.mlflow_settings import ResolvedMlflow
@@ -33,13 +34,11 @@ def add_to(app: typer.Typer) -> None:
 @runs.command("list")
 def show(as_json: options.Json = False) -> None:
     """List every run, its status, and whether MLflow knows all of it."""
-    import os
-
-    from pipeline import mlflow_settings, run_records
+    from pipeline import run_records
     from pipeline.workspace import Workspace
 
     workspace = Workspace.find()
-    mlflow = mlflow_settings.load(workspace, os.environ)
+    mlflow = store_of(workspace)
     address = mlflow.address
     waiting = {record.key for record in run_records.pending(workspace, address, is_gone=mlflow.is_gone)}
     rows = []
@@ -73,15 +72,12 @@ def show(as_json: options.Json = False) -> None:
 @runs.command("deliver")
 def deliver(as_json: options.Json = False) -> None:
     """Tell MLflow what it missed while it could not be used. Exit code 1 if some of it could not be delivered."""
-    import os
-
-    from pipeline import mlflow_settings
     from pipeline.errors import TrackingError
     from pipeline.tracking import Tracker
     from pipeline.workspace import Workspace
 
     workspace = Workspace.find()
-    settings = mlflow_settings.load(workspace, os.environ)
+    settings = store_of(workspace)
     said: list[str] = []
     tracker = Tracker(settings, workspace, on_problem=said.append)
     waiting = len(tracker.waiting())

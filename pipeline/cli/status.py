@@ -8,6 +8,7 @@ import typer
 from pipeline.cli import options
 from pipeline.cli.console import emit, emit_json, table
 from pipeline.cli.runs import waiting_line
+from pipeline.cli.store import store_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,15 +29,13 @@ def status(
 
     Without --model: every model, under these settings; without any, under those of its last run here.
     """
-    import os
-
-    from pipeline import last_runs, mlflow_settings, run_records, runner
+    from pipeline import last_runs, run_records, runner
     from pipeline.config import MODEL_NAMES, resolve
     from pipeline.search import places
     from pipeline.workspace import StageFolder, Workspace, is_held
 
     workspace = Workspace.find()
-    mlflow = mlflow_settings.load(workspace, os.environ)
+    mlflow = store_of(workspace)
     names = list(dict.fromkeys(name.value for name in model)) if model else list(MODEL_NAMES)
     if not model and config is not None:  # a file stands for the model that it names
         names = [resolve(None, config).model.name]

@@ -10,6 +10,7 @@ import typer
 
 from pipeline.cli import options
 from pipeline.cli.console import emit, emit_json, percent, program, short_path, table, watching
+from pipeline.cli.store import store_of
 from pipeline.durations import parse_seconds, readable
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def tune(
         address=address,
     )
     workspace = Workspace.find()
-    mlflow = mlflow_settings.load(workspace, os.environ)
+    mlflow = mlflow_settings.load(workspace, os.environ) if dry_run else store_of(workspace)
     mlflow_settings.quiet(os.environ)  # Ray imports MLflow before we do
     place = SearchPlace.of(workspace, base, request.space)
     if dry_run:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import complain, emit
+from pipeline.cli.store import store_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -16,13 +17,11 @@ def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Serve the MLflow UI on 127.0.0.1 until Ctrl-C; ends all of its processes."""
-    import os
-
-    from pipeline import mlflow_server, mlflow_settings
+    from pipeline import mlflow_server
     from pipeline.workspace import Workspace
 
     workspace = Workspace.find()
-    settings = mlflow_settings.load(workspace, os.environ)
+    settings = store_of(workspace)
 
     def ready(url: str) -> None:
         emit(f"MLflow UI: {url} (Ctrl-C ends it)")

@@ -3,16 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import run_records
+from pydantic import ValidationError
+
+from pipeline import registered_look, run_records
 from pipeline.config import RunConfig, to_yaml
-from pipeline.errors import TrackingError
-from pipeline.mlflow_settings import ResolvedMlflow, task_name
+from pipeline.errors import TrackingError, WorkspaceError
+from pipeline.mlflow_settings import ResolvedMlflow, sqlite_path, task_name
 from pipeline.stages.context import Context
 from pipeline.stages.evaluate import run_metrics
+from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.results import Evaluation, PreparedData, Registration, TrainedModel
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
-from pipeline.workspace import Manifest, Workspace, write_json
+from pipeline.workspace import Manifest, Workspace, read_manifest, write_json
 
 NAME = "register"
 VERSION = 1
@@ -32,19 +35,30 @@ def reads(config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
 
 def model_name(config: RunConfig, mlflow: ResolvedMlflow) -> str:
     """The registered model's name: it stands for the task, whatever the architecture."""
-    return mlflow.model_name(task_name(config.data.dataset, config.data.classes))
+    name = mlflow.model_name(task_name(config.data.dataset, config.data.classes))
+    is_told_apart = config.data.dataset != "synthetic" or "{task}" in mlflow.registered_model
+    return name if is_told_apart else f"{name}-synthetic"  # made-up images never compete with real ones
 
 
 def missing_store(manifest: Manifest, mlflow: ResolvedMlflow, workspace: Workspace) -> str | None:
-    """Why a registration that was made no longer stands; None where it does, as far as a look at the disk tells."""
-    if manifest.stage != NAME or mlflow.database is None:
+    """Why a registration that was made no longer stands; None where it does, as far as a look at the disk tells.
+
+    What a server holds is not asked: a command with nothing to do works without it.
+    """
+    if manifest.stage != NAME:
         return None
-    if mlflow.is_gone:
-        return f"{mlflow.database.name} is gone"
-    store = run_records.read_store(workspace, str(manifest.result.get("run_key")), mlflow.address)
-    if store is None or store.run_id != manifest.result.get("run_id"):
-        return f"{mlflow.database.name} was made anew since"
-    return None
+    name, version = str(manifest.result.get("name")), str(manifest.result.get("version"))
+    run_id = str(manifest.result.get("run_id"))
+    if (database := mlflow.database) is not None:
+        if mlflow.is_gone:
+            return f"{database.name} is gone"
+        store = run_records.read_store(workspace, str(manifest.result.get("run_key")), mlflow.address)
+        if store is not None and store.run_id != run_id:
+            return f"{database.name} was made anew since"
+        if gone := registered_look.missing_run(database, run_id):
+            return gone if store is not None else f"{database.name} was made anew since"
+    registry = sqlite_path(mlflow.registry_uri) if mlflow.registry_uri else database
+    return registered_look.missing_version(registry, name, version) if registry is not None else None
 
 
 def register(
@@ -66,10 +80,10 @@ def register(
     from pipeline.evaluation.metrics import Report
 
     identity = identity_of(trained)
-    context.tracker.deliver(identity, f"{TRAIN}/{trained.folder.name}", trained.folder, force=True)
+    told = context.tracker.deliver(identity, f"{TRAIN}/{trained.folder.name}", trained.folder, force=True)
     run_id = context.tracker.run_id(identity)
-    if run_id is None:
-        raise TrackingError(f"not registered, since MLflow does not have the run yet: {_problem(context)}")
+    if not told or run_id is None:
+        raise TrackingError(f"not registered, since MLflow does not have all of the run: {_problem(context)}")
     report = Report.from_json(json.loads((evaluation.folder / "report.json").read_bytes()))
     lineage = {
         "data_hash": prepared.data_hash,
@@ -98,6 +112,7 @@ def register(
             weights=trained.weights,
             card=card,
             accuracy=evaluation.accuracy,
+            test_hash=prepared.test_hash,
             metrics=run_metrics(report),
             tags={**lineage, "model": config.model.name, "dataset": prepared.dataset},
             example=prepared.array("test_images")[:EXAMPLES].copy(),
@@ -105,6 +120,7 @@ def register(
                 f"{config.model.name}, test accuracy {evaluation.accuracy:.2%} "
                 f"({evaluation.accuracy_low:.2%} to {evaluation.accuracy_high:.2%}) on {evaluation.images} images"
             ),
+            earlier_test_hashes=_test_hashes(context.workspace),
         ),
     )
     write_json(folder / "model.json", card)
@@ -116,13 +132,28 @@ def register(
         run_id=run_id,
         run_key=trained.run_key,
         tracking_uri=context.mlflow.address,
+        test_hash=prepared.test_hash,
+        not_compared=version.not_compared,
     )
+
+
+def _test_hashes(workspace: Workspace) -> dict[str, str]:
+    """The test split's hash of all prepared data that are still here, by the hash of the whole."""
+    found = {}
+    for path in workspace.stage(PREPARE).glob("*"):
+        try:
+            if (manifest := read_manifest(path)) is not None:
+                prepared = PreparedData.model_validate({**manifest.result, "folder": path})
+                found[prepared.data_hash] = prepared.test_hash
+        except (WorkspaceError, ValidationError, KeyError):  # said when that folder itself is asked for
+            continue
+    return found
 
 
 def _problem(context: Context) -> str:
     """What keeps the store from having a run."""
     try:
-        context.tracker.connect()
+        context.tracker.experiment_id()
     except TrackingError as error:
         return str(error)
     return f"{context.mlflow.address} did not take it; repeat the command"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import WorkspaceError
+from pipeline.workspace import canonical_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +39,12 @@ class PreparedData(StageResult):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     """Of the training split, per channel, on the 0..255 scale."""
+
+    @property
+    def test_hash(self) -> str:
+        """Which images, with which labels, a model is judged on."""
+        judged_on = {name: self.sha256[name] for name in ("test_images", "test_labels")}
+        return hashlib.sha256(canonical_json(judged_on)).hexdigest()
 
     @property
     def contact_sheet(self) -> Path:
@@ -129,3 +136,7 @@ class Registration(StageResult):
     run_id: str
     run_key: str
     tracking_uri: str
+    test_hash: str = ""
+    """Of the images that it was judged on; empty in registrations of earlier versions of seqpipe."""
+    not_compared: str = ""
+    """Why it was not compared with the champion."""

@@ -268,8 +268,11 @@ def remove(described: Path) -> None:
 
 
 def _save_file(weights: dict[str, Tensor], path: Path) -> None:
+    path.touch()
+    mode = path.stat().st_mode  # by the umask; safetensors puts a private file in its place
     try:
         save_file(weights, path)
+        path.chmod(mode)
     except SafetensorError as error:  # the operating system's error is only in its text
         number = re.search(r"(?:os error|code:) (\d+)", str(error))
         if number is None:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from pipeline import mlflow_settings, model_registry
 from pipeline.errors import TrackingError
 from pipeline.journal import Journal
 from pipeline.model_registry import Candidate, register
+from pipeline.registered_look import missing_run, missing_version
 from pipeline.tracking import RunIdentity, Tracker
 from pipeline.workspace import Workspace
 from sequencer_models import catalog
@@ -49,12 +51,16 @@ class Place:
         self.weights = folder / "model.safetensors"
         save_file(self.network.state_dict(), self.weights)
 
-    def candidate(self, key, accuracy=0.8):
+    def candidate(self, key, accuracy=0.8, **other):
         tags = {"git_commit": "f00", "data_hash": "d00"}
-        return Candidate(key, self.weights, CARD, accuracy, {"test/accuracy": 0.8}, tags, EXAMPLE, "a test model")
+        given = {"test_hash": "t00", "tags": tags, **other}
+        metrics = {"test/accuracy": 0.8}
+        return Candidate(
+            key, self.weights, CARD, accuracy, metrics=metrics, example=EXAMPLE, description="a test model", **given
+        )
 
-    def register(self, name, key, accuracy=0.8):
-        return register(self.tracker, self.run_id, name, self.candidate(key, accuracy))
+    def register(self, name, key, accuracy=0.8, **other):
+        return register(self.tracker, self.run_id, name, self.candidate(key, accuracy, **other))
 
     def aliases(self, name):
         aliases = self.tracker.connect().get_registered_model(name).aliases
@@ -191,3 +197,126 @@ def test_what_cannot_be_registered_is_one_line(place):
         register(place.tracker, "0" * 32, "nothing", place.candidate("n1"))
     assert "\n" not in str(caught.value)
     assert "nothing" in str(caught.value)
+
+
+def test_a_champion_that_was_judged_on_other_images_stays_and_the_version_says_why(place):
+    place.register("other images", "o1", 0.36, test_hash="of 200")
+    done = place.register("other images", "o2", 0.375, test_hash="of 8")
+    assert place.aliases("other images") == {"challenger": "2", "champion": "1"}
+    assert done.not_compared == "the champion, version 1, was judged on other test images"
+    version = place.tracker.connect().get_model_version("other images", "2")
+    assert version.tags[model_registry.NOT_COMPARED_TAG] == done.not_compared
+    assert version.description == f"a test model; not compared: {done.not_compared}"
+    third = place.register("other images", "o3", 0.361, test_hash="of 200")
+    assert (third.is_champion, third.not_compared) == (True, "")
+
+
+def test_a_version_is_compared_once_it_can_be_and_says_so_no_more(place):
+    place.register("later", "l1", test_hash="a")
+    place.register("later", "l2", 0.9, test_hash="b")
+    client = place.tracker.connect()
+    client.set_registered_model_alias("later", "champion", "2")  # as a user may
+    client.delete_model_version("later", "1")
+    assert place.register("later", "l2", 0.9, test_hash="b").is_champion
+    version = client.get_model_version("later", "2")
+    assert model_registry.NOT_COMPARED_TAG not in version.tags
+    assert version.description == "a test model"
+
+
+def as_earlier_releases_did(place, name, accuracy="0.8", **tags):
+    """A champion whose tags do not say on which images it was judged."""
+    client = place.tracker.connect()
+    place.register(name, f"{name}-old")
+    client.delete_model_version_tag(name, "1", model_registry.TEST_HASH_TAG)
+    client.delete_model_version_tag(name, "1", model_registry.DATA_HASH_TAG)
+    client.set_model_version_tag(name, "1", model_registry.ACCURACY_TAG, accuracy)
+    for key, value in tags.items():
+        client.set_model_version_tag(name, "1", key, value)
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        ({"d-old": "t00"}, ""),
+        ({"d-old": "others"}, "the champion, version 1, was judged on other test images"),
+        ({}, "the champion, version 1, does not say on which test images it was judged"),
+    ],
+)
+def test_the_images_of_a_champion_of_an_earlier_release_are_known_from_its_data(place, known, reason):
+    name = f"earlier {len(reason)}"
+    as_earlier_releases_did(place, name, data_hash="d-old")
+    done = place.register(name, name, 0.81, earlier_test_hashes=known)
+    assert (done.not_compared, done.is_champion) == (reason, not reason)
+
+
+@pytest.mark.parametrize("accuracy", ["eighty", "nan"])
+def test_a_champion_without_a_readable_accuracy_is_not_taken_for_a_bad_one(place, accuracy):
+    name = f"says {accuracy}"
+    place.register(name, "old")
+    place.tracker.connect().set_model_version_tag(name, "1", model_registry.ACCURACY_TAG, accuracy)
+    done = place.register(name, f"new {accuracy}", 0.1)
+    assert done.is_champion == (accuracy == "nan"), "not a number is worse than any"
+    assert ("does not say its test accuracy" in done.not_compared) == (accuracy == "eighty")
+
+
+def test_what_was_deleted_in_mlflow_is_noticed_and_made_again(place):
+    name, database = "deleted", place.tracker.settings.database
+    client = place.tracker.connect()
+    place.register(name, "d1")
+    assert missing_version(database, name, "1") is None
+    for alias in ("champion", "challenger"):
+        client.delete_registered_model_alias(name, alias)
+        assert missing_version(database, name, "1") == f"no version is the {alias}"
+        assert place.register(name, "d1").version == "1"
+        assert missing_version(database, name, "1") is None
+    client.delete_model_version(name, "1")
+    assert missing_version(database, name, "1") == "version 1 is no longer in MLflow"
+    done = place.register(name, "d1")
+    assert (done.version, done.aliases) == ("2", ("challenger", "champion"))
+    client.rename_registered_model(name, "by another name")
+    assert missing_version(database, name, "2") == "version 2 is no longer in MLflow"
+    client.delete_registered_model("by another name")
+    assert place.register(name, "d1").aliases == ("challenger", "champion")
+
+
+@pytest.mark.parametrize("also_the_logged_model", [False, True])
+def test_a_version_whose_files_are_gone_gets_a_successor(place, also_the_logged_model):
+    name = f"files {also_the_logged_model}"
+    place.register(name, name)
+    [model] = place.logged(name)
+    shutil.rmtree(place.workspace.root / "mlartifacts" / "models" / model.model_id)
+    if also_the_logged_model:
+        place.tracker.connect().delete_logged_model(model.model_id)
+    assert "the files of version 1 are gone" in missing_version(place.tracker.settings.database, name, "1")
+    done = place.register(name, name)
+    assert (done.version, done.aliases) == ("2", ("challenger", "champion"))
+    assert len(model_registry.load(place.tracker, name).predict(EXAMPLE)) == len(EXAMPLE)
+
+
+def test_a_run_that_was_deleted_in_mlflow_is_noticed(place):
+    database = place.tracker.settings.database
+    client = place.tracker.connect()
+    run = client.create_run(place.tracker.experiment_id())
+    assert missing_run(database, run.info.run_id) is None
+    client.delete_run(run.info.run_id)
+    assert missing_run(database, run.info.run_id) == "its run was deleted in MLflow"
+    assert missing_run(database, "never there") == "its run was deleted in MLflow"
+
+
+def test_a_store_that_cannot_be_asked_is_believed(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"damaged" * 100)
+    for database in (tmp_path / "mlflow.db", tmp_path / "not there"):
+        assert missing_run(database, "r1") is None
+        assert missing_version(database, "m", "1") is None
+
+
+def test_what_is_logged_follows_the_umask_whatever_its_sources_allow(place):
+    place.weights.chmod(0o600)  # as trainings of earlier releases
+    before = os.umask(0o027)
+    try:
+        place.register("umask", "u1")
+    finally:
+        os.umask(before)
+    [model] = place.logged("u1")
+    folder = place.workspace.root / "mlartifacts" / "models" / model.model_id / "artifacts"
+    assert {path.stat().st_mode & 0o777 for path in folder.rglob("*")} == {0o640, 0o750}

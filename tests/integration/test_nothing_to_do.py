@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from product import Place, settings, sha256, snapshot, tiny
+from product import ONE_EPOCH as WORDS
+from product import Place, settings, sha256, snapshot
 
-WORDS = tiny("vanilla", train__epochs=1)
 HEAVY = """
 import sys
 from pipeline.cli.app import main
@@ -19,15 +19,6 @@ except SystemExit as ended:
     heavy = [name for name in ("torch", "mlflow", "ray", "numpy", "matplotlib", "rich") if name in sys.modules]
     print(f"{ended.code} {heavy}", file=sys.stderr)
 """
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A workspace in which everything is done, with a store of its own; its path and HOME are unusual ones."""
-    place = Place(tmp_path_factory.mktemp("finished") / "Über uns, 100% grün", mlflow=True, HOME=None)
-    done = place.run("run", "all", *WORDS)
-    assert done.code == 0, done.err
-    return place
 
 
 @pytest.fixture

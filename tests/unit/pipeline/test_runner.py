@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pipeline.config import MODEL_NAMES, RunConfig, known_keys, resolve
 from pipeline.errors import BudgetExhaustedError, ConfigError, WorkspaceError
 from pipeline.interrupts import Control
 from pipeline.runner import STAGES, Runner, check_stage, identities, plan
-from pipeline.stages import train
+from pipeline.stages import register, train
 from pipeline.stages.context import Context
 from pipeline.workspace import MANIFEST, StageFolder, Workspace, exclusive
 
@@ -430,3 +431,13 @@ def test_what_was_reached_is_known_when_a_stage_fails(house):
     [outcome] = work.outcomes
     assert outcome.evaluation is not None
     assert outcome.registration is None
+
+
+def test_made_up_images_never_compete_with_real_ones_under_one_name(context):
+    settings = dataclasses.replace(context.mlflow, registered_model="mine")
+    assert register.model_name(resolve("vanilla"), settings) == "mine"
+    assert register.model_name(resolve("vanilla", sets=["data.source=synthetic"]), settings) == "mine-synthetic"
+    assert (
+        register.model_name(resolve("vanilla", sets=["data.source=synthetic"]), context.mlflow)
+        == "synthetic-airplane-automobile-bird-cat"
+    )

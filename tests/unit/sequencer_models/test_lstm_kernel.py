@@ -241,3 +241,14 @@ def test_narrower_vectors_compute_the_same(monkeypatch, tmp_path, gcc, zig):
     monkeypatch.setattr(lstm_kernel, "_flags_for_zig", lambda: ["-DSEQPIPE_ZIG", f"-march={zig}"])
     lstm_kernel._build(tmp_path / "narrow.so")  # which compares it with nn.LSTM
     assert (tmp_path / "narrow.so").is_file()
+
+
+def test_a_kept_kernel_follows_the_umask(tmp_path):
+    (tmp_path / "built").write_bytes(b"a library")
+    before = os.umask(0o027)
+    try:
+        lstm_kernel._keep(tmp_path / "built", tmp_path / "cache" / "kept.so")
+    finally:
+        os.umask(before)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["kept.so"]
+    assert (tmp_path / "cache" / "kept.so").stat().st_mode & 0o777 == 0o640

@@ -79,3 +79,13 @@ def test_inputs_are_files_of_one_folder(paths, tmp_path):
     with pytest.raises(ValueError, match="2 folders"):
         Inputs.of([*paths, tmp_path / "elsewhere"])
     assert Inputs.of([]).files == ()
+
+
+def test_what_is_fetched_follows_the_umask(cache, paths):
+    inputs, before = Inputs.of(paths), os.umask(0o027)
+    try:
+        folder = inputs.fetch(keeper_of(inputs, []))
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o750
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}

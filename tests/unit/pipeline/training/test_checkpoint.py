@@ -264,3 +264,14 @@ def test_every_field_of_the_progress_survives(tmp_path):
     writer.submit({"model.a": torch.zeros(1)}, progress, NUMERICS, 0)
     writer.close()
     assert latest(tmp_path, pytest.fail).progress == progress
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_weights_follow_the_umask_like_every_other_file(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        for _ in range(2):
+            save_weights(tmp_path / "best.safetensors", {"a": torch.zeros(2)})
+            assert (tmp_path / "best.safetensors").stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)
