@@ -15,7 +15,6 @@ from typing import Any
 
 from measuring import gemm, memory
 from measuring.benchmark import Benchmark
-from measuring.flops import training_flops
 from measuring.markdown import Table, machine_in_words, milliseconds, percent
 from measuring.ours import precisions, set_up
 from measuring.records import Record
@@ -25,6 +24,7 @@ from measuring.training import batches_of, first_batch, made_up_split, step, tra
 from measuring.variants import networks, variants
 
 from pipeline.config import MODEL_NAMES, resolve
+from sequencer_models.flops import training_flops
 
 STEPS_FOR_MEMORY = 4
 

@@ -175,7 +175,7 @@ class ComputeConfig(_Group):
     )
     kernel: Literal["auto", "native", "eager"] = Field(
         "auto",
-        description="The LSTMs' recurrence. auto: the native kernel where a C compiler builds it, else eager.",
+        description="The LSTMs' recurrence. auto: the native kernel where a compiler builds it, else eager.",
     )
     threads: Positive | None = Field(None, description="Torch threads; null for the physical cores.")
     micro_batch_size: Positive | None = Field(

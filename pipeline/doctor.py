@@ -73,14 +73,17 @@ def _torch() -> list[Finding]:
     started = time.monotonic()
     import torch
 
+    from sequencer_models.capabilities import this_machine
+
     cost = f"its import took {time.monotonic() - started:.1f} s and {process_memory_mb(os.getpid()) - before:.0f} MB"
     findings = [Finding("torch", "ok", f"{torch.__version__}; {cost}")]
-    if torch.version.cuda and not torch.cuda.is_available():
+    cuda = this_machine().cuda_build
+    if cuda and not torch.cuda.is_available():
         findings.append(
             Finding(
                 "torch build",
                 "note",
-                f"a CUDA {torch.version.cuda} build without a GPU: it holds about 700 MB more memory and 4.7 GB more "
+                f"a CUDA {cuda} build without a GPU: it holds about 700 MB more memory and 4.7 GB more "
                 "disk than the CPU build; set TORCH_INDEX_URL to a CPU index, remove .venv, and run `make run` again",
             )
         )
@@ -92,19 +95,21 @@ def _torch() -> list[Finding]:
 
 def _processor() -> list[Finding]:
     from pipeline.training import device
+    from sequencer_models.capabilities import this_machine
 
+    machine = this_machine()
     chosen, threads = device.resolve_device("auto"), device.available_cores()
     precision = device.resolve_precision("auto", chosen, threads)
-    kernel, why_not = device.native_kernel()
-    native = [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if _has(name)]
+    kernel, why_not = machine.native_kernel
+    bf16 = "multiplies bf16" if machine.has_bf16 else "no bf16"
     return [
         Finding(
             "processor",
             "ok",
-            f"{device.cpu_name()}, {device.available_cores()} cores, {' '.join(native) or platform.machine()}",
+            f"{machine.processor}, {platform.machine()}, {device.available_cores()} cores, {bf16}",
         ),
         Finding("device", "ok", f"{chosen} (auto), {precision} (auto), {threads} threads"),
-        Finding("LSTM kernel", "ok", f"native, {kernel.digest}")
+        Finding("LSTM kernel", "ok", f"native, {kernel.digest}, built by {kernel.compiler}")
         if kernel
         else Finding(
             "LSTM kernel",
@@ -122,12 +127,6 @@ def _linear_maps(speeds: "Speeds") -> str:
         if None not in times:
             texts.append(f"{precision} by {speeds.linear(precision)} ({times[0]:.1f} and {times[1]:.1f} ms)")
     return f"{', '.join(texts)}: matmul and convolution as measured"
-
-
-def _has(feature: str) -> bool:
-    import torch
-
-    return bool(torch.cpu.get_capabilities().get(feature))
 
 
 def _memory() -> list[Finding]:

@@ -1,6 +1,6 @@
 """Resolve the project's dependencies anew and write the outcome to constraints.txt (`make constraints`).
 
-Nothing is installed: pip resolves what pyproject.toml asks for, `dev` included, as it would into an empty
+Nothing is installed: pip resolves what pyproject.toml asks for, its extras included, as it would into an empty
 environment, and reports it. The file holds names and versions alone, with no address and no build label (`2.13.0`,
 not `2.13.0+cpu`), and no CUDA package, so that a CPU and a CUDA build of torch both install under it.
 """
@@ -30,9 +30,10 @@ def main() -> None:
 
 
 def requirements() -> list[str]:
-    """What pyproject.toml asks for, `dev` included."""
+    """What pyproject.toml asks for, its extras included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"].values()
+    return [*project["dependencies"], *(wanted for extra in extras for wanted in extra)]
 
 
 def resolve(wanted: list[str]) -> dict[str, str]:
@@ -58,7 +59,7 @@ def header() -> list[str]:
     """How the file came to be, for whoever opens it."""
     python = ".".join(platform.python_version_tuple()[:2])
     return [
-        "# The versions that seqpipe is developed and tested with, `dev` included; edit pyproject.toml, not this.",
+        "# The versions that seqpipe is developed and tested with, extras included; edit pyproject.toml, not this.",
         f"# Made by `make constraints` on {platform.system()} {platform.machine()} with Python {python}.",
         "# Used as `pip install -c constraints.txt -e .`: a pin that a platform has no need of is simply not used.",
     ]

@@ -5,6 +5,7 @@ Shapes: B batch, H, W token rows and columns, C channels, D hidden size of one d
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sequencer_models import recurrence
 from sequencer_models.linear import TokenLinear
@@ -25,11 +26,17 @@ class BiLSTM2D(nn.Module):
         self.rnn_v = nn.LSTM(channels, hidden, batch_first=True, bidirectional=True)
         self.rnn_h = nn.LSTM(channels, hidden, batch_first=True, bidirectional=True)
         self.fc = TokenLinear(4 * hidden, channels)
+        self.recompute = True
+        """Without the kernel, on a CPU: keep the input alone for the backward pass, and compute the rest again there.
+        `nn.LSTM` would keep six times what the kernel does, twice the memory of a whole training."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix `B x H x W x C` tokens; returns the same shape."""
         if recurrence.is_native_for(x):
             return self.forward_native(x)
+        if self.recompute and x.device.type == "cpu" and torch.is_grad_enabled():
+            mixed: Tensor = checkpoint(self.forward_reference, x, use_reentrant=False, preserve_rng_state=False)
+            return mixed
         return self.forward_reference(x)
 
     def forward_reference(self, x: Tensor) -> Tensor:
@@ -37,8 +44,8 @@ class BiLSTM2D(nn.Module):
         B, H, W, C = x.shape
         columns = x.transpose(1, 2).reshape(B * W, H, C)  # columns as sequences
         rows = x.reshape(B * H, W, C)  # rows as sequences
-        vertical = self.rnn_v(columns)[0].reshape(B, W, H, -1).transpose(1, 2)  # B x H x W x 2D
-        horizontal = self.rnn_h(rows)[0].reshape(B, H, W, -1)  # B x H x W x 2D
+        vertical = recurrence.eager(self.rnn_v, columns).reshape(B, W, H, -1).transpose(1, 2)  # B x H x W x 2D
+        horizontal = recurrence.eager(self.rnn_h, rows).reshape(B, H, W, -1)  # B x H x W x 2D
         mixed: Tensor = self.fc(torch.cat([vertical, horizontal], dim=-1))  # B x H x W x 4D, then C
         return mixed
 

@@ -27,7 +27,7 @@ enum { VL = 8, MR = 2, NG = 4, WR = 4, WG = 3 }; /* 16 registers */
 #else
 enum { VL = 4, MR = 4, NG = 4, WR = 4, WG = 4 }; /* NEON: 32 registers */
 #endif
-enum { R = 24, PARTS = 16, MAX_TILES = R / MR };
+enum { R = 24, PARTS = 16 };
 
 typedef float vf __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(4 * VL), aligned(4), may_alias));
@@ -484,16 +484,106 @@ INLINE void backward_task(const Lane *lane, int p, int P, int D, int64_t from, i
     }
 }
 
+/* ------------------------------------------------------------------ threads */
+
+/* Torch's own OpenMP threads. Elsewhere than on a Mac its library is GNU's, or has GNU's entry points too, which every
+ * compiler can call; what a Clang makes of a pragma would ask for those of LLVM's library. */
+#if !defined(__APPLE__)
+extern void GOMP_parallel(void (*work)(void *), void *data, unsigned threads, unsigned flags);
+#endif
+
+/* Tasks 0 <= i < count, each with `scratch` floats of its thread, which are 0 at first. */
+typedef struct {
+    void (*task)(const void *call, int64_t i, float *scratch);
+    const void *call;
+    int64_t count, next;
+    size_t scratch;
+    int short_of_memory;
+} Loop;
+
+static void work(void *shared) {
+    Loop *loop = shared;
+    float *scratch = zeros(loop->scratch);
+    if (!scratch) {
+        __atomic_store_n(&loop->short_of_memory, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    for (int64_t i; (i = __atomic_fetch_add(&loop->next, 1, __ATOMIC_RELAXED)) < loop->count;)
+        loop->task(loop->call, i, scratch);
+    free(scratch);
+}
+
+/* Run them on all threads, in any order; back when all are done, with 0, or with -1 where memory was short. */
+static int each(int64_t count, size_t scratch, void (*task)(const void *, int64_t, float *), const void *call) {
+    Loop loop = {task, call, count, 0, scratch, 0};
+#if defined(__APPLE__)
+#pragma omp parallel
+    work(&loop);
+#else
+    GOMP_parallel(work, &loop, 0, 0);
+#endif
+    return loop.short_of_memory ? -1 : 0;
+}
+
 /* ------------------------------------------------------------------ entry points */
 
 /* The threads that the next call gets: a build that does not share torch's is found out by it. */
 int seqpipe_lstm_threads(void) {
-#ifdef _OPENMP
+#if defined(__APPLE__) && !defined(_OPENMP)
+    return 1;
+#else
     extern int omp_get_max_threads(void);
     return omp_get_max_threads();
-#else
-    return 1;
 #endif
+}
+
+/* Which compiler this was. */
+const char *seqpipe_lstm_compiler(void) {
+#if defined(SEQPIPE_ZIG)
+    return "zig (" __VERSION__ ")";
+#elif defined(__clang__)
+    return __VERSION__;
+#else
+    return "gcc " __VERSION__;
+#endif
+}
+
+/* What the tasks of a call share. */
+typedef struct {
+    char *gates, *hidden, *cell;
+    const char *grad_hidden;
+    const float *w_hh, *bias;
+    float *weights, *sums, *grad_w_hh, *grad_bias; /* weights: as the tasks read them */
+    const Lane *lanes;
+    const int64_t *tasks; /* of each lane the first */
+    int P, D, narrow, groups, units, parts;
+    size_t panel; /* floats of a lane in `weights` */
+} Call;
+
+static void pack_lane(const void *shared, int64_t p, float *scratch) {
+    const Call *c = shared;
+    float *packed = c->weights + p * c->panel;
+    const float *w = c->w_hh + p * 4 * c->D * c->D;
+    (void)scratch;
+    if (c->narrow && DOTS)
+        pack_pairs_by_gate((uint32_t *)packed, w, c->D, c->groups);
+    else
+        pack_by_gate(packed, w, c->D, c->groups);
+}
+
+static void forward_block(const void *shared, int64_t task, float *scratch) {
+    const Call *c = shared;
+    char *dummy = (char *)(scratch + (size_t)3 * R * c->units);
+    int p = 0;
+    while (task >= c->tasks[p + 1])
+        p++;
+    const int64_t from = (task - c->tasks[p]) * R, rest = c->lanes[p].sequences - from;
+    const int n = rest < R ? (int)rest : R;
+    const float *w = c->weights + p * c->panel, *b = c->bias + (int64_t)p * 4 * c->D;
+    if (c->narrow)
+        forward_task(c->lanes + p, p, c->P, c->D, from, n, c->gates, w, b, c->hidden, c->cell, scratch, dummy, 1);
+    else
+        forward_task(c->lanes + p, p, c->P, c->D, from, n, c->gates, w, b, c->hidden, c->cell, scratch, dummy, 0);
 }
 
 /* Takes `gates`, the projected inputs without a bias, to `hidden`. With a `cell`, for a backward pass: the cell
@@ -502,49 +592,69 @@ int seqpipe_lstm_forward(void *gates, const float *w_hh, const float *bias, void
                          const Lane *lanes, int P, int D, int narrow) {
     const int groups = (D + VL - 1) / VL, units = groups * VL;
     const size_t panel = (size_t)groups * D * 4 * VL;
-    const int dots = narrow && DOTS;
-    float *packed = zeros(P * panel);
-    int short_of_memory = !packed;
     int64_t tasks[P + 1];
     tasks[0] = 0;
     for (int p = 0; p < P; p++)
         tasks[p + 1] = tasks[p] + (lanes[p].sequences + R - 1) / R;
-    if (short_of_memory)
-        return -1;
-#pragma omp parallel
-    {
-        float *state = zeros((size_t)3 * R * units);
-        char *dummy = (char *)zeros((size_t)4 * units);
-        if (!state || !dummy) {
-#pragma omp atomic write
-            short_of_memory = 1;
-        }
-#pragma omp for schedule(static)
-        for (int p = 0; p < P; p++)
-            if (dots)
-                pack_pairs_by_gate((uint32_t *)(packed + p * panel), w_hh + (int64_t)p * 4 * D * D, D, groups);
-            else
-                pack_by_gate(packed + p * panel, w_hh + (int64_t)p * 4 * D * D, D, groups);
-#pragma omp for schedule(dynamic)
-        for (int64_t task = 0; task < tasks[P]; task++) {
-            if (!state || !dummy)
-                continue;
-            int p = 0;
-            while (task >= tasks[p + 1])
-                p++;
-            const int64_t from = (task - tasks[p]) * R, rest = lanes[p].sequences - from;
-            const int n = rest < R ? (int)rest : R;
-            const float *w = packed + p * panel, *b = bias + (int64_t)p * 4 * D;
-            if (narrow)
-                forward_task(lanes + p, p, P, D, from, n, gates, w, b, hidden, cell, state, dummy, 1);
-            else
-                forward_task(lanes + p, p, P, D, from, n, gates, w, b, hidden, cell, state, dummy, 0);
-        }
-        free(state);
-        free(dummy);
+    const Call call = {.gates = gates, .hidden = hidden, .cell = cell, .w_hh = w_hh, .bias = bias, .lanes = lanes,
+                       .weights = zeros(P * panel), .tasks = tasks, .P = P, .D = D, .narrow = narrow,
+                       .groups = groups, .units = units, .panel = panel};
+    int status = call.weights ? 0 : -1;
+    if (!status)
+        status = each(P, 1, pack_lane, &call);
+    if (!status)
+        status = each(tasks[P], (size_t)(3 * R + 4) * units, forward_block, &call);
+    free(call.weights);
+    return status;
+}
+
+static void pad_lane(const void *shared, int64_t p, float *scratch) {
+    const Call *c = shared;
+    float *padded = c->weights + p * c->panel;
+    const float *w = c->w_hh + p * 4 * c->D * c->D;
+    (void)scratch;
+    if (c->narrow && DOTS)
+        pad_pairs((uint32_t *)padded, w, c->D, c->units);
+    else
+        pad(padded, w, c->D, c->units);
+}
+
+static void backward_part(const void *shared, int64_t part, float *scratch) {
+    const Call *c = shared;
+    const int p = (int)(part / c->parts);
+    const int64_t blocks = (c->lanes[p].sequences + R - 1) / R, nth = part % c->parts;
+    const float *w = c->weights + p * c->panel;
+    float *grad_w = c->sums + part * (c->panel + 4 * c->units), *grad_b = grad_w + c->panel;
+    char *dummy = (char *)(scratch + (size_t)7 * R * c->units);
+    for (int64_t block = blocks * nth / c->parts; block < blocks * (nth + 1) / c->parts; block++) {
+        const int64_t from = block * R, rest = c->lanes[p].sequences - from;
+        const int n = rest < R ? (int)rest : R;
+        if (c->narrow)
+            backward_task(c->lanes + p, p, c->P, c->D, from, n, c->gates, w, c->hidden, c->cell, c->grad_hidden,
+                          grad_w, grad_b, scratch, dummy, 1);
+        else
+            backward_task(c->lanes + p, p, c->P, c->D, from, n, c->gates, w, c->hidden, c->cell, c->grad_hidden,
+                          grad_w, grad_b, scratch, dummy, 0);
     }
-    free(packed);
-    return short_of_memory ? -1 : 0;
+}
+
+/* The parts' sums for one gate of one lane, in their order. */
+static void add_parts(const void *shared, int64_t gate, float *scratch) {
+    const Call *c = shared;
+    const int D = c->D, units = c->units, p = (int)(gate / 4), g = (int)(gate % 4);
+    (void)scratch;
+    for (int u = 0; u < D; u++) {
+        const int64_t row = gate * D + u;
+        float *out = c->grad_w_hh + row * D;
+        memset(out, 0, (size_t)D * sizeof(float));
+        c->grad_bias[row] = 0;
+        for (int part = p * c->parts; part < (p + 1) * c->parts; part++) {
+            const float *sum = c->sums + (size_t)part * (c->panel + 4 * units);
+            for (int k = 0; k < D; k++)
+                out[k] += sum[(size_t)(g * units + u) * units + k];
+            c->grad_bias[row] += sum[c->panel + g * units + u];
+        }
+    }
 }
 
 /* Takes the gradient of `hidden` back to the projected inputs, in place of the `gates` that the forward pass left,
@@ -552,65 +662,20 @@ int seqpipe_lstm_forward(void *gates, const float *w_hh, const float *bias, void
 int seqpipe_lstm_backward(void *gates, const float *w_hh, const void *hidden, const void *cell,
                           const void *grad_hidden, float *grad_w_hh, float *grad_bias, const Lane *lanes, int P, int D,
                           int narrow) {
-    const int groups = (D + VL - 1) / VL, units = groups * VL;
-    const size_t matrix = (size_t)4 * units * units;
-    const int parts = PARTS / P > 0 ? PARTS / P : 1, dots = narrow && DOTS;
-    float *padded = zeros(P * matrix), *sums = zeros((size_t)P * parts * (matrix + 4 * units));
-    int short_of_memory = !padded || !sums;
-    if (short_of_memory) {
-        free(padded);
-        free(sums);
-        return -1;
-    }
-#pragma omp parallel
-    {
-        float *state = zeros((size_t)7 * R * units);
-        char *dummy = (char *)zeros((size_t)units);
-        if (!state || !dummy) {
-#pragma omp atomic write
-            short_of_memory = 1;
-        }
-#pragma omp for schedule(static)
-        for (int p = 0; p < P; p++)
-            if (dots)
-                pad_pairs((uint32_t *)(padded + p * matrix), w_hh + (int64_t)p * 4 * D * D, D, units);
-            else
-                pad(padded + p * matrix, w_hh + (int64_t)p * 4 * D * D, D, units);
-#pragma omp for schedule(dynamic)
-        for (int part = 0; part < P * parts; part++) {
-            if (!state || !dummy)
-                continue;
-            const int p = part / parts;
-            const int64_t blocks = (lanes[p].sequences + R - 1) / R;
-            float *grad_w = sums + (size_t)part * (matrix + 4 * units), *grad_b = grad_w + matrix;
-            for (int64_t block = blocks * (part % parts) / parts; block < blocks * (part % parts + 1) / parts; block++) {
-                const int64_t from = block * R, rest = lanes[p].sequences - from;
-                const int n = rest < R ? (int)rest : R;
-                if (narrow)
-                    backward_task(lanes + p, p, P, D, from, n, gates, padded + p * matrix, hidden, cell, grad_hidden,
-                                  grad_w, grad_b, state, dummy, 1);
-                else
-                    backward_task(lanes + p, p, P, D, from, n, gates, padded + p * matrix, hidden, cell, grad_hidden,
-                                  grad_w, grad_b, state, dummy, 0);
-            }
-        }
-#pragma omp for schedule(static)
-        for (int row = 0; row < P * 4 * D; row++) {
-            const int p = row / (4 * D), g = row / D % 4, u = row % D;
-            float *out = grad_w_hh + (int64_t)row * D;
-            memset(out, 0, (size_t)D * sizeof(float));
-            grad_bias[row] = 0;
-            for (int part = p * parts; part < (p + 1) * parts; part++) {
-                const float *sum = sums + (size_t)part * (matrix + 4 * units);
-                for (int k = 0; k < D; k++)
-                    out[k] += sum[(size_t)(g * units + u) * units + k];
-                grad_bias[row] += sum[matrix + g * units + u];
-            }
-        }
-        free(state);
-        free(dummy);
-    }
-    free(padded);
-    free(sums);
-    return short_of_memory ? -1 : 0;
+    const int units = (D + VL - 1) / VL * VL, parts = PARTS / P > 0 ? PARTS / P : 1;
+    const size_t panel = (size_t)4 * units * units;
+    const Call call = {.gates = gates, .hidden = (char *)hidden, .cell = (char *)cell, .grad_hidden = grad_hidden,
+                       .w_hh = w_hh, .grad_w_hh = grad_w_hh, .grad_bias = grad_bias, .lanes = lanes,
+                       .weights = zeros(P * panel), .sums = zeros((size_t)P * parts * (panel + 4 * units)),
+                       .P = P, .D = D, .narrow = narrow, .units = units, .parts = parts, .panel = panel};
+    int status = call.weights && call.sums ? 0 : -1;
+    if (!status)
+        status = each(P, 1, pad_lane, &call);
+    if (!status)
+        status = each((int64_t)P * parts, (size_t)(7 * R + 1) * units, backward_part, &call);
+    if (!status)
+        status = each((int64_t)P * 4, 1, add_parts, &call);
+    free(call.weights);
+    free(call.sums);
+    return status;
 }

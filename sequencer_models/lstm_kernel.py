@@ -4,13 +4,17 @@ It is built for the processor at hand, within the vector instructions that torch
 `ATEN_CPU_CAPABILITY` limits both), and shares torch's OpenMP threads. The library lies in the user's cache folder
 under a name that depends on the source, the flags and the processor. Before it is put there it has to agree with
 `nn.LSTM`, forward and backward, so a broken compiler is found out at once and not in a training.
+
+Most laptops have no C compiler: the `ziglang` package is one in a wheel, and is tried last.
 """
 
 import ctypes
 import functools
 import hashlib
+import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,7 +27,9 @@ import torch
 from torch import Tensor, nn
 
 SOURCE = Path(__file__).with_name("lstm_kernel.c")
-COMPILERS = ("gcc", "cc", "clang")
+COMPILERS = ("gcc", "cc", "clang", "zig")
+COMPILERS_VARIABLE = "SEQPIPE_COMPILERS"
+"""Names the compilers to try in place of these, and of `CC`'s; none at all where it is empty."""
 COMPILE_TIMEOUT_S = 120
 FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -31,7 +37,16 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
 class KernelUnavailableError(RuntimeError):
-    """The kernel cannot be had on this machine; the message says why."""
+    """There is no kernel on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """One that may be able to build the kernel."""
+
+    name: str
+    command: tuple[str, ...]
+    is_zig: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,8 @@ class LstmKernel:
         self._backward = library.seqpipe_lstm_backward
         self._backward.argtypes = [pointer] * 8 + [integer] * 3
         self.threads = library.seqpipe_lstm_threads
+        library.seqpipe_lstm_compiler.restype = ctypes.c_char_p
+        self.compiler: str = library.seqpipe_lstm_compiler().decode(errors="replace")
         self.digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
     def forward(
@@ -120,14 +137,16 @@ def load() -> LstmKernel:
         KernelUnavailableError: there is no compiler, or what it built does not load or does not compute an LSTM.
     """
     flags = (*FLAGS, *_flags_for_processor())
-    key = hashlib.sha256("\0".join((SOURCE.read_text(), *flags, *_processor())).encode()).hexdigest()[:16]
+    asked_for = os.environ.get(COMPILERS_VARIABLE)
+    parts = (SOURCE.read_text(), *flags, *_processor(), *([] if asked_for is None else [asked_for]))
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     cached = cache_folder() / f"lstm-{key}{'.dylib' if sys.platform == 'darwin' else '.so'}"
     if cached.is_file():
         try:
             return LstmKernel(cached)
         except (OSError, AttributeError):  # damaged, or from a machine that shares the folder and not the libraries
             pass
-    return _build(cached, flags)
+    return _build(cached)
 
 
 def cache_folder() -> Path:
@@ -140,37 +159,75 @@ def cache_folder() -> Path:
         return Path(os.devnull) / "seqpipe"
 
 
-def _build(cached: Path, flags: Sequence[str]) -> LstmKernel:
+def _build(cached: Path) -> LstmKernel:
     if sys.platform == "win32":
         raise KernelUnavailableError("the kernel is not built on Windows; WSL2 has it")
     reasons = []
-    for compiler in dict.fromkeys(filter(None, (os.environ.get("CC"), *COMPILERS))):
-        if shutil.which(compiler) is None:
-            continue
+    for compiler in _compilers():
         with tempfile.TemporaryDirectory(prefix="seqpipe-kernel-") as folder:
             built = Path(folder) / cached.name
             try:
-                _compile(compiler, flags, built)
+                _compile(compiler, built)
                 kernel = LstmKernel(built)
                 _compare_with_nn_lstm(kernel)
             except (OSError, AttributeError, subprocess.SubprocessError, KernelUnavailableError) as error:
-                reasons.append(f"{compiler}: {_in_a_line(error)}")
+                reasons.append(f"{compiler.name}: {_in_a_line(error)}")
                 continue
             _keep(built, cached)
             return kernel
-    raise KernelUnavailableError("; ".join(reasons) or f"no C compiler here (looked for {', '.join(COMPILERS)})")
+    raise KernelUnavailableError("; ".join(reasons) or _no_compiler())
 
 
-def _compile(compiler: str, flags: Sequence[str], built: Path) -> None:
+def _no_compiler() -> str:
+    if (asked_for := os.environ.get(COMPILERS_VARIABLE)) is not None:
+        return f"no C compiler here of those that {COMPILERS_VARIABLE} names ({asked_for or 'none'})"
+    return f"no C compiler here, of {', '.join(COMPILERS)}; `pip install ziglang` brings one"
+
+
+def _compilers() -> list[Compiler]:
+    """Those that are here, in the order in which they are tried."""
+    asked_for = os.environ.get(COMPILERS_VARIABLE)
+    names = [os.environ.get("CC", ""), *COMPILERS] if asked_for is None else asked_for.split()
+    found = []
+    for name in dict.fromkeys(filter(None, names)):
+        if name == "zig":
+            found += [Compiler("zig", (zig, "cc"), is_zig=True)] if (zig := _zig()) else []
+        elif (command := shlex.split(name)) and shutil.which(command[0]):
+            found.append(Compiler(name, tuple(command)))
+    return found
+
+
+def _zig() -> str | None:
+    """The program of the `ziglang` package, else one that is installed otherwise."""
+    spec = importlib.util.find_spec("ziglang")
+    if spec is not None and spec.origin is not None:
+        program = Path(spec.origin).with_name("zig")
+        if os.access(program, os.X_OK):
+            return str(program)
+    return shutil.which("zig")
+
+
+def _compile(compiler: Compiler, built: Path) -> None:
     """Compile, then link without the compiler's own OpenMP library, so that torch's, which is loaded, is the one."""
-    parallel = ["-Xclang", "-fopenmp"] if sys.platform == "darwin" else ["-fopenmp"]
-    shared = ["-dynamiclib", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
     made = built.with_suffix(".o")
-    for command in (
-        [compiler, *flags, *parallel, "-c", str(SOURCE), "-o", str(made)],
-        [compiler, *shared, str(made), "-o", str(built)],
-    ):
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
+    flags = [*FLAGS, *(_flags_for_zig() if compiler.is_zig else _flags_for_processor())]
+    shared = ["-shared"]
+    if sys.platform == "darwin":
+        flags += ["-fopenmp"] if compiler.is_zig else ["-Xclang", "-fopenmp"]
+        shared = ["-dynamiclib", "-undefined", "dynamic_lookup"]
+    elif compiler.is_zig:
+        shared += ["-nostdlib"]  # the process has a C library; zig would first build its own start-up code, for 20 s
+    # zig keeps what it builds, and wants a place for it: beside the rest, so that it goes with it
+    caches = {name: str(built.parent) for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
+    for arguments in ([*flags, "-c", str(SOURCE), "-o", str(made)], [*shared, str(made), "-o", str(built)]):
+        subprocess.run(
+            [*compiler.command, *arguments],
+            env={**os.environ, **caches},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=COMPILE_TIMEOUT_S,
+        )
 
 
 def _keep(built: Path, cached: Path) -> None:
@@ -191,6 +248,15 @@ def _flags_for_processor() -> list[str]:
         limits = {"AVX2": ["-march=native", "-mno-avx512f"], "DEFAULT": [], "NO AVX": []}
         return limits.get(capability, ["-march=native"])
     return [] if sys.platform == "darwin" else ["-mcpu=native"]
+
+
+def _flags_for_zig() -> list[str]:
+    """The same for zig, which takes no `-mno-` beside `native`, and is native where nothing is said."""
+    flags = ["-DSEQPIPE_ZIG", "-fno-sanitize=undefined"]
+    if platform.machine() in ("x86_64", "AMD64"):
+        limits = {"AVX2": "x86_64_v3", "DEFAULT": "x86_64", "NO AVX": "x86_64"}
+        return [*flags, f"-march={limits.get(torch.backends.cpu.get_cpu_capability(), 'native')}"]
+    return [*flags, "-mcpu=native"]
 
 
 def _processor() -> list[str]:

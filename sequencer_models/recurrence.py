@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from sequencer_models import backends, lstm_kernel
+from sequencer_models.capabilities import this_machine
 from sequencer_models.linear import linear, linear_backward
 from sequencer_models.lstm_kernel import Lane
 
@@ -43,6 +44,28 @@ def lstm(x: Tensor, directions: Sequence[Weights], lanes: Sequence[Lane]) -> Ten
         flat, w_ih, w_hh.view(-1, 4 * D, D), (b_ih + b_hh).view(-1, 4 * D), tuple(lanes)
     )
     return hidden.view(*x.shape[:-1], -1)
+
+
+def eager(rnn: nn.LSTM, x: Tensor) -> Tensor:
+    """`nn.LSTM` over sequences `B x T x C`: its outputs, `B x T x D` of each direction side by side.
+
+    In float32 where bfloat16 autocast is on and this processor has no LSTM of that type: the result is the same type.
+    """
+    if not _has_to_widen(x):
+        outputs: Tensor = rnn(x)[0]
+        return outputs
+    with torch.autocast("cpu", enabled=False):
+        outputs = rnn(x.float())[0]
+    return outputs.to(torch.bfloat16)
+
+
+def _has_to_widen(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and not this_machine().has_bf16_lstm
+    )
 
 
 def weights_of(rnn: nn.LSTM) -> list[Weights]:

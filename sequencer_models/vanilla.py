@@ -101,8 +101,7 @@ class VanillaBiLSTM(nn.Module):
     def recur(self, steps: Tensor) -> Tensor:
         """The stacked BiLSTMs: `B x T x F` to `B x T x 2D`."""
         if not recurrence.is_native_for(steps):
-            x: Tensor = self.rnn(steps)[0]
-            return x
+            return recurrence.eager(self.rnn, steps)
         x, lanes = steps, recurrence.sequence_lanes(*steps.shape[:2])
         directions = recurrence.weights_of(self.rnn)
         for layer in range(self.spec.layers):

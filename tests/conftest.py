@@ -22,6 +22,15 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture
+def native_kernel():
+    """The kernel; what is tested of it is skipped where there is none."""
+    from sequencer_models.capabilities import this_machine
+
+    kernel, why_not = this_machine().native_kernel
+    return kernel or pytest.skip(f"no native kernel: {why_not}")
+
+
+@pytest.fixture
 def place(tmp_path):
     """A workspace for the real commands; what they leave running is ended."""
     place = Place(tmp_path / "place")

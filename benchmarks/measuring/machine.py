@@ -10,6 +10,7 @@ import torch
 from measuring.ours import precisions
 from measuring.settings import Setting
 from pipeline.training import device
+from sequencer_models.capabilities import this_machine
 
 FEATURES = ("avx2", "fma3", "avx512_f", "avx512_bf16", "amx_bf16")
 
@@ -18,7 +19,7 @@ def describe(setting: Setting) -> dict[str, Any]:
     """The machine, and how torch was set up on it. Load averages are added by who measures."""
     threads = setting.threads or device.available_cores()
     features = torch.cpu.get_capabilities()
-    kernel, why_not = device.native_kernel()
+    kernel, why_not = this_machine().native_kernel
     return {
         "processor": features.get("cpu_name", "unknown"),
         "has": [name for name in FEATURES if features.get(name)],
@@ -29,7 +30,7 @@ def describe(setting: Setting) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": threads,
-        "kernel": f"native {kernel.digest}" if kernel else f"eager ({why_not})",
+        "kernel": f"native {kernel.digest}, built by {kernel.compiler}" if kernel else f"eager ({why_not})",
         "linear": _linear(threads, setting),
         "allocator": "glibc keeps freed memory (device.keep_freed_memory), for every side of a comparison",
         "environment": {

@@ -188,7 +188,7 @@ def _describe(
         "seqpipe.data_hash": prepared.data_hash,
         "mlflow.source.git.commit": commit,
         "mlflow.note.content": _note(config, prepared),
-        **{f"numerics.{name}": str(value) for name, value in numerics.to_json().items()},
+        **{f"numerics.{name}": None if value is None else str(value) for name, value in numerics.to_json().items()},
         **{f"version.{name}": version for name, version in found.items()},
     }
     journal.tags({name: value for name, value in tags.items() if value is not None})

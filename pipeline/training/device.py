@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import functools
 import gc
 import os
 import sys
@@ -15,9 +14,9 @@ import torch
 from pipeline.config import ComputeConfig
 from pipeline.errors import MachineUnfitError
 from pipeline.training import measured
-from sequencer_models import backends, lstm_kernel
+from sequencer_models import backends
 from sequencer_models.backends import Backends
-from sequencer_models.lstm_kernel import KernelUnavailableError
+from sequencer_models.capabilities import this_machine
 
 Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -36,6 +35,10 @@ class Numerics:
     micro_batch_size: int
     torch: str
     cpu: str
+    kernel_compiler: str | None = None
+    """What built the native kernel; None for eager, and where an older release wrote this."""
+    lstm_precision: Precision | None = None
+    """That of the LSTMs, which is fp32 in bf16 where the processor has no LSTM of that type; None as above."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -61,7 +64,7 @@ class Numerics:
 def use(threads: int, recurrence: str, linear: backends.Linear) -> None:
     """Compute with these from now on; the plain recurrence in place of a kernel that is no longer to be had."""
     torch.set_num_threads(threads)
-    native = recurrence != "eager" and native_kernel()[0] is not None
+    native = recurrence != "eager" and this_machine().native_kernel[0] is not None
     backends.select(Backends("native" if native else "eager", linear))
 
 
@@ -74,15 +77,19 @@ def resolve(compute: ComputeConfig, batch_size: int) -> Numerics:
     device = resolve_device(compute.device)
     threads = compute.threads or available_cores()
     precision = resolve_precision(compute.precision, device, threads)
+    recurrence = resolve_recurrence(compute.kernel, device)
+    kernel = this_machine().native_kernel[0] if recurrence != "eager" else None
     return Numerics(
         device=device,
         precision=precision,
         threads=threads,
-        recurrence=resolve_recurrence(compute.kernel, device),
+        recurrence=recurrence,
         linear=speeds(threads).linear(precision) if device == "cpu" else "matmul",
         micro_batch_size=min(compute.micro_batch_size or batch_size, batch_size),
         torch=torch.__version__,
-        cpu=cpu_name(),
+        cpu=this_machine().processor,
+        kernel_compiler=kernel.compiler if kernel else None,
+        lstm_precision=lstm_precision(precision, recurrence, device),
     )
 
 
@@ -95,32 +102,29 @@ def resolve_precision(requested: Literal["auto", "fp32", "bf16"], device: Device
     return "bf16" if device != "cpu" or speeds(threads).bf16_is_faster else "fp32"
 
 
+def lstm_precision(precision: Precision, recurrence: str, device: Device) -> Precision:
+    """fp32 for the `nn.LSTM` of a processor that has none in bf16; the native kernel takes both."""
+    widens = device == "cpu" and precision == "bf16" and recurrence == "eager" and not this_machine().has_bf16_lstm
+    return "fp32" if widens else precision
+
+
 def resolve_recurrence(requested: Literal["auto", "native", "eager"], device: Device) -> str:
     """The native kernel on a CPU for which it can be built, under its digest; else eager."""
     if requested == "eager" or (requested == "auto" and device != "cpu"):
         return "eager"
     if device != "cpu":
         raise MachineUnfitError(f"compute.kernel=native is for the CPU, not for {device}; leave it at auto")
-    kernel, why_not = native_kernel()
+    kernel, why_not = this_machine().native_kernel
     if kernel is not None:
         return f"native {kernel.digest}"
     if requested == "native":
-        raise MachineUnfitError(f"the native kernel cannot be had here ({why_not}); leave compute.kernel at auto")
+        raise MachineUnfitError(f"no native kernel here ({why_not}); leave compute.kernel at auto")
     return "eager"
-
-
-@functools.cache
-def native_kernel() -> tuple[lstm_kernel.LstmKernel | None, str | None]:
-    """The kernel, or why it cannot be had; a compiler that fails is tried once in a process."""
-    try:
-        return lstm_kernel.load(), None
-    except KernelUnavailableError as error:
-        return None, str(error)
 
 
 def speeds(threads: int) -> measured.Speeds:
     """How fast linear maps are on this CPU."""
-    return measured.speeds(cpu_name(), threads, has_native_bf16("cpu"))
+    return measured.speeds(this_machine().processor, threads, this_machine().has_bf16)
 
 
 def has_native_bf16(device: Device) -> bool:
@@ -129,8 +133,7 @@ def has_native_bf16(device: Device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "mps":
         return False
-    features = torch.cpu.get_capabilities()
-    return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+    return this_machine().has_bf16
 
 
 def available_cores() -> int:
@@ -138,12 +141,6 @@ def available_cores() -> int:
     physical = psutil.cpu_count(logical=False) or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return max(1, min(physical, allowed))
-
-
-def cpu_name() -> str:
-    """The processor and the vector instructions that torch uses on it."""
-    name = torch.cpu.get_capabilities().get("cpu_name", "unknown processor")
-    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def resolve_device(requested: Literal["auto", "cpu", "cuda", "mps"]) -> Device:

@@ -11,8 +11,16 @@ from pipeline.training import device
 from pipeline.training.device import Numerics
 from pipeline.training.models import build_model
 from pipeline.workspace import write_json
+from sequencer_models.capabilities import this_machine
 
 FILE_NAME = "numerics.json"
+COMPARED = {
+    "torch": "torch",
+    "cpu": "processor",
+    "recurrence": "LSTM kernel",
+    "lstm_precision": "precision of the LSTMs",
+}
+"""What may have become another by the time that a training goes on, and what it is called."""
 
 
 def numerics_of(config: RunConfig, classes: int, folder: Path, reporter: Reporter) -> Numerics:
@@ -36,9 +44,9 @@ def numerics_of(config: RunConfig, classes: int, folder: Path, reporter: Reporte
         raise MachineUnfitError(
             f"this training began on {kept.device}, which is not here; go on where it is, or start again with --fresh"
         ) from None
-    for field, what in (("torch", "torch"), ("cpu", "processor"), ("recurrence", "LSTM kernel")):
+    for field, what in COMPARED.items():
         before, now = getattr(kept, field), getattr(present, field)
-        if before != now:
+        if before is not None and before != now:
             reporter.warn(
                 f"started with the {what} {before}, going on with {now}: the weights will not be the same bit for bit"
             )
@@ -72,10 +80,13 @@ def in_words(numerics: Numerics, config: RunConfig) -> str:
     """What computes, in a line."""
     means = f"on {numerics.device} in {numerics.precision}, {numerics.threads} threads"
     if numerics.recurrence != "eager":
-        return f"{means}, with the native LSTM kernel"
+        built = f", built by {numerics.kernel_compiler}" if numerics.kernel_compiler else ""
+        return f"{means}, with the native LSTM kernel{built}"
+    if numerics.lstm_precision not in (None, numerics.precision):
+        means += f", the LSTMs in {numerics.lstm_precision} (this processor has none in {numerics.precision})"
     if numerics.device != "cpu" or config.compute.kernel == "eager":
         return means
-    return f"{means}, without the native LSTM kernel, which is faster ({device.native_kernel()[1]})"
+    return f"{means}, without the native LSTM kernel, which is faster ({this_machine().native_kernel[1]})"
 
 
 def _within_memory(config: RunConfig, classes: int, numerics: Numerics, reporter: Reporter) -> Numerics:

@@ -22,6 +22,7 @@ from pipeline.reporting import Reporter, TrainProgress
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import CheckpointWriter, Progress
 from pipeline.training.device import Numerics
+from pipeline.training.forecast import TIMED_STEPS, Forecast, Stopwatch
 from pipeline.training.optimizer import MovingAverage, adamw, learning_rate_at, set_learning_rate
 from tuning.memory import tree_memory_mb
 
@@ -77,6 +78,7 @@ class Training:
         self._reported_at = self._memory_at = -math.inf
         self._memory_mb = 0.0
         self._validation_s = 0.0
+        self._stopwatch: Stopwatch | None = Stopwatch()
 
     def resume(self, checkpoint: checkpoints.Checkpoint, best_epoch: int) -> None:
         """Go on from a checkpoint; what the journal holds beyond it is made again.
@@ -86,6 +88,8 @@ class Training:
         """
         checkpoints.restore(checkpoint, self.model, self.optimizer, self.average)
         self.progress = dataclasses.replace(checkpoint.progress)
+        if self.progress.step > TIMED_STEPS:
+            self._stopwatch = None  # what the training takes was told at its beginning
         if best_epoch != self.progress.best_epoch:
             self.progress.best_accuracy = -1.0
         self.journal.truncate(checkpoint.journal_offset)
@@ -109,6 +113,7 @@ class Training:
         for images, labels in self.batches.epoch(self.progress.epoch, first=self.progress.batch):
             self._step(images, labels)
             self.progress.epoch_s += time.monotonic() - started
+            self._tell_what_it_takes(images)
             self._watch()
             started = time.monotonic()
         row = self._finished_row()
@@ -143,6 +148,15 @@ class Training:
         self.progress.seen += len(labels)
         self.progress.batch += 1
         self.progress.step += 1
+
+    def _tell_what_it_takes(self, images: Tensor) -> None:
+        """After the first steps, once."""
+        speed = self._stopwatch.step(time.monotonic(), len(images)) if self._stopwatch else None
+        if speed is None:
+            return
+        self._stopwatch = None
+        forecast = Forecast(self.config.epochs, len(self.batches.split), len(self.validation.split))
+        self.reporter.note(forecast.in_words(speed, self.model, images[:1].to(self.numerics.device)))
 
     def _watch(self) -> None:
         """Between two steps: report, sample, save when it is time, leave when asked."""

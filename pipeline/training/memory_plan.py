@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from pipeline.errors import MemoryCapError
 from pipeline.training.device import Numerics
+from sequencer_models import backends
+from sequencer_models.bilstm2d import BiLSTM2D
 from sequencer_models.sequencer2d import Sequencer2DBlock
 from tuning.memory import tree_memory_mb
 
@@ -55,12 +57,12 @@ def kept_mb_per_image(model: nn.Module, numerics: Numerics, recompute: bool) -> 
 
 
 def _kept_bytes(model: nn.Module, numerics: Numerics, recompute: bool, images: int) -> int:
-    """The storages that a forward pass of `images` saves. With recomputation: what the blocks' inputs hold, one
-    block's own, and what is kept outside of blocks."""
+    """The storages that a forward pass of `images` saves. Where blocks, or without the kernel their mixers, are
+    computed again: what their inputs hold, what the largest has of its own, and what is kept outside of them."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
     alive: list[Tensor] = []  # so that no address is used twice
-    within_blocks: list[int] = []
+    within: list[int] = []
     inputs: list[int] = []
 
     def count(tensor: Tensor) -> Tensor:
@@ -72,17 +74,24 @@ def _kept_bytes(model: nn.Module, numerics: Numerics, recompute: bool, images: i
 
     def enter(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
         inputs.append(given[0].nbytes)
-        within_blocks.append(-sum(kept.values()))
+        within.append(-sum(kept.values()))
 
     def leave(_module: nn.Module, _given: object, _output: object) -> None:
-        within_blocks[-1] += sum(kept.values())
+        within[-1] += sum(kept.values())
 
-    blocks = [block for block in model.modules() if isinstance(block, Sequencer2DBlock)]
+    mixers = [mixer for mixer in model.modules() if isinstance(mixer, BiLSTM2D)]
+    again: list[nn.Module] = []
+    if recompute:
+        again += [block for block in model.modules() if isinstance(block, Sequencer2DBlock)]
+    elif numerics.device == "cpu" and backends.selected().recurrence == "eager":
+        again += mixers
     hooks = [
         hook
-        for block in blocks
-        for hook in (block.register_forward_pre_hook(enter), block.register_forward_hook(leave))
+        for module in again
+        for hook in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))
     ]
+    for mixer in mixers:
+        mixer.recompute = False  # so that what they would keep is seen
     was_training = model.training
     model.train()
     try:
@@ -98,7 +107,6 @@ def _kept_bytes(model: nn.Module, numerics: Numerics, recompute: bool, images: i
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    total = sum(kept.values())
-    if recompute and blocks:
-        return total - sum(within_blocks) + sum(inputs) + max(within_blocks)
-    return total
+        for mixer in mixers:
+            mixer.recompute = True
+    return sum(kept.values()) - sum(within) + sum(inputs) + max(within, default=0)

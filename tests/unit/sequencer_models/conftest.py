@@ -26,12 +26,12 @@ def _plain() -> Iterator[None]:
 
 
 @pytest.fixture
-def native() -> None:
-    """The kernel; a machine without a compiler has nothing to test."""
+def native(native_kernel: object) -> None:
+    """The kernel is selected, where there is one."""
     backends.select(Backends(recurrence="native"))
 
 
 @pytest.fixture(params=["matmul", "convolution"])
-def native_with_each_linear(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def native_with_each_linear(native: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "FEWEST_TOKENS", 1)  # so that it is taken for the tests' few
     backends.select(Backends("native", request.param))

@@ -176,6 +176,23 @@ def test_native_refuses_to_go_backwards_twice_through_one_graph():
         torch.autograd.grad(out, x)
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_without_the_kernel_a_mixer_keeps_its_input_alone_and_changes_no_bit(bf16):
+    mixer, x, results, kept = BiLSTM2D(C, D), torch.randn(SQUARE), [], []
+
+    def count(tensor: Tensor) -> Tensor:
+        kept[-1] += tensor.nbytes
+        return tensor
+
+    for recompute in (False, True):
+        mixer.recompute = recompute
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            results.append(output_and_gradients(mixer, in_bf16(mixer) if bf16 else mixer, x))
+    assert_same(*results, rtol=0)
+    assert kept[1] < 0.2 * kept[0]
+
+
 @pytest.mark.parametrize(
     ("selected", "dtype", "expected"),
     [
@@ -184,6 +201,7 @@ def test_native_refuses_to_go_backwards_twice_through_one_graph():
         ("eager", torch.float32, "reference"),
     ],
 )
+@pytest.mark.usefixtures("native_kernel")
 def test_native_runs_where_it_is_selected_and_has_the_type(monkeypatch, selected, dtype, expected):
     backends.select(Backends(recurrence=selected))
     mixer, taken = BiLSTM2D(C, D).to(dtype), []

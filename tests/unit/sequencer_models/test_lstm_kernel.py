@@ -2,6 +2,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ import torch
 from sequencer_models import backends, lstm_kernel
 from sequencer_models.backends import Backends
 from sequencer_models.lstm_kernel import KernelUnavailableError
+
+needs_a_compiler = pytest.mark.skipif(not lstm_kernel._compilers(), reason="there is no compiler")
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +22,15 @@ def _load_anew(monkeypatch, tmp_path):
     lstm_kernel.load.cache_clear()
 
 
+@pytest.fixture
+def no_compiler(monkeypatch, tmp_path):
+    """A laptop as it is sold."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("CC", lstm_kernel.COMPILERS_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(lstm_kernel, "_zig", lambda: None)
+
+
 def built(folder) -> list[str]:
     return sorted(path.name for path in (folder / "cache" / "seqpipe").glob("*"))
 
@@ -26,11 +38,12 @@ def built(folder) -> list[str]:
 def counted(monkeypatch) -> list[str]:
     calls, compile_ = [], lstm_kernel._compile
     monkeypatch.setattr(
-        lstm_kernel, "_compile", lambda compiler, *rest: (calls.append(compiler), compile_(compiler, *rest))
+        lstm_kernel, "_compile", lambda compiler, built: (calls.append(compiler.name), compile_(compiler, built))
     )
     return calls
 
 
+@needs_a_compiler
 def test_it_is_built_once_and_then_read_from_the_cache(monkeypatch, tmp_path):
     calls = counted(monkeypatch)
     first = lstm_kernel.load()
@@ -40,6 +53,7 @@ def test_it_is_built_once_and_then_read_from_the_cache(monkeypatch, tmp_path):
     assert len(calls) == 1
 
 
+@needs_a_compiler
 def test_a_damaged_library_is_built_again(monkeypatch, tmp_path):
     digest = lstm_kernel.load().digest
     (path,) = (tmp_path / "cache" / "seqpipe").glob("*")
@@ -49,6 +63,7 @@ def test_a_damaged_library_is_built_again(monkeypatch, tmp_path):
     assert lstm_kernel.load().digest == digest
 
 
+@needs_a_compiler
 def test_a_changed_source_is_built_apart(monkeypatch, tmp_path):
     lstm_kernel.load()
     other = tmp_path / "other.c"
@@ -59,18 +74,48 @@ def test_a_changed_source_is_built_apart(monkeypatch, tmp_path):
     assert len(built(tmp_path)) == 2
 
 
+@needs_a_compiler
 def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("in the way")
     assert lstm_kernel.load().digest
 
 
-def test_without_a_compiler_the_reason_is_told(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    with pytest.raises(KernelUnavailableError, match="no C compiler here"):
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_the_reason_is_told_and_what_to_do():
+    with pytest.raises(KernelUnavailableError, match=r"no C compiler here.*pip install ziglang"):
         lstm_kernel.load()
 
 
+def test_no_compiler_is_tried_where_the_variable_names_none(monkeypatch):
+    monkeypatch.setenv("CC", "gcc")
+    monkeypatch.setenv("SEQPIPE_COMPILERS", "")
+    with pytest.raises(KernelUnavailableError, match=r"no C compiler here .*SEQPIPE_COMPILERS names \(none\)"):
+        lstm_kernel.load()
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_the_compiler_in_a_wheel_builds_it_where_there_is_no_other(monkeypatch, tmp_path):
+    program = Path(pytest.importorskip("ziglang").__file__).with_name("zig")
+    monkeypatch.setattr(lstm_kernel, "_zig", lambda: str(program))
+    before = set(Path.home().glob(".cache/zig/*"))
+    assert lstm_kernel.load().compiler.startswith("zig (")  # and agrees with nn.LSTM
+    assert built(tmp_path), "kept"
+    assert set(Path.home().glob(".cache/zig/*")) == before, "what zig builds for itself is not"
+
+
+@needs_a_compiler
+def test_the_variable_says_which_compilers_are_tried_and_each_choice_is_kept_apart(monkeypatch, tmp_path):
+    calls = counted(monkeypatch)
+    lstm_kernel.load()
+    (name,) = calls
+    monkeypatch.setenv("SEQPIPE_COMPILERS", f"no-such-compiler {name}")
+    lstm_kernel.load.cache_clear()
+    lstm_kernel.load()
+    assert calls == [name, name]
+    assert len(built(tmp_path)) == 2
+
+
+@needs_a_compiler
 def test_a_compiler_that_fails_is_told_and_the_next_one_tried(monkeypatch, tmp_path):
     broken = tmp_path / "broken-cc"
     broken.write_text("#!/bin/sh\necho 'x.c:1: error: no such luck' >&2\nexit 1\n")
@@ -78,12 +123,12 @@ def test_a_compiler_that_fails_is_told_and_the_next_one_tried(monkeypatch, tmp_p
     monkeypatch.setenv("CC", str(broken))
     assert lstm_kernel.load().digest
     lstm_kernel.load.cache_clear()
-    monkeypatch.setattr(lstm_kernel, "COMPILERS", ())
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("SEQPIPE_COMPILERS", str(broken))
     with pytest.raises(KernelUnavailableError, match="no such luck"):
         lstm_kernel.load()
 
 
+@needs_a_compiler
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -105,6 +150,7 @@ def test_a_kernel_that_computes_something_else_is_never_cached(monkeypatch, tmp_
     assert backends.selected() == Backends()
 
 
+@needs_a_compiler
 def test_a_kernel_without_torchs_threads_is_refused(monkeypatch):
     monkeypatch.setattr(lstm_kernel.LstmKernel, "threads", lambda self: 1, raising=False)
     monkeypatch.setattr(
@@ -130,6 +176,7 @@ def test_it_stays_within_the_instructions_that_torch_is_limited_to():
     assert "-mno-avx512f" in said[1]
 
 
+@needs_a_compiler
 def test_building_does_not_touch_the_random_state():
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -137,8 +184,11 @@ def test_building_does_not_touch_the_random_state():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@needs_a_compiler
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86")
-@pytest.mark.parametrize("flags", [[], ["-mavx2", "-mfma"]], ids=["vectors of 4", "vectors of 8"])
-def test_narrower_vectors_compute_the_same(tmp_path, flags):
-    lstm_kernel._build(tmp_path / "narrow.so", [*lstm_kernel.FLAGS, *flags])  # which compares it with nn.LSTM
+@pytest.mark.parametrize(("gcc", "zig"), [([], "x86_64"), (["-mavx2", "-mfma"], "x86_64_v3")], ids=["of 4", "of 8"])
+def test_narrower_vectors_compute_the_same(monkeypatch, tmp_path, gcc, zig):
+    monkeypatch.setattr(lstm_kernel, "_flags_for_processor", lambda: gcc)
+    monkeypatch.setattr(lstm_kernel, "_flags_for_zig", lambda: ["-DSEQPIPE_ZIG", f"-march={zig}"])
+    lstm_kernel._build(tmp_path / "narrow.so")  # which compares it with nn.LSTM
     assert (tmp_path / "narrow.so").is_file()

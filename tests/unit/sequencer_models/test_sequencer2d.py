@@ -116,10 +116,12 @@ def test_grids_and_stems_give_logits(grid, stem):
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 4)
 
 
-@pytest.mark.parametrize("backend", [Backends(), Backends("native", "convolution")], ids=["eager", "native"])
+@pytest.mark.parametrize("recurrence", ["eager", "native"])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_recomputing_blocks_changes_no_bit(backend, bf16):
-    backends.select(backend)
+def test_recomputing_blocks_changes_no_bit(request, recurrence, bf16):
+    if recurrence == "native":
+        request.getfixturevalue("native_kernel")
+    backends.select(Backends(recurrence, "matmul" if recurrence == "eager" else "convolution"))
     model = Sequencer2D(Sequencer2DSpec(4, dims=(16, 32), depths=(2, 2), drop_path=0.5))
     images, results = torch.randn(6, 3, 32, 32), []
     for recompute in (False, True):

@@ -116,7 +116,8 @@ def test_native_code_at_full_speed_is_killed_before_a_refusal_would_crash_it(tmp
     result = run_capped(hogs.native, step_mb, str(tmp_path / "taken"), cap_mb=CAP_MB)
     assert killed_at_the_cap(result)
     taken_mb = int.from_bytes((tmp_path / "taken").read_bytes()[:8], sys.byteorder)
-    assert CAP_MB - result.floor_mb - step_mb < taken_mb < CAP_MB - result.floor_mb + OVERSHOOT_MB
+    room_mb = CAP_MB - result.floor_mb  # of which the child itself takes 2 MB or so once it runs
+    assert room_mb - step_mb - 10 < taken_mb < room_mb + OVERSHOOT_MB
 
 
 @linux

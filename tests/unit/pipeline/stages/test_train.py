@@ -11,11 +11,11 @@ from pipeline.journal import FILE_NAME, read
 from pipeline.run_records import JournalRecord, RunRecord
 from pipeline.stages import train
 from pipeline.stages.results import TrainedModel
-from pipeline.training import device
 from pipeline.training.checkpoint import load_weights
 from pipeline.training.models import build_model
 from pipeline.workspace import StageFolder, exclusive
 from sequencer_models import backends
+from sequencer_models.capabilities import this_machine
 
 
 class LeaveAfter(Control):
@@ -41,6 +41,15 @@ def told(context, folder) -> tuple[str, int]:
     """What the store should be told of the run in a folder: its status, and how much of the journal."""
     record = run_records.read_run(context.workspace, json.loads((folder / "run.json").read_bytes())["key"])
     return record.status, record.journals[f"train/{folder.name.removesuffix('.partial')}"].upto
+
+
+def tags_of(folder) -> dict[str, str]:
+    return {
+        name: value
+        for event in read(folder / FILE_NAME)
+        if event.kind == "tags"
+        for name, value in event.content["values"].items()
+    }
 
 
 @pytest.fixture
@@ -158,7 +167,8 @@ def test_the_store_is_told_how_a_training_ended_and_no_more_than_is_durable(
 def test_a_resume_keeps_the_numerics_that_it_started_with_and_says_so(changed, config, prepared, context, folder):
     with pytest.raises(BudgetExhaustedError):
         train.train(config, prepared, folder, left(context))
-    asked = changed("compute.threads=2", "compute.micro_batch_size=4", "compute.kernel=eager")
+    other = "eager" if this_machine().native_kernel[0] else "native"
+    asked = changed("compute.threads=2", "compute.micro_batch_size=4", f"compute.kernel={other}")
     result = train.train(asked, prepared, folder, context)
     assert (result.numerics["threads"], result.numerics["micro_batch_size"]) == (1, 16)
     assert [warning.split(" and goes on so")[0] for warning in context.reporter.warnings] == [
@@ -188,25 +198,41 @@ def test_a_resume_on_another_machine_says_that_the_bits_will_differ(
     assert "not be the same bit for bit" in warning
 
 
+@pytest.mark.usefixtures("native_kernel")
 def test_a_training_goes_on_without_the_kernel_that_is_gone(monkeypatch, config, prepared, context, folder):
     with pytest.raises(BudgetExhaustedError):
         train.train(config, prepared, folder, left(context))
     assert json.loads((folder / "numerics.json").read_text())["recurrence"].startswith("native ")
-    monkeypatch.setattr(device, "native_kernel", lambda: (None, "no C compiler here"))
+    monkeypatch.setattr(this_machine(), "native_kernel", (None, "no C compiler here"))
     train.train(config, prepared, folder, context)
     (warning,) = context.reporter.warnings
     assert "going on with eager" in warning
     assert backends.selected().recurrence == "eager"
 
 
-@pytest.mark.parametrize(("kernel", "said"), [("auto", "with the native LSTM kernel"), ("eager", "1 threads")])
-def test_what_computes_is_told(config, changed, prepared, context, folder, kernel, said):
-    train.train(changed(f"compute.kernel={kernel}"), prepared, folder, context)
-    assert context.reporter.notes[0].endswith(said)
+def test_what_computes_is_told_and_recorded(config, prepared, context, folder, native_kernel):
+    result = train.train(config, prepared, folder, context)
+    assert context.reporter.notes[0].endswith(f", with the native LSTM kernel, built by {native_kernel.compiler}")
+    assert tags_of(folder)["numerics.kernel_compiler"] == native_kernel.compiler
+    assert result.numerics["kernel_compiler"] == native_kernel.compiler
+
+
+def test_nothing_is_said_of_a_kernel_that_was_not_asked_for(changed, prepared, context, folder):
+    train.train(changed("compute.kernel=eager"), prepared, folder, context)
+    assert context.reporter.notes[0].endswith("1 threads")
+
+
+def test_lstms_that_are_in_fp32_for_want_of_bf16_ones_are_told_and_recorded(
+    monkeypatch, changed, prepared, context, folder
+):
+    monkeypatch.setattr(this_machine(), "has_bf16_lstm", False)
+    result = train.train(changed("compute.kernel=eager", "compute.precision=bf16"), prepared, folder, context)
+    assert "in bf16, 1 threads, the LSTMs in fp32 (this processor has none in bf16)" in context.reporter.notes[0]
+    assert tags_of(folder)["numerics.lstm_precision"] == result.numerics["lstm_precision"] == "fp32"
 
 
 def test_why_there_is_no_kernel_is_told(monkeypatch, config, prepared, context, folder):
-    monkeypatch.setattr(device, "native_kernel", lambda: (None, "no C compiler here"))
+    monkeypatch.setattr(this_machine(), "native_kernel", (None, "no C compiler here"))
     train.train(config, prepared, folder, context)
     assert "without the native LSTM kernel, which is faster (no C compiler here)" in context.reporter.notes[0]
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import psutil
 import pytest
 import torch
@@ -7,20 +9,24 @@ from pipeline.errors import MachineUnfitError
 from pipeline.training import device, measured
 from pipeline.training.device import Numerics
 from pipeline.training.measured import Speeds
-from sequencer_models import backends
+from sequencer_models import backends, capabilities, lstm_kernel
 from sequencer_models.backends import Backends
+from sequencer_models.capabilities import this_machine
 
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Sets what the machine has."""
+    """Sets what the machine has; a feature of the processor is one that torch may use."""
 
     def has(*, cuda: bool = False, mps: bool = False, **features: bool) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "Some CPU", **features})
+        monkeypatch.setattr(capabilities, "_onednn_takes_bf16", lambda: True)
+        this_machine.cache_clear()
 
-    return has
+    yield has
+    this_machine.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -63,13 +69,35 @@ def test_auto_is_bf16_only_where_it_was_measured_to_be_faster(machine, monkeypat
 
 def test_the_kernel_is_native_where_it_can_be_built(machine, monkeypatch):
     machine()
-    assert device.resolve(ComputeConfig(), 32).recurrence.startswith("native ")
+    kernel = SimpleNamespace(digest="0123", compiler="some compiler 1.2")
+    monkeypatch.setattr(this_machine(), "native_kernel", (kernel, None))
+    found = device.resolve(ComputeConfig(), 32)
+    assert (found.recurrence, found.kernel_compiler) == ("native 0123", "some compiler 1.2")
     assert device.resolve(ComputeConfig(kernel="eager"), 32).recurrence == "eager"
-    monkeypatch.setattr(device, "native_kernel", lambda: (None, "no C compiler here"))
+    monkeypatch.setattr(this_machine(), "native_kernel", (None, "no C compiler here"))
     assert device.resolve(ComputeConfig(), 32).recurrence == "eager"
     with pytest.raises(MachineUnfitError, match="no C compiler here") as caught:
         device.resolve(ComputeConfig(kernel="native"), 32)
     assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("has_bf16_lstm", "kernel", "lstms"),
+    [(True, "eager", "bf16"), (False, "eager", "fp32"), (False, "native", "bf16")],
+)
+def test_nn_lstm_is_in_fp32_where_the_processor_has_none_in_bf16(machine, monkeypatch, has_bf16_lstm, kernel, lstms):
+    machine()
+    monkeypatch.setattr(this_machine(), "has_bf16_lstm", has_bf16_lstm)
+    monkeypatch.setattr(this_machine(), "native_kernel", (SimpleNamespace(digest="0123", compiler="gcc"), None))
+    found = device.resolve(ComputeConfig(precision="bf16", kernel=kernel), 32)
+    assert (found.precision, found.lstm_precision) == ("bf16", lstms)
+    assert device.resolve(ComputeConfig(precision="fp32", kernel=kernel), 32).lstm_precision == "fp32"
+
+
+def test_numerics_of_an_older_release_are_read():
+    found = Numerics("cpu", "fp32", 1, "eager", "matmul", 8, torch.__version__, "here").to_json()
+    del found["kernel_compiler"], found["lstm_precision"]
+    assert Numerics(**found).lstm_precision is None
 
 
 def test_the_kernel_is_for_the_cpu(machine):
@@ -110,7 +138,9 @@ def test_what_the_config_says_is_taken(machine):
     assert device.resolve(asked, batch_size=4).micro_batch_size == 4  # no more than a batch
 
 
-def test_numerics_set_the_threads_and_the_type_of_the_forward_pass():
+def test_numerics_set_the_threads_and_the_type_of_the_forward_pass(monkeypatch):
+    monkeypatch.setattr(this_machine(), "native_kernel", (object(), None))
+    monkeypatch.setattr(lstm_kernel, "load", lambda: None)
     numerics = Numerics("cpu", "fp32", 1, "native of today", "convolution", 8, torch.__version__, "here")
     threads = torch.get_num_threads()
     try:

@@ -41,15 +41,6 @@ def weights_of(training) -> dict[str, torch.Tensor]:
     return checkpoints.snapshot(training.model, training.optimizer, training.average)
 
 
-def with_bf16(bench):
-    try:
-        with torch.autocast("cpu", torch.bfloat16):
-            nn.LSTM(4, 4)(torch.zeros(1, 1, 4))
-    except RuntimeError as error:
-        pytest.skip(f"no bf16 here: {error}")
-    return bench.with_numerics(precision="bf16")
-
-
 ASKED = 2 * 3 + 2 * 3  # 2 epochs of 3 steps and of 3 validation batches: each time it may be asked to leave
 
 
@@ -66,7 +57,7 @@ def test_a_training_that_left_at_any_moment_ends_in_the_same_bits(
     bench, leave_after, tmp_path, name, precision, moments
 ):
     bench = dataclasses.replace(bench, name=name).with_config(ema_decay=0.8, epochs=2)
-    bench = with_bf16(bench) if precision == "bf16" else bench
+    bench = bench.with_numerics(precision=precision)
     whole = bench.fit(tmp_path / "whole", leave_after(ASKED + 1))
     for moment in moments:
         folder = tmp_path / f"left-{moment}"

@@ -12,7 +12,8 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
     """Of linear maps, convolutions and LSTMs in a forward pass over one image (1 x C x H x W).
 
     Each weight of a matrix counts once per place (token, step) that it is applied at. Gates, norms, GELUs and
-    biases are not counted: what is left is what a GEMM peak can be compared with.
+    biases are not counted: what is left is what a GEMM peak can be compared with. The model is left as it was, and no
+    random number is drawn.
     """
     total = 0
 
@@ -26,7 +27,7 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
             places = output.numel() // (output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1])
         total += places * sum(weight.numel() for weight in module.parameters() if weight.ndim >= 2)
 
-    had = backends.selected()
+    had, was_training = backends.selected(), model.training
     backends.select(Backends())  # the native recurrence does not call its nn.LSTM
     hooks = [
         module.register_forward_hook(count)
@@ -34,8 +35,10 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
         if isinstance(module, nn.LSTM | nn.Linear | nn.Conv2d)
     ]
     try:
+        model.eval()
         model(image)
     finally:
+        model.train(was_training)
         for hook in hooks:
             hook.remove()
         backends.select(had)

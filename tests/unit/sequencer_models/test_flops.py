@@ -1,8 +1,8 @@
 import torch
-from measuring.flops import multiply_adds, training_flops
 
 from sequencer_models import backends, catalog
 from sequencer_models.backends import Backends
+from sequencer_models.flops import multiply_adds, training_flops
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 
@@ -20,11 +20,11 @@ def test_small_is_counted_with_its_stem_merging_pointwise_layer_and_head() -> No
     assert training_flops(catalog.build("small", 4), IMAGE) == 2 * 3 * (blocks + around)
 
 
-def test_counting_leaves_the_selected_backends_as_they_were() -> None:
-    chosen = Backends(linear="convolution")
+def test_counting_leaves_everything_as_it_was() -> None:
+    chosen, model = Backends(linear="convolution"), catalog.build("vanilla", 4, dropout=0.5)
     backends.select(chosen)
-    try:
-        multiply_adds(catalog.build("vanilla", 4), IMAGE)
-        assert backends.selected() == chosen
-    finally:
-        backends.select(Backends())
+    before = torch.get_rng_state()
+    multiply_adds(model, IMAGE)
+    assert backends.selected() == chosen
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,53 @@
+"""How long a training will take and how much arithmetic it is: told once, after its first steps."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipeline.durations import readable
+from sequencer_models.flops import training_flops
+
+TIMED_STEPS = 5
+TIMED_S = 2.0
+"""So many steps, and so long, are timed; the first step, which sets everything up, is not among them."""
+FORWARD_SHARE = 1 / 3
+"""A validation image costs a forward pass, which is a third of a training step."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of a training from its beginning to its end, without early stopping."""
+
+    epochs: int
+    training_images: int
+    validation_images: int
+
+    @property
+    def images(self) -> float:
+        """What it computes in all, in images of a training step."""
+        return self.epochs * (self.training_images + FORWARD_SHARE * self.validation_images)
+
+    def in_words(self, images_per_s: float, model: nn.Module, image: Tensor) -> str:
+        """A line, from the speed that was measured; `image` (1 x C x H x W) is any one."""
+        time = readable(self.images / images_per_s)
+        pflop = self.images * training_flops(model, image) / 1e15
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        return f"about {time} for {epochs} at {images_per_s:.0f} images/s, {pflop:.2g} PFLOP"
+
+
+class Stopwatch:
+    """Times the first steps of a training."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._steps = self._images = 0
+
+    def step(self, now: float, images: int) -> float | None:
+        """A step of so many images is done; images per second as soon as enough of them were timed, else None."""
+        if self._began is None:
+            self._began = now
+            return None
+        self._steps += 1
+        self._images += images
+        timed_s = now - self._began
+        return self._images / timed_s if self._steps >= TIMED_STEPS and timed_s >= TIMED_S else None

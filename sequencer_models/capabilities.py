@@ -1,0 +1,76 @@
+"""What this machine can do, as far as torch may use it: one answer for models, trainings, `doctor` and tests.
+
+Told by the processor and, where that is not enough, found by trying: `ONEDNN_MAX_CPU_ISA` and `ATEN_CPU_CAPABILITY`
+take instructions away from torch that the processor has. Nothing is looked at before it is asked for.
+"""
+
+import functools
+
+import torch
+from torch import nn
+
+from sequencer_models import lstm_kernel
+from sequencer_models.lstm_kernel import KernelUnavailableError, LstmKernel
+
+
+class Machine:
+    """What is there, each found out once."""
+
+    @functools.cached_property
+    def processor(self) -> str:
+        """Its name, and the vector instructions that torch uses on it."""
+        name = torch.cpu.get_capabilities().get("cpu_name", "unknown processor")
+        return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+
+    @functools.cached_property
+    def has_bf16(self) -> bool:
+        """Whether the processor multiplies bfloat16 by itself, and oneDNN may have it do so."""
+        features = torch.cpu.get_capabilities()
+        return bool(features.get("amx_bf16") or features.get("avx512_bf16")) and _onednn_takes_bf16()
+
+    @functools.cached_property
+    def has_bf16_lstm(self) -> bool:
+        """Whether `nn.LSTM` runs under bfloat16 autocast on the CPU, forwards and backwards: tried, as nothing tells.
+
+        oneDNN has it from AVX-512 on; elsewhere it raises.
+        """
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+            rnn, x = nn.LSTM(4, 4, batch_first=True), torch.zeros(1, 2, 4)
+            try:
+                with torch.autocast("cpu", torch.bfloat16):
+                    out = rnn(x)[0]
+                out.float().sum().backward()
+            except RuntimeError:
+                return False
+        return True
+
+    @functools.cached_property
+    def native_kernel(self) -> tuple[LstmKernel | None, str | None]:
+        """The kernel, built now if this is its first use here, or why there is none.
+
+        A compiler that fails is tried once in a process.
+        """
+        try:
+            return lstm_kernel.load(), None
+        except KernelUnavailableError as error:
+            return None, str(error)
+
+    @functools.cached_property
+    def cuda_build(self) -> str | None:
+        """The version of CUDA that this build of torch is for; None for a CPU build."""
+        return torch.version.cuda
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """The one that this process runs on."""
+    return Machine()
+
+
+def _onednn_takes_bf16() -> bool:
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # no public function says it; without this one the processor's word stands
+        return True
