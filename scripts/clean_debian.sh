@@ -1,6 +1,6 @@
 #!/bin/sh
-# Try this commit as somebody with a clean Debian would: debootstrap of stable into FOLDER, in it python3, git and make, no C
-# compiler, and a clone; then `make run`, twice. Says how long each step took, what computes, and what it takes on disk.
+# Try this commit as somebody with a clean Debian would: debootstrap into FOLDER, in it python3, git and make, no C compiler,
+# and a clone; then `make run`, twice. Says how long each step took, what computes, and what it takes on disk.
 #
 #   sudo sh scripts/clean_debian.sh FOLDER [FLAGS of seqpipe run all]
 #
@@ -9,6 +9,7 @@
 # DATA_FOLDER, or give the flags --set data.source=synthetic.
 #
 #   DATA_FOLDER    is copied into the clone as data/
+#   DEBIAN_SUITE   stable unless it says another
 #   DEBIAN_MIRROR  where Debian's packages come from, if not from debootstrap's own default
 #   PYTHON, TORCH_INDEX_URL, TORCH_CPU_INDEX_URL, PIP_INDEX_URL, http_proxy, https_proxy and no_proxy hold inside too
 set -eu
@@ -33,7 +34,8 @@ main() {
     mkdir -p "$folder"
     folder=$(cd "$folder" && pwd)
 
-    step "debootstrap" debootstrap --variant=minbase --include="$PACKAGES" stable "$folder" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
+    step "debootstrap" debootstrap --variant=minbase --include="$PACKAGES" "${DEBIAN_SUITE:-stable}" "$folder" \
+        ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
     copy_in
     ! within "command -v cc || command -v gcc || command -v clang" || die "there is a C compiler in it"
     step "make setup" within "make setup"

@@ -48,6 +48,7 @@ main() {
     has_compiler || install_compiler
     { fingerprint && echo "extras: $EXTRAS"; } >"$STAMP.new"
     mv "$STAMP.new" "$STAMP"
+    rm -f "$USERS_PIP_SETTINGS"  # it may hold a password
     say "done, as .venv/bin/seqpipe"
     warn_of_idle_cuda
 }
@@ -109,7 +110,7 @@ can_make_venvs() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 minor_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
 # Of a virtual environment the interpreter that it was made from: the environment may be .venv itself, which is removed.
-base_of() { "$1" -I -c 'import sys; print(sys._base_executable)'; }
+base_of() { "$1" -I -c 'import sys; print(sys._base_executable or sys.executable)'; }
 
 die_without_venv() {
     die "$1 cannot make virtual environments; on Debian, Ubuntu and WSL: sudo apt install python$(minor_version "$1")-venv"
@@ -131,7 +132,7 @@ forget_unwanted_settings_of_pip() {
     done >"$PIP_SETTINGS"
     if [ -f "${PIP_CONFIG_FILE:-}" ]; then
         unwanted=$(printf '%s' "$keys" | tr '\n-' '|.')
-        grep -viE "^[[:space:]]*($unwanted)[[:space:]]*[=:]" "$PIP_CONFIG_FILE" >"$USERS_PIP_SETTINGS" || :
+        (umask 077 && grep -viE "^[[:space:]]*($unwanted)[[:space:]]*[=:]" "$PIP_CONFIG_FILE" >"$USERS_PIP_SETTINGS") || :
         export PIP_CONFIG_FILE="$PWD/$USERS_PIP_SETTINGS"
     fi
 }
@@ -171,7 +172,7 @@ install_cpu_build() {
         say "no NVIDIA GPU here, but torch's index of CPU builds did not answer within 3 s (see $LOG): torch comes from" \
             "pip's default index"
     elif try_pip --no-deps --index-url "$TORCH_CPU_INDEX_URL" torch torchvision; then
-        say "no NVIDIA GPU here: torch is a CPU build, from $TORCH_CPU_INDEX_URL"
+        say "no NVIDIA GPU here: torch is a CPU build, from its own index of them"
     else
         say "no NVIDIA GPU here, but torch's index of CPU builds did not give the pinned torch for this Python (see $LOG):" \
             "torch comes from pip's default index"
