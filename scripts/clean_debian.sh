@@ -1,53 +1,92 @@
 #!/bin/sh
-# Try set-up as a newcomer meets it: a clean Debian with Python, git and make alone, a clone of HEAD, and `make run`.
+# Try this commit as somebody with a clean Debian would: debootstrap into FOLDER, in it python3, git and make, no C compiler,
+# and a clone; then `make run`, twice. Says how long each step took, what computes, and what it takes on disk.
 #
-#   sudo sh scripts/clean_debian.sh FOLDER [ARGS of seqpipe run all]
+#   sudo sh scripts/clean_debian.sh FOLDER [FLAGS of seqpipe run all]
 #
-# FOLDER is made with debootstrap, and stays to be looked at; about 8 GB. DEBIAN_MIRROR and DEBIAN_RELEASE (stable) say what
-# it is made from. Proxies and the system's certificates hold inside as they do outside.
+# FOLDER is made, and kept for a look; remove it afterwards. Needs debootstrap and root, 5 to 30 minutes and up to 10 GB.
+# Without FLAGS it trains one epoch on a tenth of CIFAR-10; where that cannot be fetched, name a folder that holds it in
+# DATA_FOLDER, or give the flags --set data.source=synthetic.
+#
+#   DATA_FOLDER    is copied into the clone as data/
+#   DEBIAN_SUITE   stable unless it says another
+#   DEBIAN_MIRROR  where Debian's packages come from, if not from debootstrap's own default
+#   PYTHON, TORCH_INDEX_URL, TORCH_CPU_INDEX_URL, PIP_INDEX_URL, http_proxy, https_proxy and no_proxy hold inside too
 set -eu
-FOLDER=${1:?"say which folder to make it in"}
-shift
-RELEASE=${DEBIAN_RELEASE:-stable}
-CLONE=/root/seqpipe
-
-say() { printf '%s\n' "clean_debian: $*" >&2; }
-inside() { chroot "$FOLDER" env -i HOME=/root TERM=dumb LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
-unmount() {
-    for place in dev/shm dev proc; do
-        ! mountpoint -q "$FOLDER/$place" || umount -l "$FOLDER/$place"
-    done
-}
-trap unmount EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-[ "$(id -u)" = 0 ] || { say "debootstrap and chroot need root"; exit 1; }
-command -v debootstrap >/dev/null || { say "debootstrap is missing (a package of that name)"; exit 1; }
+unset CDPATH
 cd "$(dirname "$0")/.."
 
-if [ ! -e "$FOLDER/usr/bin/git" ]; then
-    say "making a Debian $RELEASE in $FOLDER"
-    debootstrap --variant=minbase --include=python3,python3-venv,git,make,ca-certificates,procps \
-        "$RELEASE" "$FOLDER" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} >"$FOLDER.log" 2>&1 || { tail -n 5 "$FOLDER.log" >&2; exit 1; }
-fi
-mkdir -p "$FOLDER/dev" "$FOLDER/proc"
-mount -t proc proc "$FOLDER/proc"
-mount --bind /dev "$FOLDER/dev"
-mount -t tmpfs tmpfs "$FOLDER/dev/shm"
-cp /etc/resolv.conf /etc/hosts "$FOLDER/etc/"
-rm -rf "$FOLDER$CLONE"
-git clone -q --no-hardlinks . "$FOLDER$CLONE"
-cp /etc/ssl/certs/ca-certificates.crt "$FOLDER/etc/ssl/certs/"
-words=
-for word in "$@"; do words="$words '$word'"; done
+PACKAGES=python3,python3-venv,git,make,ca-certificates
+CLONE=/root/seqpipe
+STEPS=
 
-say "$(inside sh -c 'python3 -V; for c in cc gcc clang npm; do command -v $c || true; done' | tr '\n' ' ')"
-began=$(date +%s)
-outcome=0
-inside ${https_proxy:+https_proxy="$https_proxy"} ${http_proxy:+http_proxy="$http_proxy"} ${no_proxy:+no_proxy="$no_proxy"} \
-    ${PIP_CERT:+PIP_CERT=/etc/ssl/certs/ca-certificates.crt} \
-    sh -c "cd $CLONE && time make run ARGS=\"$words\"" || outcome=$?
-say "make run ended with $outcome after $(($(date +%s) - began)) s; .venv takes $(du -sm "$FOLDER$CLONE/.venv" | cut -f1) MB"
-inside sh -c "cd $CLONE && .venv/bin/seqpipe doctor" || true
-exit "$outcome"
+say() { printf '%s\n' "clean Debian: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+main() {
+    [ $# -gt 0 ] || die "name a folder to make it in: sh scripts/clean_debian.sh FOLDER [FLAGS of seqpipe run all]"
+    folder=$1
+    shift
+    [ $# -gt 0 ] || set -- --set train.epochs=1 --set data.fraction=0.1
+    [ "$(id -u)" = 0 ] || die "needs root, for debootstrap and chroot"
+    command -v debootstrap >/dev/null || die "needs debootstrap: sudo apt install debootstrap"
+    [ ! -e "$folder" ] || die "$folder is there already; name a folder that is not"
+    mkdir -p "$folder"
+    folder=$(cd "$folder" && pwd)
+
+    step "debootstrap" debootstrap --variant=minbase --include="$PACKAGES" "${DEBIAN_SUITE:-stable}" "$folder" \
+        ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
+    copy_in
+    ! within "command -v cc || command -v gcc || command -v clang" || die "there is a C compiler in it"
+    step "make setup" within "make setup"
+    step "make run" within 'make run ARGS="$*"' "$@"
+    step "make run, repeated" within 'make run ARGS="$*"' "$@"
+    report
+}
+
+step() {  # step NAME COMMAND...
+    name=$1 started=$(date +%s)
+    shift
+    say "$name"
+    "$@" >&2 || die "$name failed, after $(($(date +%s) - started)) s; $folder is left for a look"
+    STEPS="$STEPS$(printf '%6d s  %s' $(($(date +%s) - started)) "$name")
+"
+}
+
+copy_in() {
+    git clone -q . "$folder$CLONE"
+    [ -z "${DATA_FOLDER:-}" ] || cp -R "$DATA_FOLDER" "$folder$CLONE/data"
+    cp -L /etc/resolv.conf "$folder/etc/resolv.conf"
+    # a proxy of the network may sign with a certificate of its own
+    [ ! -f /etc/ssl/certs/ca-certificates.crt ] || cp -L /etc/ssl/certs/ca-certificates.crt "$folder/etc/ssl/certs/"
+}
+
+# In the clone. Mounts and processes are in namespaces of their own, which end with its first process, whatever ends that.
+within() {  # within SCRIPT ARGUMENTS...
+    script=$1
+    shift
+    unshare --mount --pid --fork --kill-child --propagation private sh -ec '
+        folder=$1
+        shift
+        mount --rbind /dev "$folder/dev"
+        mount -t proc proc "$folder/proc"
+        exec chroot "$folder" "$@"' sh "$folder" \
+        /usr/bin/env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+        ${http_proxy+"http_proxy=$http_proxy"} ${https_proxy+"https_proxy=$https_proxy"} ${no_proxy+"no_proxy=$no_proxy"} \
+        ${PIP_INDEX_URL+"PIP_INDEX_URL=$PIP_INDEX_URL"} ${PYTHON+"PYTHON=$PYTHON"} \
+        ${TORCH_INDEX_URL+"TORCH_INDEX_URL=$TORCH_INDEX_URL"} \
+        ${TORCH_CPU_INDEX_URL+"TORCH_CPU_INDEX_URL=$TORCH_CPU_INDEX_URL"} \
+        sh -c "cd $CLONE && $script" sh "$@"
+}
+
+report() {
+    printf '\nDebian %s, %s, commit %s\n' "$(cat "$folder/etc/debian_version")" "$(within ".venv/bin/python -V")" \
+        "$(git rev-parse --short HEAD)"
+    printf '%s' "$STEPS"
+    within ".venv/bin/seqpipe doctor" || :
+    printf 'on disk: %s MB, of which .venv %s MB\n' "$(size_mb "$folder")" "$(size_mb "$folder$CLONE/.venv")"
+}
+
+size_mb() { du -smx "$1" | cut -f1; }
+
+main "$@"
