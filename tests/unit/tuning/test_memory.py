@@ -112,6 +112,13 @@ def test_a_process_that_is_gone_holds_nothing(proc):
 
 
 @linux
+def test_a_process_is_measured_whatever_letters_its_name_is_of(tmp_path):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "status").write_bytes(b"Name:\tcaf\xe9\nRssAnon:\t    1000 kB\n")
+    assert process_memory_mb(7, tmp_path) == pytest.approx(1.024)
+
+
+@linux
 def test_a_process_that_may_not_be_looked_at_counts_as_nothing(monkeypatch):
     def refuse(path: Path, **how: str) -> str:
         raise PermissionError
