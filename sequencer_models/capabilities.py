@@ -8,6 +8,7 @@ import functools
 
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from sequencer_models import lstm_kernel
 from sequencer_models.lstm_kernel import KernelUnavailableError, LstmKernel
@@ -34,10 +35,15 @@ class Machine:
 
         oneDNN has it from AVX-512 on; elsewhere it raises.
         """
-        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor),  # whoever asks may be counting
+        ):
             rnn, x = nn.LSTM(4, 4, batch_first=True), torch.zeros(1, 2, 4)
             try:
-                with torch.autocast("cpu", torch.bfloat16):
+                with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
                     out = rnn(x)[0]
                 out.float().sum().backward()
             except RuntimeError:

@@ -35,10 +35,12 @@ except RuntimeError:
 def test_asking_leaves_the_random_state_and_the_way_of_computing_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    with torch.inference_mode():
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda tensor: tensor), torch.inference_mode():
         Machine().has_bf16_lstm  # noqa: B018
         assert torch.is_inference_mode_enabled()
     assert torch.equal(torch.get_rng_state(), before)
+    assert saved == [], "a checkpoint of activations would miss them when it computes again"
 
 
 @pytest.fixture
