@@ -61,11 +61,12 @@ copy_in() {
     [ ! -f /etc/ssl/certs/ca-certificates.crt ] || cp -L /etc/ssl/certs/ca-certificates.crt "$folder/etc/ssl/certs/"
 }
 
-# In the clone. Mounts and processes are in namespaces of their own, which end with its first process, whatever ends that.
+# In the clone. Mounts and processes are in namespaces of their own, which end with their first process, and that with this
+# script, whatever ends it.
 within() {  # within SCRIPT ARGUMENTS...
     script=$1
     shift
-    unshare --mount --pid --fork --kill-child --propagation private sh -ec '
+    setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --propagation private sh -ec '
         folder=$1
         shift
         mount --rbind /dev "$folder/dev"
@@ -89,4 +90,4 @@ report() {
 
 size_mb() { du -smx "$1" | cut -f1; }
 
-main "$@"
+main "$@"; exit

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv and install the project into it: `sh scripts/setup.sh` to run it, `sh scripts/setup.sh dev` to work on it.
+# Make .venv and install the project into it: `sh scripts/setup.sh` to run it, `sh scripts/setup.sh dev,compiler` to work on it.
 # Silent when nothing has changed since the last time: what was installed is noted in .venv/installed, last of all.
 #
 #   PYTHON           the interpreter to build on; otherwise the first of the list below that will do

@@ -17,7 +17,7 @@ import pytest
 pip = pytest.importorskip("pip")
 
 SETUP = Path(__file__).parents[3] / "scripts" / "setup.sh"
-TOOLS = ("sh", "cat", "cksum", "dirname", "env", "grep", "ln", "mv", "rm", "sed", "tail", "tr")
+TOOLS = ("sh", "cat", "cksum", "dirname", "env", "grep", "ln", "mv", "readlink", "rm", "sed", "tail", "tr")
 PINNED = "2.13.99"  # a release that no index of this machine has
 
 BACKEND = '''
@@ -76,7 +76,7 @@ class Clone:
         return f"""case "$*" in
             *"-m venv .venv") "{sys.executable}" -I -m venv --without-pip .venv &&
                 ln -s "{Path(pip.__file__).parent}" .venv/lib/python3*/site-packages/ ;;
-            *_base_executable*) echo "$0" ;;
+            *_base_executable*) readlink -f "$0" ;;
             *) exec "{sys.executable}" "$@" ;;
         esac"""
 
@@ -263,11 +263,15 @@ def test_set_up_works_whatever_pips_own_files_say(clone, tmp_path, place):
     assert not list(clone.folder.glob("**/elsewhere"))
 
 
-def test_an_environment_that_is_active_and_broken_is_made_anew_by_the_python_that_it_came_from(clone):
+def test_an_environment_that_is_active_and_broken_is_made_anew_by_the_python_that_it_came_from(clone, tmp_path):
     assert clone.set_up().returncode == 0
-    (clone.folder / ".venv" / "made-in").write_text("another folder")
-    (clone.folder / ".venv" / "bin" / "python3.11").unlink(missing_ok=True)
-    (clone.folder / ".venv" / "bin" / "python3.11").symlink_to(clone.programs / "python3.11")
-    outcome = clone.set_up(PATH=f"{clone.folder}/.venv/bin:{clone.programs}", VIRTUAL_ENV=f"{clone.folder}/.venv")
+    shutil.rmtree(next(clone.folder.glob(".venv/lib/*/site-packages/clone-1.dist-info")))
+    for noted in ("installed", "made-in"):
+        (clone.folder / ".venv" / noted).unlink()
+    installed = (clone.programs / "python3.11").rename(tmp_path / "python3.11")
+    own = clone.folder / ".venv" / "bin" / "python3.11"
+    own.unlink(missing_ok=True)
+    own.symlink_to(installed)
+    outcome = clone.set_up(PATH=f"{own.parent}:{clone.programs}", VIRTUAL_ENV=f"{clone.folder}/.venv")
     assert outcome.returncode == 0, outcome.stderr
     assert clone.installed() == FROM_CPU_INDEX
