@@ -82,7 +82,7 @@ within() {  # within SCRIPT ARGUMENTS...
 
 report() {
     printf '\nDebian %s, %s, commit %s\n' "$(cat "$folder/etc/debian_version")" "$(within ".venv/bin/python -V")" \
-        "$(git rev-parse --short HEAD)"
+        "$(git -C "$folder$CLONE" rev-parse --short HEAD)"
     printf '%s' "$STEPS"
     within ".venv/bin/seqpipe doctor" || :
     printf 'on disk: %s MB, of which .venv %s MB\n' "$(size_mb "$folder")" "$(size_mb "$folder$CLONE/.venv")"

@@ -4,7 +4,7 @@
 #
 #   PYTHON           the interpreter to build on; otherwise the first of the list below that will do
 #   TORCH_INDEX_URL  where torch and torchvision come from: an index of CPU builds, or of CUDA builds. Where it names none,
-#                    Linux without an NVIDIA GPU takes torch's own index of CPU builds, if that answers
+#                    Linux without an NVIDIA GPU takes torch's own index of CPU builds, if that answers within 3 s
 #   TORCH_CPU_INDEX_URL  another address of that index; empty: do not ask it
 set -eu
 unset CDPATH  # or `cd` might go, and print, elsewhere
