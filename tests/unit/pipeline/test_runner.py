@@ -1,5 +1,7 @@
+import contextlib
 import dataclasses
 import shutil
+import sqlite3
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -417,6 +419,8 @@ def test_a_registration_in_a_store_that_was_made_anew_does_not_stand(house):
     house.run()
     for told in (house.workspace.hidden / "runs").glob("*@*.json"):  # as making a new store does
         told.unlink()
+    with contextlib.closing(sqlite3.connect(house.workspace.root / "mlflow.db")) as store:
+        store.execute("CREATE TABLE runs (run_uuid TEXT, lifecycle_stage TEXT)")
     assert states(house)["register"] == "stale"
     house.run()
     assert house.ran == ["register"]

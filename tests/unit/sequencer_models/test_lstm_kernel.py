@@ -13,12 +13,15 @@ from sequencer_models import backends, lstm_kernel
 from sequencer_models.backends import Backends
 from sequencer_models.lstm_kernel import KernelUnavailableError
 
+FLAGS = lstm_kernel.FLAGS
 needs_a_compiler = pytest.mark.skipif(not lstm_kernel._compilers(), reason="there is no compiler")
 
 
 @pytest.fixture(autouse=True)
 def _load_anew(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # what most of these tests are about does not depend on the speed of what is built, only on that of building it
+    monkeypatch.setattr(lstm_kernel, "FLAGS", ("-O0", *FLAGS[1:]))
     lstm_kernel.load.cache_clear()
     yield
     lstm_kernel.load.cache_clear()
@@ -126,6 +129,7 @@ def test_no_compiler_is_tried_where_the_variable_names_none(monkeypatch):
 
 @pytest.mark.usefixtures("no_compiler")
 def test_the_compiler_in_a_wheel_builds_it_where_there_is_no_other(monkeypatch, tmp_path):
+    monkeypatch.setattr(lstm_kernel, "FLAGS", FLAGS)
     program = Path(pytest.importorskip("ziglang").__file__).with_name("zig")
     monkeypatch.setattr(lstm_kernel, "_zig", lambda: str(program))
     before = set(Path.home().glob(".cache/zig/*"))
@@ -237,6 +241,7 @@ def test_building_does_not_touch_the_random_state():
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86")
 @pytest.mark.parametrize(("gcc", "zig"), [([], "x86_64"), (["-mavx2", "-mfma"], "x86_64_v3")], ids=["of 4", "of 8"])
 def test_narrower_vectors_compute_the_same(monkeypatch, tmp_path, gcc, zig):
+    monkeypatch.setattr(lstm_kernel, "FLAGS", FLAGS)
     monkeypatch.setattr(lstm_kernel, "_flags_for_processor", lambda: gcc)
     monkeypatch.setattr(lstm_kernel, "_flags_for_zig", lambda: ["-DSEQPIPE_ZIG", f"-march={zig}"])
     lstm_kernel._build(tmp_path / "narrow.so")  # which compares it with nn.LSTM
