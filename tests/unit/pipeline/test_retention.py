@@ -86,16 +86,16 @@ def test_a_file_that_is_gone_while_it_is_counted_counts_nothing(house, monkeypat
     house.run(through="prepare")
     (house.folder("prepare") / "big").write_bytes(b"x" * 10_000)
     before = holdings(house.workspace)[0].bytes
-    original = type(house.workspace.root).stat
+    path_type = type(house.workspace.root)
+    is_file, stat = path_type.is_file, path_type.stat
 
-    def stat(path, **rest):
-        if path.name == "big" and stat.asked:
+    def is_gone(path, **rest):
+        if path.name == "big":
             raise FileNotFoundError
-        stat.asked |= path.name == "big"
-        return original(path, **rest)
+        return stat(path, **rest)
 
-    stat.asked = False
-    monkeypatch.setattr(type(house.workspace.root), "stat", stat)
+    monkeypatch.setattr(path_type, "is_file", lambda path, **rest: path.name == "big" or is_file(path, **rest))
+    monkeypatch.setattr(path_type, "stat", is_gone)
     assert holdings(house.workspace)[0].bytes == before - 10_000
 
 
