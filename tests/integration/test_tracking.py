@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import mlflow_settings, run_records, tracking
+from pipeline import mlflow_settings, moved_store, run_records, tracking
 from pipeline.courier import Courier
 from pipeline.errors import TrackingError
 from pipeline.journal import Journal
@@ -40,6 +40,7 @@ class Place:
         root.mkdir(exist_ok=True)
         if made_store:
             shutil.copy(made_store, root / "mlflow.db")
+            moved_store.follow(mlflow_settings.load(self.workspace, {}), self.workspace, lambda text: None)
         self.folder = self.workspace.stage("train") / "abc.partial"
         self.folder.mkdir(parents=True)
         self.journal = Journal(self.folder)
