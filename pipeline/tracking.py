@@ -99,7 +99,7 @@ class Tracker:
             record.parent = run.parent
             record.journals[journal_id] = JournalRecord(place.as_posix(), upto)
             record.status = status or record.status
-            if repr(record) != before:
+            if repr(record) != before or not run_records.run_path(self.workspace, run.key).exists():
                 run_records.write_run(self.workspace, record)
 
     def deliver(

@@ -68,11 +68,11 @@ def test_a_damaged_library_is_built_again(monkeypatch, tmp_path):
     assert lstm_kernel.load().digest == digest
 
 
-@needs_a_compiler
 def others_own(path):
     os.chown(path, os.getuid() + 1, -1)
 
 
+@needs_a_compiler
 @pytest.mark.parametrize(
     "spoil",
     [
