@@ -115,7 +115,7 @@ def _processor() -> list[Finding]:
         Finding(
             "processor",
             "ok",
-            f"{machine.processor}, {platform.machine()}, {device.available_cores()} cores, {bf16}",
+            f"{machine.processor}, {platform.machine()}, {threads} {'core' if threads == 1 else 'cores'}, {bf16}",
         ),
         Finding("device", "ok", f"{chosen} (auto), {precision} (auto), {threads} threads"),
         Finding("LSTM kernel", "ok", f"native, {kernel.digest}, built by {kernel.compiler}")

@@ -12,7 +12,11 @@ class Attempt:
     outcome: str
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.outcome}"
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """A line for each place that was looked at, the source before each."""
+        return [f"{self.source}: {line}" for line in self.outcome.splitlines()]
 
 
 class SourceProblem(Exception):  # noqa: N818 - ends one attempt, not the command

@@ -236,9 +236,9 @@ def _scratch(cache: Path) -> Iterator[Path]:
 
 
 def _nothing_worked(source: Source, attempts: list[Attempt]) -> str:
-    lines = [f"CIFAR-10 could not be had (source: {source}); tried:"]
+    lines = [f"could not get CIFAR-10 (source: {source}); tried:"]
     for attempt in attempts:
-        lines += [f"  {attempt.source}: {line}" for line in attempt.outcome.splitlines()]
+        lines += [f"  {line}" for line in attempt.lines()]
     layouts = "cifar-10-batches-py or cifar-10-batches-bin"
     if source == "folder":
         lines.append(f"Name a folder that holds an unaltered {layouts} (or its archive), or use the source auto.")

@@ -44,7 +44,8 @@ def prepare(config: RunConfig, folder: Path, context: Context) -> PreparedData:
         progress=context.reporter.bytes_done,
     )
     for attempt in raw.attempts:
-        context.reporter.note(str(attempt))
+        for line in attempt.lines():
+            context.reporter.note(line)
     if data.folder is not None and raw.source != "folder":
         context.reporter.warn(f"nothing was taken from data.folder={data.folder}; the images came from {raw.source}")
     chosen = subset.choose(

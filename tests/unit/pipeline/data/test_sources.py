@@ -238,7 +238,7 @@ def test_auto_lists_every_source_it_tried_and_makes_nothing_up(tmp_path, cache):
     message = failure("auto", cache, tmp_path / "named", workspace=tmp_path / "ws")
 
     lines = message.splitlines()
-    assert lines[0] == "CIFAR-10 could not be had (source: auto); tried:"
+    assert lines[0] == "could not get CIFAR-10 (source: auto); tried:"
     assert lines[1].startswith(f"  folder: {tmp_path / 'named'}: there is no such folder")
     assert f"  folder: {tmp_path / 'ws' / 'data'}: there is no such folder" in lines
     assert any(line.startswith("  torchvision: unreachable: 127.0.0.1:9:") for line in lines)
