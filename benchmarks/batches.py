@@ -18,7 +18,7 @@ from measuring.settings import Setting
 from measuring.timing import interleaved
 from measuring.training import batches_of, first_batch, made_up_split, step, training_of
 
-from pipeline.config import resolve
+from pipeline.config.resolution import resolve
 from pipeline.data.batches import Split
 from pipeline.training.models import build_model
 

@@ -20,7 +20,7 @@ from measuring.settings import Setting
 from measuring.timing import Times, interleaved
 from measuring.training import batches_of, first_batch, made_up_split, step, training_of
 
-from pipeline.config import resolve
+from pipeline.config.resolution import resolve
 from pipeline.training.loop import Training
 from pipeline.training.models import build_model
 

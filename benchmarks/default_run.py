@@ -22,7 +22,7 @@ from measuring.records import Record
 from measuring.settings import Setting
 from measuring.workspaces import Place, with_data
 
-from tuning.memory import tree_memory_mb
+from tuning.capped.run_capped import tree_memory_mb
 
 EVERY_S = 0.25
 

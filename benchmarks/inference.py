@@ -16,7 +16,7 @@ from measuring.timing import interleaved, speedup
 from measuring.variants import networks
 from torch import Tensor, nn
 
-from pipeline.config import resolve
+from pipeline.config.resolution import resolve
 from sequencer_models import backends
 from sequencer_models.backends import Backends
 

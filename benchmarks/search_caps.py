@@ -26,13 +26,13 @@ from measuring.trials import HOGS, NONE, WithHogs, run_in_a_loop, training_trial
 from measuring.watcher import watching
 from measuring.workspaces import Place, with_data
 
-from pipeline.config import resolve
-from pipeline.search.objective import load
+from pipeline.config.resolution import resolve
+from pipeline.search.trial import load
 from tuning.ledger import Ledger, Row
+from tuning.observer import Observer
 from tuning.search import run_search
 from tuning.settings import Settings
 from tuning.space import Space
-from tuning.watch import Observer
 
 TRIALS, EVERY = 30, 3
 CAP_MB = 1400

@@ -23,7 +23,7 @@ from measuring.timing import say
 from measuring.trials import loop_s, training_trial
 from measuring.workspaces import Place, new_place, prepared, with_data
 
-from pipeline.config import resolve
+from pipeline.config.resolution import resolve
 
 NODES = (1, 2)
 CAP_MB = 1400

@@ -24,7 +24,7 @@ from measuring.timing import say
 from measuring.trials import loop_s, training_trial
 from measuring.workspaces import Place, new_place, prepared, with_data
 
-from pipeline.config import resolve
+from pipeline.config.resolution import resolve
 
 CONCURRENCY = 2
 EPOCHS = 2

@@ -20,7 +20,7 @@ from measuring.timing import WARM_UP
 from measuring.training import batches_of, first_batch, made_up_split, step, training_of
 from torch.profiler import ProfilerActivity, profile
 
-from pipeline.config import resolve
+from pipeline.config.resolution import resolve
 from pipeline.training.models import build_model
 from sequencer_models.backends import Backends
 

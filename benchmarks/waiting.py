@@ -67,7 +67,7 @@ def print_step_times() -> None:
     from measuring.timing import interleaved
     from measuring.training import batches_of, first_batch, made_up_split, step, training_of
 
-    from pipeline.config import resolve
+    from pipeline.config.resolution import resolve
     from pipeline.training.models import build_model
 
     set_up(TWO_THREADS)

@@ -8,7 +8,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from pipeline import surroundings
+from pipeline import environment
 
 _GIT_S = 5.0
 _RECORDED = ("seqpipe", "torch", "numpy", "mlflow", "safetensors")
@@ -46,7 +46,7 @@ def _git(folder: Path, *arguments: str) -> str:
     When that takes too long, or this is interrupted, what it has started is ended with it.
     """
     environ = dict(os.environ)
-    surroundings.set_right(environ)
+    environment.set_right(environ)
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     with subprocess.Popen(
         command,

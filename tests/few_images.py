@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import mlflow_settings
-from pipeline.config import RunConfig, resolve
+from pipeline.config.resolution import resolve
+from pipeline.config.schema import RunConfig
 from pipeline.data import sources
+from pipeline.data.prepared import PreparedData
 from pipeline.data.synthetic import SyntheticSpec
-from pipeline.interrupts import Control
-from pipeline.reporting import Silent
+from pipeline.progress import Silent
 from pipeline.stages import prepare
 from pipeline.stages.context import Context
-from pipeline.stages.results import PreparedData
-from pipeline.workspace import Workspace
+from pipeline.stop import Control
+from pipeline.tracking import settings as mlflow_settings
+from pipeline.workspace.paths import Workspace
 
 SETS = [
     "data.source=synthetic",

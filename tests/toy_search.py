@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tuning.ledger import Report, Row
+from tuning.observer import Observer
 from tuning.search import SearchResult, run_search
 from tuning.settings import Settings
 from tuning.space import Config, Space
 from tuning.trial import Diverged, Trial
-from tuning.watch import Observer
 
 SPACE = Space.parse({"x": {"uniform": [0.0, 1.0]}, "hog": {"choice": [False, True]}})
 DEFAULT = {"x": 0.9, "hog": False}

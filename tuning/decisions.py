@@ -1,7 +1,7 @@
 """What a search does next: which row to run, what a message means, what follows a loss, when to leave.
 
-Knows no Ray: `tuning.driver` asks for rows, tells what it hears, and carries out what is decided here. Every figure
-is in the ledger before anything follows from it, so a search that is killed anywhere goes on from its ledger.
+Knows no Ray: `tuning.on_ray.run` asks for rows, tells what it hears, and carries out what is decided here. Every
+figure is in the ledger before anything follows from it, so a search that is killed anywhere goes on from its ledger.
 """
 
 import math
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from tuning import sampler
 from tuning.errors import AllTrialsFailedError
 from tuning.ledger import Finish, Ledger, Report, Row
+from tuning.observer import Ended, Observer, State, best_row
 from tuning.settings import Settings
 from tuning.space import Config, Space
-from tuning.watch import Ended, Observer, State, best_row
 
 LOST_S = 15.0
 """For how long a trial that was to leave may be silent after its grace time: its node may be gone."""

@@ -17,16 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tuning import cluster
+from tuning.capped.run_capped import CapTooLowError, floor_mb
 from tuning.errors import AllTrialsFailedError
-from tuning.inputs import Inputs
 from tuning.ledger import Ledger, Row
-from tuning.memory import CapTooLowError, floor_mb
+from tuning.observer import Ended, Observer, best_row
+from tuning.on_ray import cluster
+from tuning.on_ray.shared_files import Inputs
 from tuning.settings import Settings
 from tuning.space import Config, Space
 from tuning.trial import Objective, Packed, prepare_objective, run_objective
 from tuning.waiting import Helper, result_of
-from tuning.watch import Ended, Observer, best_row
 
 ROOM_TO_GO_ON = 1.1
 """Of what a trial held so far: what it gets at least when it goes on."""
@@ -90,7 +90,7 @@ def run_search(
 
     Raises:
         LedgerError: the folder holds another search, or a damaged one.
-        CapDoesNotFitError, tuning.memory.CapTooLowError: no node can grant the cap; the imports alone need more.
+        CapDoesNotFitError, CapTooLowError: no node can grant the cap; the imports alone need more.
         ClusterError: no Ray could be started or joined.
         AskedToLeaveError: `should_stop` said so before the first trial.
         AllTrialsFailedError: the first trials all failed.
@@ -129,7 +129,7 @@ def run_search(
                 )
             ledger.decide_cap(plan.cap_mb)
 
-            from tuning.driver import Driver  # Ray Tune: nothing above needs it
+            from tuning.on_ray.run import Driver  # Ray Tune: nothing above needs it
 
             driver = Driver(ledger, space, default, packed, settings, plan, files, observer, should_stop, began)
             ended = driver.run()

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from tuning.memory import process_memory_mb
+from tuning.capped.run_capped import process_memory_mb
 
 EVERY_S = 0.005
 

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 
 from measuring.settings import Setting
-from pipeline.config import ComputeConfig
+from pipeline.config.schema import ComputeConfig
 from pipeline.training import device
 from pipeline.training.device import Numerics
 from sequencer_models.backends import Backends, Linear, Recurrence

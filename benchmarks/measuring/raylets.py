@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tuning.reaper import MARK, end_marked
+from tuning.on_ray.cleanup import MARK, end_marked
 
 RAY = str(Path(sys.executable).with_name("ray"))
 COUNT = """

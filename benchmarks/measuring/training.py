@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from measuring.ours import backends_of
-from pipeline.config import RunConfig
+from pipeline.config.schema import RunConfig
 from pipeline.data.batches import Normalisation, Split, TrainBatches
-from pipeline.interrupts import Control
-from pipeline.journal import Journal
-from pipeline.reporting import Silent
+from pipeline.progress import Silent
+from pipeline.stop import Control
+from pipeline.tracking.journal import Journal
 from pipeline.training.checkpoint import CheckpointWriter
 from pipeline.training.device import Numerics
 from pipeline.training.loop import Training, Validation

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from measuring.timing import say
-from pipeline.config import RunConfig
-from pipeline.interrupts import Control
-from pipeline.mlflow_settings import load as load_mlflow
-from pipeline.reporting import Silent
-from pipeline.search.objective import TrainTrial, load
+from pipeline.config.schema import RunConfig
+from pipeline.progress import Silent
+from pipeline.search.trial import TrainTrial, load
 from pipeline.stages import prepare
 from pipeline.stages.context import Context
-from pipeline.workspace import Workspace
+from pipeline.stop import Control
+from pipeline.tracking.settings import load as load_mlflow
+from pipeline.workspace.paths import Workspace
 from tuning.trial import Reported, Trial
 
 MB = 1_000_000

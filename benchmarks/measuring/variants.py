@@ -8,7 +8,7 @@ from torch import nn
 from measuring.ours import Precision, backends_of, numerics, precisions
 from measuring.peers import timm_network
 from measuring.settings import Setting
-from pipeline.config import RunConfig
+from pipeline.config.schema import RunConfig
 from pipeline.training.device import Numerics
 from pipeline.training.models import build_model
 from sequencer_models.backends import Backends

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tuning.footprint import tree_memory_mb
+from tuning.capped.memory_usage import tree_memory_mb
 
 LOOK_S = 0.01
 

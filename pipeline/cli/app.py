@@ -9,19 +9,19 @@ import sys
 from types import FrameType
 from typing import Any
 
-from pipeline import interrupts, surroundings
+from pipeline import environment, stop
 from pipeline.cli import streams
 from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
 
 
 def main() -> None:
     """Run the command line; the one place that exits."""
-    interrupts.take_over()
+    stop.take_over()
     streams.take_over()
     debug = "--debug" in sys.argv[1:]
     if debug:  # wherever it was written
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
-    surroundings.settle()
+    environment.settle()
     code = run_words(debug)
     waiting = sys.modules.get("tuning.waiting")  # few commands load it
     if waiting is not None and waiting.is_anything_stuck():  # in native code; the interpreter would wait for it
@@ -35,9 +35,9 @@ def run_words(debug: bool) -> int:
     """Run the command that `sys.argv` holds; say what went wrong; its exit code."""
     try:
         code = _command()
-        interrupts.hear(signal.SIG_IGN)  # all is done; only the interpreter's own end is left
+        stop.hear(signal.SIG_IGN)  # all is done; only the interpreter's own end is left
     except BaseException as error:
-        interrupts.hear(_leave_at_once)
+        stop.hear(_leave_at_once)
         if debug and not isinstance(error, SystemExit):
             import traceback
 
@@ -49,7 +49,7 @@ def run_words(debug: bool) -> int:
 def _command() -> int:
     from pipeline.cli.commands import app
 
-    code = app(standalone_mode=False)
+    code = app(standalone_mode=False, obj=run_words)
     sys.stdout.flush()
     code = code if isinstance(code, int) else 0
     if (why := streams.unwritten()) is None:

@@ -33,7 +33,9 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Show the resolved settings, or what can be set."""
-    from pipeline.config import RunConfig, resolve, to_yaml
+    from pipeline.config.keys import to_yaml
+    from pipeline.config.resolution import resolve
+    from pipeline.config.schema import RunConfig
 
     if what is What.schema:
         emit_json(RunConfig.model_json_schema())

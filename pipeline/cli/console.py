@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from pipeline.durations import readable
-from pipeline.reporting import TrainProgress
+from pipeline.progress import TrainProgress
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

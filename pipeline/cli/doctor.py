@@ -8,7 +8,7 @@ from pipeline.cli import options
 from pipeline.cli.console import emit_json, table
 
 if TYPE_CHECKING:
-    from pipeline.doctor import Finding
+    from pipeline.maintenance.doctor import Finding
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,9 +18,9 @@ def add_to(app: typer.Typer) -> None:
 
 def doctor(as_json: options.Json = False) -> None:
     """Check Python, torch, the processor, memory, disk, the MLflow store and the data set. Exit code 6 if unfit."""
-    from pipeline import doctor as checks
     from pipeline.errors import MachineUnfitError
-    from pipeline.workspace import Workspace
+    from pipeline.maintenance import doctor as checks
+    from pipeline.workspace.paths import Workspace
 
     findings: list[Finding] = checks.examine(Workspace.find())
     if as_json:

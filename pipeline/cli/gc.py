@@ -25,17 +25,15 @@ def gc(
     With a training go its report and predictions. What is in use, unfinished work, the newest of each kind, and what
     MLflow was not told yet stay.
     """
-    from pipeline import retention
-    from pipeline.tracking import Tracker
-    from pipeline.workspace import Workspace
+    from pipeline.maintenance import gc
+    from pipeline.tracking.delivery import Tracker
+    from pipeline.workspace.paths import Workspace
 
     workspace = Workspace.find()
     mlflow = store_of(workspace)
     tracker = Tracker(mlflow, workspace, on_problem=complain)
-    verdicts = retention.judge(
-        workspace, mlflow.address, lambda: retention.registered_run_keys(tracker, on_problem=complain)
-    )
-    going = [one for one in verdicts if one.goes] if dry_run else retention.remove(verdicts)
+    verdicts = gc.judge(workspace, mlflow.address, lambda: gc.registered_run_keys(tracker, on_problem=complain))
+    going = [one for one in verdicts if one.goes] if dry_run else gc.remove(verdicts)
     freed = sum(one.bytes for one in going)
     if as_json:
         shown = verdicts if dry_run else going

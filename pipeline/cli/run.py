@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli import guard, options
+from pipeline.cli import capped_command, options
 from pipeline.cli.console import Watcher, emit, emit_json, percent, program, short_path, table, watching
 from pipeline.cli.store import store_of
 from pipeline.durations import parse_seconds, readable
@@ -14,10 +14,10 @@ from pipeline.durations import parse_seconds, readable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.config import RunConfig
+    from pipeline.config.schema import RunConfig
     from pipeline.evaluation.published import ComparisonRow
-    from pipeline.runner import ModelOutcome, Step
-    from pipeline.tracking import Tracker
+    from pipeline.stages.runner import ModelOutcome, Step
+    from pipeline.tracking.delivery import Tracker
 
 
 class Stage(StrEnum):
@@ -36,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
+    called: typer.Context,
     stage: Annotated[Stage, typer.Argument(help="The stage to run, after whatever it needs; all: every stage.")],
     model: options.Models = None,
     config: options.ConfigFile = None,
@@ -65,14 +66,15 @@ def run(
     import os
     from functools import partial
 
-    from pipeline import last_runs, mlflow_settings, runner
-    from pipeline.config import resolve
+    from pipeline.config.resolution import resolve
     from pipeline.errors import BudgetExhaustedError, SeqpipeError, WorkspaceError
-    from pipeline.interrupts import Control
-    from pipeline.reporting import Silent
+    from pipeline.progress import Silent
+    from pipeline.stages import last_runs, runner
     from pipeline.stages.context import Context
-    from pipeline.tracking import Tracker
-    from pipeline.workspace import Workspace
+    from pipeline.stop import Control
+    from pipeline.tracking import settings as mlflow_settings
+    from pipeline.tracking.delivery import Tracker
+    from pipeline.workspace.paths import Workspace
 
     flags: dict[str, object] = {
         "seed": seed,
@@ -95,19 +97,21 @@ def run(
     workspace.create()
     mlflow_settings.require_usable(mlflow)
     cap_mb = configs[0].compute.max_memory_mb
-    if cap_mb is not None and not guard.is_inside():
+    if cap_mb is not None and not capped_command.is_inside():
         steps = [step for one in configs for step in runner.plan(one, mlflow, workspace, through, fresh=anew)]
         if what_runs := {step.stage for step in steps if step.runs}:
             try:
-                first = partial(guard.load_training, configs[0]) if what_runs & {"train", "evaluate"} else None
-                raise typer.Exit(guard.run_again_under(cap_mb, first=first))
+                first = (
+                    partial(capped_command.load_training, configs[0]) if what_runs & {"train", "evaluate"} else None
+                )
+                raise typer.Exit(capped_command.run_again_under(cap_mb, called.obj, first=first))
             except SeqpipeError:  # the run of a training that was ended cannot say so itself
                 silent = Tracker(mlflow, workspace, on_problem=lambda _: None)
                 context = Context(workspace, Silent(), Control(), mlflow, silent)
                 runner.Runner(context).end_dead_runs([], through)
                 raise
     again = "the same command without --fresh" if fresh else "the same command"
-    limit = Control(configs[0].compute.max_time_s, again, guard.began())
+    limit = Control(configs[0].compute.max_time_s, again, capped_command.began())
     with watching() as watcher, limit.installed() as control:
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
         work = runner.Runner(Context(workspace, watcher, control, mlflow, tracker), fresh=anew)

@@ -9,7 +9,7 @@ from pipeline.cli.console import complain, emit, emit_json, table
 from pipeline.cli.store import store_of
 
 if TYPE_CHECKING:
-    from pipeline.mlflow_settings import ResolvedMlflow
+    from pipeline.tracking.settings import ResolvedMlflow
 
 runs = typer.Typer(
     help="List the runs of this workspace, or deliver what MLflow was not told yet.", no_args_is_help=True
@@ -18,7 +18,7 @@ runs = typer.Typer(
 
 def waiting_line(mlflow: "ResolvedMlflow", waiting: int) -> str:
     """That some runs were not delivered yet, and what keeps them, as far as a look at a local store tells."""
-    from pipeline import store_file
+    from pipeline.tracking import store_file
 
     what = f"{waiting} run(s) have figures that MLflow was not told yet"
     if (fault := store_file.fault_of(mlflow)) is not None:
@@ -34,16 +34,16 @@ def add_to(app: typer.Typer) -> None:
 @runs.command("list")
 def show(as_json: options.Json = False) -> None:
     """List every run, its status, and whether MLflow knows all of it."""
-    from pipeline import run_records
-    from pipeline.workspace import Workspace
+    from pipeline.tracking import delivery_state
+    from pipeline.workspace.paths import Workspace
 
     workspace = Workspace.find()
     mlflow = store_of(workspace)
     address = mlflow.address
-    waiting = {record.key for record in run_records.pending(workspace, address, is_gone=mlflow.is_gone)}
+    waiting = {record.key for record in delivery_state.pending(workspace, address, is_gone=mlflow.is_gone)}
     rows = []
-    for record in run_records.every(workspace):
-        store = None if mlflow.is_gone else run_records.read_store(workspace, record.key, address)
+    for record in delivery_state.every(workspace):
+        store = None if mlflow.is_gone else delivery_state.read_store(workspace, record.key, address)
         rows.append(
             {
                 "key": record.key,
@@ -73,8 +73,8 @@ def show(as_json: options.Json = False) -> None:
 def deliver(as_json: options.Json = False) -> None:
     """Tell MLflow what it missed while it could not be used. Exit code 1 if some of it could not be delivered."""
     from pipeline.errors import TrackingError
-    from pipeline.tracking import Tracker
-    from pipeline.workspace import Workspace
+    from pipeline.tracking.delivery import Tracker
+    from pipeline.workspace.paths import Workspace
 
     workspace = Workspace.find()
     settings = store_of(workspace)

@@ -8,7 +8,7 @@ from pipeline.cli.console import Watcher, percent
 from pipeline.durations import readable
 from pipeline.search.report import memory_in_words, settings_in_words
 from tuning.ledger import Report, Row
-from tuning.watch import Observer, State
+from tuning.observer import Observer, State
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -29,10 +29,14 @@ def status(
 
     Without --model: every model, under these settings; without any, under those of its last run here.
     """
-    from pipeline import last_runs, run_records, runner
-    from pipeline.config import MODEL_NAMES, resolve
-    from pipeline.search import places
-    from pipeline.workspace import StageFolder, Workspace, is_held
+    from pipeline.config.resolution import resolve
+    from pipeline.config.schema import MODEL_NAMES
+    from pipeline.search import store as places
+    from pipeline.stages import last_runs, runner
+    from pipeline.tracking import delivery_state
+    from pipeline.workspace.locks import is_held
+    from pipeline.workspace.manifests import StageFolder
+    from pipeline.workspace.paths import Workspace
 
     workspace = Workspace.find()
     mlflow = store_of(workspace)
@@ -50,7 +54,7 @@ def status(
         return step.runs and is_held(StageFolder(workspace, step.stage, step.fingerprint).lock_path)
 
     searches = [one for one in places.begun(workspace) if one.model in names]
-    waiting = len(run_records.pending(workspace, mlflow.address, is_gone=mlflow.is_gone))
+    waiting = len(delivery_state.pending(workspace, mlflow.address, is_gone=mlflow.is_gone))
     if as_json:
         emit_json(
             {

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 from pipeline.cli.console import complain
 
 if TYPE_CHECKING:
-    from pipeline.mlflow_settings import ResolvedMlflow
-    from pipeline.workspace import Workspace
+    from pipeline.tracking.settings import ResolvedMlflow
+    from pipeline.workspace.paths import Workspace
 
 
 def store_of(workspace: "Workspace") -> "ResolvedMlflow":
     """The MLflow settings of a workspace; where it was moved or copied, its local store follows it first."""
-    from pipeline import mlflow_settings, moved_store
     from pipeline.errors import SeqpipeError
+    from pipeline.tracking import moved_store
+    from pipeline.tracking import settings as mlflow_settings
 
     settings = mlflow_settings.load(workspace, os.environ)
     try:

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from pipeline import interrupts
+from pipeline import stop
 
 PATIENCE_S = 30.0
 """How long progress waits for a reader that is there and does not read (a pager, Ctrl-S) before it is left out."""
@@ -63,7 +63,7 @@ class Output(io.FileIO):
         """Wait until it can be written: not after a signal that asks to leave, nor past the patience."""
         until = time.monotonic() + (0 if self._left_out else self._patience_s)
         while not select.select([], [self], [], _LOOK_S)[1]:
-            if interrupts.has_come() or time.monotonic() >= until:
+            if stop.has_come() or time.monotonic() >= until:
                 return False
         return True
 

@@ -14,10 +14,10 @@ from pipeline.cli.store import store_of
 from pipeline.durations import parse_seconds, readable
 
 if TYPE_CHECKING:
-    from pipeline.search.places import SearchPlace
     from pipeline.search.run import Outcome, Request
-    from pipeline.tracking import Tracker
-    from tuning.cluster import Plan
+    from pipeline.search.store import SearchPlace
+    from pipeline.tracking.delivery import Tracker
+    from tuning.on_ray.cluster import Plan
 
 
 class Searcher(StrEnum):
@@ -93,16 +93,16 @@ def tune(
     """Search for better settings of one model on the validation split. Repeating the command goes on."""
     import os
 
-    from pipeline import mlflow_settings
-    from pipeline.config import resolve
+    from pipeline.config.resolution import resolve
     from pipeline.errors import ConfigError
-    from pipeline.interrupts import Control
     from pipeline.search import run
-    from pipeline.search.places import SearchPlace
-    from pipeline.search.spaces import default_of, space_for
+    from pipeline.search.space import default_of, space_for
+    from pipeline.search.store import SearchPlace
     from pipeline.stages.context import Context
-    from pipeline.tracking import Tracker
-    from pipeline.workspace import Workspace
+    from pipeline.stop import Control
+    from pipeline.tracking import settings as mlflow_settings
+    from pipeline.tracking.delivery import Tracker
+    from pipeline.workspace.paths import Workspace
 
     if model and len(model) > 1:
         raise ConfigError("one search is of one model; run `seqpipe tune` once for each")
@@ -234,7 +234,7 @@ def _as_json(outcome: "Outcome", tracker: "Tracker") -> dict[str, Any]:
 
 
 def _show_plan(request: "Request", place: "SearchPlace", plan: "Plan", as_json: bool) -> None:
-    from pipeline.search.spaces import default_of, in_words, value_in_words
+    from pipeline.search.space import default_of, in_words, value_in_words
 
     standing = None if request.fresh else place.standing()
     trials = request.target(standing)

@@ -17,8 +17,8 @@ def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Serve the MLflow UI on 127.0.0.1 until Ctrl-C; ends all of its processes."""
-    from pipeline import mlflow_server
-    from pipeline.workspace import Workspace
+    from pipeline.tracking import server as mlflow_server
+    from pipeline.workspace.paths import Workspace
 
     workspace = Workspace.find()
     settings = store_of(workspace)

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.data.attempts import SourceProblem
 from pipeline.data.cifar10 import Batch, Bytes, Split
-from pipeline.workspace import sync_folder, write_json, writing
+from pipeline.workspace.durable_files import sync_folder, write_json, writing
 
 RECORD = "source.json"
 _CHUNK = 4 << 20

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.config import AugmentConfig
+from pipeline.config.schema import AugmentConfig
 
 
 @dataclass(frozen=True)

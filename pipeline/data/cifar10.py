@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import CIFAR10_CLASSES
+from pipeline.config.schema import CIFAR10_CLASSES
 from pipeline.data.attempts import SourceProblem
 
 Split = Literal["train", "test"]

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pipeline.data.attempts import SourceProblem
 from pipeline.data.cifar10 import Batch, Cifar10Spec, Reader, read_binary, read_npm, read_python
-from pipeline.workspace import writing
+from pipeline.workspace.durable_files import writing
 
 PYTHON_FOLDER = "cifar-10-batches-py"
 BINARY_FOLDER = "cifar-10-batches-bin"

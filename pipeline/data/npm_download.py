@@ -11,7 +11,7 @@ from pipeline.data.attempts import ProgressReporter, SourceProblem
 from pipeline.data.cifar10 import Cifar10Spec
 from pipeline.data.folder import check_integrity
 from pipeline.errors import WorkspaceError
-from pipeline.workspace import writing
+from pipeline.workspace.durable_files import writing
 
 CONNECT_S = 10.0
 STALL_S = 30.0

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from pipeline.data.attempts import ProgressReporter, SourceProblem
-from pipeline.workspace import writing
+from pipeline.workspace.durable_files import writing
 
 CONNECT_S = 10.0
 STALL_S = 30.0

@@ -18,7 +18,8 @@ from pipeline.data.cifar10 import CIFAR10, Batch, Bytes, Cifar10Spec, Split
 from pipeline.data.folder import find, read_archive, why_nothing
 from pipeline.data.synthetic import SyntheticSpec
 from pipeline.errors import DataError
-from pipeline.workspace import exclusive, writing
+from pipeline.workspace.durable_files import writing
+from pipeline.workspace.locks import exclusive
 
 Source = Literal["auto", "folder", "torchvision", "npm", "synthetic"]
 DatasetName = Literal["cifar10", "synthetic"]

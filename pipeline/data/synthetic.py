@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import CIFAR10_CLASSES
+from pipeline.config.schema import CIFAR10_CLASSES
 from pipeline.data.cifar10 import CHANNELS, SIDE, Batch, Split, array_shapes
 
 _GRID = 4

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import WorkspaceError
-from pipeline.workspace import write_atomically
+from pipeline.workspace.durable_files import write_atomically
 
 _SUM_TOLERANCE = 1e-4  # float32 softmax over a few classes is within 1e-6; half precision is not and is refused
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunConfig, to_yaml
-from pipeline.search.spaces import configuration, value_in_words
-from pipeline.workspace import write_atomically, write_json, writing
+from pipeline.config.keys import to_yaml
+from pipeline.config.schema import RunConfig
+from pipeline.search.space import configuration, value_in_words
+from pipeline.workspace.durable_files import write_atomically, write_json, writing
 from tuning.ledger import Finish, Row
 from tuning.space import Space
 

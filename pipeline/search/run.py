@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pipeline.config import RunConfig, with_values
+from pipeline.config.resolution import with_values
+from pipeline.config.schema import RunConfig
 from pipeline.errors import (
     BudgetExhaustedError,
     ConfigError,
@@ -17,23 +18,22 @@ from pipeline.errors import (
     SeqpipeError,
     WorkspaceError,
 )
-from pipeline.interrupts import Control
-from pipeline.run_records import Status
-from pipeline.runner import Runner
 from pipeline.search import report
-from pipeline.search.objective import TrainTrial, load
-from pipeline.search.places import NAME, SearchPlace, Standing
-from pipeline.search.places import standing as standing_of
-from pipeline.search.records import SearchedBy, SearchRuns
+from pipeline.search.mlflow_runs import SearchedBy, SearchRuns
 from pipeline.search.report import Report
-from pipeline.search.spaces import default_of
+from pipeline.search.space import default_of
+from pipeline.search.store import NAME, SearchPlace, Standing
+from pipeline.search.store import standing as standing_of
+from pipeline.search.trial import TrainTrial, load
 from pipeline.stages import prepare
 from pipeline.stages.context import Context
-from pipeline.tracking import RunIdentity
-from pipeline.workspace import exclusive, is_held
-from tuning import cluster
+from pipeline.stages.runner import Runner
+from pipeline.stop import Control
+from pipeline.tracking.delivery import RunIdentity
+from pipeline.tracking.delivery_state import Status
+from pipeline.workspace.locks import exclusive, is_held
 from tuning import search as searching
-from tuning.cluster import Plan
+from tuning.capped.run_capped import CapTooLowError
 from tuning.errors import (
     AllTrialsFailedError,
     AskedToLeaveError,
@@ -45,11 +45,12 @@ from tuning.errors import (
 )
 from tuning.ledger import Report as EpochReport
 from tuning.ledger import Row
-from tuning.memory import CapTooLowError
+from tuning.observer import Observer, State
+from tuning.on_ray import cluster
+from tuning.on_ray.cluster import Plan
 from tuning.search import SearchResult
 from tuning.settings import Settings
 from tuning.space import Space
-from tuning.watch import Observer, State
 
 OnStage = Callable[[str, str], None]
 DEFAULT_TRIALS = 30
@@ -288,7 +289,7 @@ def _say_what_begins(request: Request, place: SearchPlace, context: Context, on_
         on_stage(NAME, f"--fresh, in place of {standing.in_words() if standing else 'a damaged one'}")
         context.tracker.deliver_pending()  # its journals go with it
         key = place.begin()
-        context.tracker.close_dead(lambda each: not each.startswith(key))
+        context.tracker.close_open(lambda record: record.key.startswith(key))
         place.set_aside()
     elif standing is None:
         on_stage(NAME, "not begun yet")

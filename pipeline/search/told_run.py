@@ -4,11 +4,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline import run_records
-from pipeline.courier import Courier
-from pipeline.journal import FILE_NAME, Journal, read
-from pipeline.run_records import Status
-from pipeline.tracking import RunIdentity, Tracker
+from pipeline.tracking import delivery_state
+from pipeline.tracking.background import Courier
+from pipeline.tracking.delivery import RunIdentity, Tracker
+from pipeline.tracking.delivery_state import Status
+from pipeline.tracking.journal import FILE_NAME, Journal, read
 
 
 class ToldRun:
@@ -38,7 +38,7 @@ class ToldRun:
     @property
     def noted(self) -> Status | None:
         """The status that is kept of it."""
-        record = run_records.read_run(self._tracker.workspace, self._identity.key)
+        record = delivery_state.read_run(self._tracker.workspace, self._identity.key)
         return record.status if record else None
 
     def holds(self, kind: str) -> bool:

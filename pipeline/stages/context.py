@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from pipeline.interrupts import Control
-from pipeline.mlflow_settings import ResolvedMlflow
-from pipeline.reporting import Reporter
-from pipeline.tracking import Tracker
-from pipeline.workspace import Workspace
+from pipeline.progress import Reporter
+from pipeline.stop import Control
+from pipeline.tracking.delivery import Tracker
+from pipeline.tracking.settings import ResolvedMlflow
+from pipeline.workspace.paths import Workspace
 
 
 @dataclass(frozen=True)

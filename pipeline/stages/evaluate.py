@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import RunConfig
-from pipeline.journal import Journal
+from pipeline.config.schema import RunConfig
+from pipeline.data.prepared import PreparedData
 from pipeline.stages.context import Context
-from pipeline.stages.results import Evaluation, PreparedData, TrainedModel
+from pipeline.stages.results import Evaluation, TrainedModel
 from pipeline.stages.train import identity_of
-from pipeline.workspace import Workspace, exclusive, write_json, writing
+from pipeline.tracking.journal import Journal
+from pipeline.workspace.durable_files import write_json, writing
+from pipeline.workspace.locks import exclusive
+from pipeline.workspace.paths import Workspace
 
 if TYPE_CHECKING:
     from pipeline.evaluation.metrics import Report

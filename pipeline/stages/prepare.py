@@ -4,10 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunConfig
+from pipeline.config.schema import RunConfig
+from pipeline.data.prepared import PreparedData
 from pipeline.stages.context import Context
-from pipeline.stages.results import PreparedData
-from pipeline.workspace import canonical_json, writing
+from pipeline.workspace.durable_files import writing
+from pipeline.workspace.fingerprints import canonical_json
 
 NAME = "prepare"
 VERSION = 1

@@ -5,17 +5,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline import registered_look, run_records
-from pipeline.config import RunConfig, to_yaml
+from pipeline.config.keys import to_yaml
+from pipeline.config.schema import RunConfig
+from pipeline.data.prepared import PreparedData
 from pipeline.errors import TrackingError, WorkspaceError
-from pipeline.mlflow_settings import ResolvedMlflow, sqlite_path, task_name
 from pipeline.stages.context import Context
 from pipeline.stages.evaluate import run_metrics
 from pipeline.stages.prepare import NAME as PREPARE
-from pipeline.stages.results import Evaluation, PreparedData, Registration, TrainedModel
+from pipeline.stages.results import Evaluation, Registration, TrainedModel
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
-from pipeline.workspace import Manifest, Workspace, read_manifest, write_json
+from pipeline.tracking import delivery_state, still_registered
+from pipeline.tracking.settings import ResolvedMlflow, sqlite_path, task_name
+from pipeline.workspace.durable_files import write_json
+from pipeline.workspace.manifests import Manifest, read_manifest
+from pipeline.workspace.paths import Workspace
 
 NAME = "register"
 VERSION = 1
@@ -52,13 +56,13 @@ def missing_store(manifest: Manifest, mlflow: ResolvedMlflow, workspace: Workspa
     if (database := mlflow.database) is not None:
         if mlflow.is_gone:
             return f"{database.name} is gone"
-        store = run_records.read_store(workspace, str(manifest.result.get("run_key")), mlflow.address)
+        store = delivery_state.read_store(workspace, str(manifest.result.get("run_key")), mlflow.address)
         if store is not None and store.run_id != run_id:
             return f"{database.name} was made anew since"
-        if gone := registered_look.missing_run(database, run_id):
+        if gone := still_registered.missing_run(database, run_id):
             return gone if store is not None else f"{database.name} was made anew since"
     registry = sqlite_path(mlflow.registry_uri) if mlflow.registry_uri else database
-    return registered_look.missing_version(registry, name, version) if registry is not None else None
+    return still_registered.missing_version(registry, name, version) if registry is not None else None
 
 
 def register(
@@ -76,8 +80,8 @@ def register(
     """
     import json
 
-    from pipeline import model_registry
     from pipeline.evaluation.metrics import Report
+    from pipeline.tracking import registry as model_registry
 
     identity = identity_of(trained)
     told = context.tracker.deliver(identity, f"{TRAIN}/{trained.folder.name}", trained.folder, force=True)

@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline import run_records
-from pipeline.config import RunConfig, flatten, to_yaml
-from pipeline.courier import Courier
+from pipeline.config.keys import flatten, to_yaml
+from pipeline.config.schema import RunConfig
+from pipeline.data.prepared import PreparedData
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError
-from pipeline.journal import Journal
 from pipeline.provenance import git_commit, versions
-from pipeline.run_records import RUN_FILE
 from pipeline.stages.context import Context
-from pipeline.stages.results import PreparedData, TrainedModel
-from pipeline.tracking import RunIdentity
-from pipeline.workspace import StageFolder, Workspace, is_held, write_atomically, write_json, writing
+from pipeline.stages.results import TrainedModel
+from pipeline.tracking.background import Courier
+from pipeline.tracking.delivery import RunIdentity
+from pipeline.tracking.delivery_state import RUN_FILE
+from pipeline.tracking.journal import Journal
+from pipeline.workspace.durable_files import write_atomically, write_json, writing
+from pipeline.workspace.manifests import StageFolder, stage_lock
 
 if TYPE_CHECKING:
     from pipeline.training.device import Numerics
@@ -50,7 +52,8 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
         BudgetExhaustedError, InterruptedRunError: asked to leave; the same command goes on.
     """
     from pipeline.training import checkpoint as checkpoints
-    from pipeline.training import kept_numerics, session
+    from pipeline.training import numerics as kept_numerics
+    from pipeline.training import session
 
     identity = run_identity(config, folder)
     numerics = kept_numerics.numerics_of(config, len(prepared.class_names), folder, context.reporter)
@@ -109,13 +112,14 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
 def run_identity(config: RunConfig, folder: Path) -> RunIdentity:
     """The MLflow run of a training: one through any number of resumes, kept in its folder."""
     path = folder / RUN_FILE
+    fingerprint = folder.name.removesuffix(".partial")
+    lock = stage_lock(NAME, fingerprint)
     try:
-        return RunIdentity(**json.loads(path.read_bytes()))
+        return RunIdentity(**json.loads(path.read_bytes()), lock=lock)
     except (FileNotFoundError, ValueError, TypeError):
-        fingerprint = folder.name.removesuffix(".partial")
         classes = len(config.data.class_names)
         name = f"{config.model.name}, {classes} classes, seed {config.seed}"
-        identity = RunIdentity(key=f"{fingerprint}-{uuid.uuid4().hex[:8]}", name=name)
+        identity = RunIdentity(key=f"{fingerprint}-{uuid.uuid4().hex[:8]}", name=name, lock=lock)
         write_json(path, {"key": identity.key, "name": identity.name})
         return identity
 
@@ -132,18 +136,6 @@ def _begun_with(folder: Path) -> str | None:
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # what a training is worth does not hang on it
         return None
     return commit
-
-
-def is_worked_on(workspace: Workspace, key: str) -> bool:
-    """Whether a process trains the run of a key now; True for a run that is no training's, which others end."""
-    record = run_records.read_run(workspace, key)
-    trainings = [
-        name.partition("/")[2] for name in (record.journals if record else ()) if name.startswith(f"{NAME}/")
-    ]
-    if not trainings:
-        return True
-    folder = StageFolder(workspace, NAME, trainings[0])
-    return unfinished_run(folder) == key and is_held(folder.lock_path)
 
 
 def unfinished_run(folder: StageFolder) -> str | None:

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError
 from pipeline.training.optimizer import MovingAverage
-from pipeline.workspace import file_sha256, sync_folder, write_json, writing
+from pipeline.workspace.durable_files import sync_folder, write_json, writing
+from pipeline.workspace.fingerprints import file_sha256
 
 FORMAT = 1
 KEPT = 2

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import psutil
 import torch
 
-from pipeline.config import ComputeConfig
+from pipeline.config.schema import ComputeConfig
 from pipeline.errors import MachineUnfitError
-from pipeline.training import measured
+from pipeline.training import autotune
 from sequencer_models import backends
 from sequencer_models.backends import Backends
 from sequencer_models.capabilities import this_machine
@@ -123,9 +123,9 @@ def resolve_recurrence(requested: Literal["auto", "native", "eager"], device: De
     return "eager"
 
 
-def speeds(threads: int) -> measured.Speeds:
+def speeds(threads: int) -> autotune.Speeds:
     """How fast linear maps are on this CPU."""
-    return measured.speeds(this_machine().processor, threads, this_machine().has_bf16)
+    return autotune.speeds(this_machine().processor, threads, this_machine().has_bf16)
 
 
 def has_native_bf16(device: Device) -> bool:

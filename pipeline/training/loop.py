@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config import TrainConfig
+from pipeline.config.schema import TrainConfig
 from pipeline.data.batches import Normalisation, Split, TrainBatches, plain_batches
 from pipeline.errors import MemoryCapError, TrainingDivergedError
-from pipeline.interrupts import Control
-from pipeline.journal import Journal
-from pipeline.reporting import Reporter, TrainProgress
+from pipeline.progress import Reporter, TrainProgress
+from pipeline.stop import Control
+from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import CheckpointWriter, Progress
 from pipeline.training.device import Numerics
 from pipeline.training.forecast import TIMED_STEPS, Forecast, Stopwatch
 from pipeline.training.optimizer import MovingAverage, adamw, learning_rate_at, set_learning_rate
 from tuning import machine
-from tuning.memory import tree_memory_mb
+from tuning.capped.run_capped import tree_memory_mb
 
 REPORT_EVERY_S = 0.25
 MEMORY_EVERY_S = 2.0

@@ -15,7 +15,7 @@ from pipeline.training.device import Numerics
 from sequencer_models import backends
 from sequencer_models.bilstm2d import BiLSTM2D
 from sequencer_models.sequencer2d import Sequencer2DBlock
-from tuning.memory import tree_memory_mb
+from tuning.capped.run_capped import tree_memory_mb
 
 WORKING_SHARE = 1.4
 """What a step holds at its peak, over what it keeps for the backward pass: measured 0.9 to 1.3 over models,

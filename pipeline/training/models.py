@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.config import RunConfig
+from pipeline.config.schema import RunConfig
 
 if TYPE_CHECKING:
     from torch import nn

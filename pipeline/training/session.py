@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from pipeline.config import RunConfig
+from pipeline.config.schema import RunConfig
 from pipeline.data.batches import Normalisation, Split, TrainBatches, derive_seed
-from pipeline.interrupts import Control
-from pipeline.journal import Journal
-from pipeline.reporting import Reporter
-from pipeline.stages.results import PreparedData
+from pipeline.data.prepared import PreparedData
+from pipeline.progress import Reporter
+from pipeline.stop import Control
+from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import KEPT, Checkpoint, CheckpointWriter
 from pipeline.training.device import Numerics

@@ -24,7 +24,7 @@ def at_work(place):
     for each in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if each.cwd() == str(place.root) and re.search(
-                r"tuning\.(warden|capped_child)", " ".join(each.cmdline())
+                r"tuning\.capped\.(watchdog|child)", " ".join(each.cmdline())
             ):
                 found.append(each)
     return found
@@ -44,7 +44,7 @@ def test_killed_it_takes_the_guarded_command_with_it_and_goes_on_to_the_same_wei
 
 def test_a_guarded_command_that_is_killed_from_outside_says_so(place):
     process = begun(place)
-    [child] = [each for each in at_work(place) if "capped_child" in " ".join(each.cmdline())]
+    [child] = [each for each in at_work(place) if "tuning.capped.child" in " ".join(each.cmdline())]
     child.kill()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
@@ -71,7 +71,7 @@ def test_ctrl_z_stops_the_guarded_command_too(place, undisturbed):
     process = begun(place)
     process.send_signal(signal.SIGTSTP)
     time.sleep(0.5)
-    [child] = [each for each in at_work(place) if "capped_child" in " ".join(each.cmdline())]
+    [child] = [each for each in at_work(place) if "tuning.capped.child" in " ".join(each.cmdline())]
     assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
     assert child.status() == psutil.STATUS_STOPPED
     process.send_signal(signal.SIGCONT)

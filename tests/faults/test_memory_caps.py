@@ -32,13 +32,13 @@ def ray(tmp_path_factory):
 
 class Supervisor:
     def run(self, name: str, *args: object, cap_mb: float) -> tuple[object, ...]:
-        from tuning.memory import run_capped
+        from tuning.capped.run_capped import run_capped
 
         result = run_capped(getattr(hogs, name), *args, cap_mb=cap_mb)
         return result.outcome, result.value, result.floor_mb, result.duration_s
 
     def run_family(self, pids: str) -> None:
-        from tuning.memory import run_capped
+        from tuning.capped.run_capped import run_capped
 
         run_capped(hogs.with_family, pids, cap_mb=300, on_message=lambda _: Path(f"{pids}.whole").touch())
 

@@ -9,7 +9,8 @@ from urllib.request import ProxyHandler, build_opener
 
 from product import snapshot, tiny
 
-from pipeline import mlflow_settings, store_file
+from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking import store_file
 
 WORDS = tiny("vanilla", train__epochs=1)
 KILLED_INSIDE_A_COMMIT = """

@@ -17,12 +17,12 @@ import pytest
 import toy_search
 from toy_search import EPOCHS, Toy, search
 
-from tuning import cluster
 from tuning.errors import AllTrialsFailedError, ClusterError
 from tuning.ledger import Ledger
-from tuning.reaper import MARK, end_marked, marked
+from tuning.observer import Observer
+from tuning.on_ray import cluster
+from tuning.on_ray.cleanup import MARK, end_marked, marked
 from tuning.space import Space
-from tuning.watch import Observer
 
 LINE = Space.parse({"x": {"uniform": [0, 1]}})
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -316,7 +316,7 @@ def test_a_cluster_that_does_not_let_us_in_or_runs_something_else_is_one_clear_l
             ({"RAY_AUTH_TOKEN": "f" * 32}, "token"),
             ({"RAY_AUTH_MODE": "disabled"}, "token"),
         ):
-            script = "import sys; from tuning import cluster; cluster.check(sys.argv[1])"
+            script = "import sys; from tuning.on_ray import cluster; cluster.check(sys.argv[1])"
             began = time.monotonic()
             asked = subprocess.run(
                 [sys.executable, "-c", script, one.address],

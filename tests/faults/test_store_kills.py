@@ -13,14 +13,14 @@ KILL_DELIVERIES = """
 import os, random, signal, sys, time
 from pathlib import Path
 
-from pipeline import mlflow_settings, tracking
-from pipeline.journal import Journal
-from pipeline.tracking import RunIdentity, Tracker
-from pipeline.workspace import Workspace
+from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.delivery import RunIdentity, Tracker, make_database
+from pipeline.tracking.journal import Journal
+from pipeline.workspace.paths import Workspace
 
 workspace, kills = Workspace(Path(sys.argv[1])), int(sys.argv[2])
 settings = mlflow_settings.load(workspace, {})
-tracking.make_database(settings, workspace)
+make_database(settings, workspace)
 import mlflow.store.tracking.sqlalchemy_store  # once: what is forked has it
 
 RUN = RunIdentity("abc-1", "killed again and again")

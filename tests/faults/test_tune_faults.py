@@ -81,7 +81,7 @@ def family(process):
     trials = []
     for each in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if "tuning.warden" in " ".join(each.cmdline()) and each.cwd().startswith(_ray_of(below)):
+            if "tuning.capped.watchdog" in " ".join(each.cmdline()) and each.cwd().startswith(_ray_of(below)):
                 trials += [each, *each.children(recursive=True)]
     return [*below, *trials]
 

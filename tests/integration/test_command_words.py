@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import interrupts
+from pipeline import stop
 from pipeline.cli.app import main
 
 KEYS = st.sampled_from([
@@ -45,7 +45,7 @@ WORDS = st.builds(
 @pytest.fixture
 def edge(monkeypatch, tmp_path):
     """The command line in this process; signals and hooks are put back."""
-    handlers = {number: signal.getsignal(number) for number in interrupts.ASKING}
+    handlers = {number: signal.getsignal(number) for number in stop.ASKING}
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.chdir(tmp_path)
     yield lambda words: run(monkeypatch, words)

@@ -10,26 +10,28 @@ import psutil
 import pytest
 from product import set_traps, sprung
 
-from pipeline import mlflow_server, mlflow_settings, store_file, tracking
 from pipeline.errors import ConfigError, MachineUnfitError
-from pipeline.workspace import Workspace
+from pipeline.tracking import delivery, store_file
+from pipeline.tracking import server as mlflow_server
+from pipeline.tracking import settings as mlflow_settings
+from pipeline.workspace.paths import Workspace
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from pipeline import mlflow_server, mlflow_settings
-from pipeline.workspace import Workspace
+from pipeline.tracking import server, settings as mlflow_settings
+from pipeline.workspace.paths import Workspace
 workspace = Workspace(Path(sys.argv[1]))
 settings = mlflow_settings.load(workspace, {})
 say = lambda address: print(address, flush=True)
-sys.exit(mlflow_server.serve_ui(settings, workspace, port=int(sys.argv[2]), on_ready=say))
+sys.exit(server.serve_ui(settings, workspace, port=int(sys.argv[2]), on_ready=say))
 """
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     workspace = Workspace(tmp_path_factory.mktemp("ui"))
-    tracking.make_database(mlflow_settings.load(workspace, {}), workspace)
+    delivery.make_database(mlflow_settings.load(workspace, {}), workspace)
     return workspace
 
 
@@ -95,7 +97,7 @@ def test_a_server_that_dies_by_itself_is_said_with_its_last_words(tmp_path):
     (tmp_path / "mlflow.db").write_bytes(b"no database at all " * 100)
     workspace = Workspace(tmp_path)
     start = time.monotonic()
-    with pytest.raises(tracking.TrackingError, match="damaged; move it away"):
+    with pytest.raises(delivery.TrackingError, match="damaged; move it away"):
         mlflow_server.serve_ui(
             mlflow_settings.load(workspace, {}),
             workspace,
@@ -117,7 +119,7 @@ def test_a_server_that_does_nothing_is_given_up(workspace, monkeypatch):
     monkeypatch.setattr(mlflow_server, "_start", asleep)
     monkeypatch.setattr(mlflow_server, "IDLE_S", 0.5)
     start = time.monotonic()
-    with pytest.raises(tracking.TrackingError, match="does not answer"):
+    with pytest.raises(delivery.TrackingError, match="does not answer"):
         mlflow_server.serve_ui(
             mlflow_settings.load(workspace, {}),
             workspace,
@@ -156,7 +158,7 @@ def test_the_copy_of_a_store_that_cannot_be_written_goes_with_the_server(tmp_pat
         return subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
 
     workspace = Workspace(tmp_path)
-    tracking.make_database(mlflow_settings.load(workspace, {}), workspace)
+    delivery.make_database(mlflow_settings.load(workspace, {}), workspace)
     monkeypatch.setattr(mlflow_server, "_start", start)
     said = []
     settings = mlflow_settings.load(workspace, {})
@@ -170,8 +172,8 @@ def test_the_copy_goes_too_when_the_command_is_killed(tmp_path):
     copy = tmp_path / f"{mlflow_server._COPY}x"
     copy.mkdir()
     script = (
-        "import sys; from pathlib import Path; from pipeline import mlflow_server\n"
-        "mlflow_server._end_with_parent(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from pipeline.tracking import server\n"
+        "server._end_with_parent(Path(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", script, str(copy)], stdin=subprocess.DEVNULL)
     assert done.returncode == 0

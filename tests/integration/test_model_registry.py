@@ -10,13 +10,14 @@ import torch
 from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
 
-from pipeline import mlflow_settings, model_registry
 from pipeline.errors import TrackingError
-from pipeline.journal import Journal
-from pipeline.model_registry import Candidate, register
-from pipeline.registered_look import missing_run, missing_version
-from pipeline.tracking import RunIdentity, Tracker
-from pipeline.workspace import Workspace
+from pipeline.tracking import registry as model_registry
+from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.delivery import RunIdentity, Tracker
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.registry import Candidate, register
+from pipeline.tracking.still_registered import missing_run, missing_version
+from pipeline.workspace.paths import Workspace
 from sequencer_models import catalog
 from sequencer_models.inference import probabilities
 

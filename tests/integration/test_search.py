@@ -7,12 +7,12 @@ import psutil
 import pytest
 from toy_search import DEFAULT, EPOCHS, Toy, search
 
-from tuning import cluster
+from tuning.capped.run_capped import CapTooLowError
 from tuning.errors import AllTrialsFailedError, CapDoesNotFitError, LedgerMismatchError
-from tuning.memory import CapTooLowError
+from tuning.observer import Observer
+from tuning.on_ray import cluster
 from tuning.sampler import propose
 from tuning.space import Space
-from tuning.watch import Observer
 
 
 class Noting(Observer):

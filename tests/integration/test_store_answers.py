@@ -6,10 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipeline import mlflow_settings
-from pipeline.journal import Journal
-from pipeline.tracking import RunIdentity, Tracker
-from pipeline.workspace import Workspace
+from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.delivery import RunIdentity, Tracker
+from pipeline.tracking.journal import Journal
+from pipeline.workspace.paths import Workspace
 
 HTML = b"<html>a page\nof two lines</html>"
 DENIED = b'{"error_code": "PERMISSION_DENIED", "message": "not yours\\nnor anybody else\'s"}'

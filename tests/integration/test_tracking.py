@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import mlflow_settings, moved_store, run_records, tracking
-from pipeline.courier import Courier
 from pipeline.errors import TrackingError
-from pipeline.journal import Journal
-from pipeline.tracking import RunIdentity, Tracker
-from pipeline.workspace import MANIFEST, Manifest, Workspace, write_json
+from pipeline.tracking import delivery, delivery_state, moved_store
+from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.background import Courier
+from pipeline.tracking.delivery import RunIdentity, Tracker
+from pipeline.tracking.journal import Journal
+from pipeline.workspace.durable_files import write_json
+from pipeline.workspace.locks import exclusive
+from pipeline.workspace.manifests import MANIFEST, Manifest
+from pipeline.workspace.paths import Workspace
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = RunIdentity("abc-1", "small, first try")
@@ -28,7 +32,7 @@ TRAIN = "train/abc"
 def made_store(tmp_path_factory):
     """A fresh store, made once: making one takes seconds."""
     workspace = Workspace(tmp_path_factory.mktemp("store"))
-    tracking.make_database(mlflow_settings.load(workspace, {}), workspace)
+    delivery.make_database(mlflow_settings.load(workspace, {}), workspace)
     return workspace.root / "mlflow.db"
 
 
@@ -107,7 +111,7 @@ def test_everything_in_a_journal_arrives(place):
     assert run.data.params["p000"] == "0"
     assert run.data.tags["mlflow.note.content"] == "**why**"
     assert run.data.tags["mlflow.source.name"] == "seqpipe run"
-    assert run.data.tags[tracking.RUN_KEY_TAG] == RUN.key
+    assert run.data.tags[delivery.RUN_KEY_TAG] == RUN.key
     assert len(place.rows()) == 1101
     contexts = {one.tags[0].value: one.dataset.digest for one in run.inputs.dataset_inputs}
     assert contexts == {"training": "d" * 36, "validation": "e" * 36}
@@ -128,7 +132,7 @@ def test_only_what_is_durable_is_delivered(place):
 def test_a_crash_after_creating_the_run_makes_no_second_one(place, monkeypatch):
     place.epochs(1, 1)
     with monkeypatch.context() as broken:
-        broken.setattr(run_records, "write_store", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
+        broken.setattr(delivery_state, "write_store", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
         assert not place.tracker().deliver(RUN, TRAIN, place.folder)
     assert place.tracker().deliver(RUN, TRAIN, place.folder)
     assert len(place.rows("runs", "run_uuid")) == 1
@@ -139,14 +143,14 @@ def test_a_crash_between_sending_and_remembering_doubles_nothing(place, monkeypa
     tracker = place.tracker()
     place.epochs(1, 1)
     tracker.deliver(RUN, TRAIN, place.folder)
-    before = run_records.store_path(place.workspace, RUN.key, tracker.settings.address).read_bytes()
+    before = delivery_state.store_path(place.workspace, RUN.key, tracker.settings.address).read_bytes()
     place.epochs(2, 3)
     tracker.deliver(RUN, TRAIN, place.folder)
-    run_records.store_path(place.workspace, RUN.key, tracker.settings.address).write_bytes(before)
+    delivery_state.store_path(place.workspace, RUN.key, tracker.settings.address).write_bytes(before)
     again = place.tracker()
     assert again.deliver(RUN, TRAIN, place.folder)
     assert place.rows() == expected(3)
-    run_records.store_path(place.workspace, RUN.key, tracker.settings.address).unlink()  # and all memory lost
+    delivery_state.store_path(place.workspace, RUN.key, tracker.settings.address).unlink()  # and all memory lost
     assert again.deliver(RUN, TRAIN, place.folder)
     assert place.rows() == expected(3)
 
@@ -191,8 +195,8 @@ def test_nothing_is_missing_after_an_outage(place):
 def test_a_store_that_failed_is_left_alone_for_a_while(place, monkeypatch):
     tracker = place.tracker(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{closed_port()}")
     probes = []
-    real = tracking._probe
-    monkeypatch.setattr(tracking, "_probe", lambda uri: (probes.append(uri), real(uri)))
+    real = delivery._probe
+    monkeypatch.setattr(delivery, "_probe", lambda uri: (probes.append(uri), real(uri)))
     place.epochs(1, 1)
     for _ in range(3):
         assert not tracker.deliver(RUN, TRAIN, place.folder)
@@ -262,9 +266,10 @@ def test_a_store_that_was_moved_away_is_told_everything_again(place):
     assert not used.deliver(RUN, TRAIN, place.folder)
     assert "removed while it was used" in place.problems[0]
     script = (
-        "import sys; from pathlib import Path; from pipeline import mlflow_settings, tracking, workspace\n"
-        "place = workspace.Workspace(Path(sys.argv[1]))\n"
-        "print(tracking.Tracker(mlflow_settings.load(place, {}), place, print).deliver_pending())"
+        "import sys; from pathlib import Path; \n"
+        "from pipeline.tracking import delivery, settings; from pipeline.workspace.paths import Workspace\n"
+        "place = Workspace(Path(sys.argv[1]))\n"
+        "print(delivery.Tracker(settings.load(place, {}), place, print).deliver_pending())"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(place.workspace.root)], cwd=REPOSITORY, capture_output=True, text=True
@@ -277,9 +282,10 @@ def test_processes_that_open_a_fresh_store_at_once_all_get_it(tmp_path):
     place = Place(tmp_path / "fresh", None)
     place.journal.close()
     script = (
-        "import sys; from pathlib import Path; from pipeline import mlflow_settings, tracking, workspace\n"
-        "place = workspace.Workspace(Path(sys.argv[1]))\n"
-        "tracker = tracking.Tracker(mlflow_settings.load(place, {}), place, print)\n"
+        "import sys; from pathlib import Path; \n"
+        "from pipeline.tracking import delivery, settings; from pipeline.workspace.paths import Workspace\n"
+        "place = Workspace(Path(sys.argv[1]))\n"
+        "tracker = delivery.Tracker(settings.load(place, {}), place, print)\n"
         "tracker.connect(); print(tracker.experiment_id())"
     )
     command = [sys.executable, "-c", script, str(place.workspace.root)]
@@ -290,12 +296,13 @@ def test_processes_that_open_a_fresh_store_at_once_all_get_it(tmp_path):
 
 def test_dead_runs_are_closed_as_killed_and_live_ones_left(place):
     tracker = place.tracker()
-    dead, alive = RunIdentity("dead-1", "dead"), RunIdentity("alive-1", "alive")
+    dead, alive = RunIdentity("dead-1", "dead"), RunIdentity("alive-1", "alive", lock="train-f00")
     place.epochs(1, 1)
     for run in (dead, alive):
         tracker.deliver(run, TRAIN, place.folder)
-    assert {record.key for record in run_records.open_runs(place.workspace)} == {"dead-1", "alive-1"}
-    assert tracker.close_dead(lambda key: key == "alive-1") == ["dead"]
+    assert {record.key for record in delivery_state.open_runs(place.workspace)} == {"dead-1", "alive-1"}
+    with exclusive(place.workspace.lock("train-f00"), print, what="it"):
+        assert tracker.close_dead() == ["dead"]
     client = tracker.connect()
     assert client.get_run(tracker.run_id(dead)).info.status == "KILLED"
     assert client.get_run(tracker.run_id(alive)).info.status == "RUNNING"
@@ -327,7 +334,7 @@ def test_a_store_that_hangs_neither_slows_nor_stops_a_training(place, monkeypatc
     courier.notify(place.epochs(2, 2))
     assert not courier.close(upto=place.epochs(3, 3), status="FINISHED", timeout_s=0.3)
     assert time.monotonic() - start < 2
-    record = run_records.read_run(place.workspace, RUN.key)
+    record = delivery_state.read_run(place.workspace, RUN.key)
     assert record is not None
     assert (record.status, record.journals[TRAIN].upto) == ("FINISHED", place.journal.offset)
     assert place.tracker().deliver_pending() == 0, "a run that is being delivered is not waited for"
@@ -381,9 +388,10 @@ def test_a_database_that_was_moved_away_leaves_no_journal_to_the_new_one(place):
     kill_inside_a_commit(database)
     database.rename(database.with_name("mlflow.db.damaged"))
     script = (
-        "import sys; from pathlib import Path; from pipeline import mlflow_settings, tracking, workspace\n"
-        "place = workspace.Workspace(Path(sys.argv[1]))\n"
-        "print(tracking.Tracker(mlflow_settings.load(place, {}), place, print).deliver_pending())"
+        "import sys; from pathlib import Path; \n"
+        "from pipeline.tracking import delivery, settings; from pipeline.workspace.paths import Workspace\n"
+        "place = Workspace(Path(sys.argv[1]))\n"
+        "print(delivery.Tracker(settings.load(place, {}), place, print).deliver_pending())"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(place.workspace.root)], cwd=REPOSITORY, capture_output=True, text=True
@@ -468,11 +476,11 @@ def test_a_finished_run_stays_one_and_finished_when_its_record_is_lost(place):
     tracker.deliver(training.run, "evaluate/def", training.evaluation)
     shutil.rmtree(place.workspace.hidden / "runs")
 
-    [record] = run_records.every(place.workspace)
+    [record] = delivery_state.every(place.workspace)
     assert (record.name, record.status, set(record.journals)) == (RUN.name, "FINISHED", {TRAIN, "evaluate/def"})
     assert tracker.deliver_pending() == 1
     assert tracker.deliver(training.run, TRAIN, training.folder, force=True)  # as register does
-    assert place.tracker().close_dead(lambda key: False) == []
+    assert place.tracker().close_dead() == []
     assert place.rows("runs", "status") == [("FINISHED",)]
     assert place.rows() == [("test/accuracy", 1), ("train/loss", 1)]
 
@@ -481,17 +489,17 @@ def test_a_finished_run_that_is_noted_as_running_is_not_closed_as_killed(place):
     training = FinishedTraining(place)
     tracker = place.tracker()
     tracker.deliver(training.run, TRAIN, training.folder, status="RUNNING")
-    assert tracker.close_dead(lambda key: False) == [RUN.name]
+    assert tracker.close_dead() == [RUN.name]
     assert place.rows("runs", "status") == [("FINISHED",)]
 
 
 def test_an_unfinished_run_whose_record_is_lost_is_closed_as_killed(place):
     durable = place.epochs(1, 2)
     write_json(place.folder / "run.json", {"key": RUN.key, "name": RUN.name})
-    assert list(run_records.every(place.workspace)) == [], "nothing of it is durable yet"
+    assert list(delivery_state.every(place.workspace)) == [], "nothing of it is durable yet"
     write_json(place.folder / "step-00000002.json", {"journal_offset": durable})
     place.epochs(3, 3)
     tracker = place.tracker()
-    assert tracker.close_dead(lambda key: False) == [RUN.name]
+    assert tracker.close_dead() == [RUN.name]
     assert place.rows("runs", "status") == [("KILLED",)]
     assert place.rows() == expected(2)

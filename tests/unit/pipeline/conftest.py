@@ -7,17 +7,20 @@ from typing import NoReturn
 
 import pytest
 
-from pipeline import mlflow_settings, run_records
-from pipeline.config import RunConfig, resolve
+from pipeline.config.resolution import resolve
+from pipeline.config.schema import RunConfig
+from pipeline.data.prepared import PreparedData
 from pipeline.errors import TrackingError
-from pipeline.interrupts import Control
-from pipeline.reporting import Silent
-from pipeline.runner import ModelOutcome, Runner
+from pipeline.progress import Silent
 from pipeline.stages import evaluate, prepare, register, train
 from pipeline.stages.context import Context
-from pipeline.stages.results import Evaluation, PreparedData, Registration, TrainedModel
-from pipeline.tracking import Tracker
-from pipeline.workspace import Workspace
+from pipeline.stages.results import Evaluation, Registration, TrainedModel
+from pipeline.stages.runner import ModelOutcome, Runner
+from pipeline.stop import Control
+from pipeline.tracking import delivery_state
+from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.delivery import Tracker
+from pipeline.workspace.paths import Workspace
 
 
 class DeafTracker(Tracker):
@@ -143,8 +146,8 @@ def house(context: Context, monkeypatch: pytest.MonkeyPatch) -> House:
     ) -> Registration:
         began("register", folder)
         (context.workspace.root / "mlflow.db").touch()
-        store = run_records.StoreRecord(context.mlflow.address, "r", "1")
-        run_records.write_store(context.workspace, trained.run_key, store)
+        store = delivery_state.StoreRecord(context.mlflow.address, "r", "1")
+        delivery_state.write_store(context.workspace, trained.run_key, store)
         return Registration(
             folder=folder,
             name="m",

@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import CIFAR10_CLASSES, MODEL_NAMES, RunConfig, flatten, known_keys, resolve, to_yaml
+from pipeline.config.keys import flatten, known_keys, to_yaml
+from pipeline.config.resolution import resolve
+from pipeline.config.schema import CIFAR10_CLASSES, MODEL_NAMES, RunConfig
 from pipeline.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[3]

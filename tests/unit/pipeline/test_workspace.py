@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,32 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import workspace as workspace_module
 from pipeline.errors import WorkspaceError
-from pipeline.workspace import (
-    MANIFEST,
-    Manifest,
-    StageFolder,
-    Workspace,
-    canonical_json,
-    changed_files,
-    exclusive,
-    file_sha256,
-    fingerprint,
-    if_free,
-    is_held,
-    read_manifest,
-    write_atomically,
-    write_json,
-    writing,
-)
+from pipeline.workspace import locks
+from pipeline.workspace.durable_files import write_atomically, write_json, writing
+from pipeline.workspace.fingerprints import canonical_json, file_sha256, fingerprint
+from pipeline.workspace.locks import exclusive, if_free, is_held
+from pipeline.workspace.manifests import MANIFEST, Manifest, StageFolder, changed_files, read_manifest
+from pipeline.workspace.paths import Workspace
 
 MADE = Manifest("train", 1, "f00", {"seed": 0}, {"prepare": "abc"}, {"accuracy": 0.5}, seconds=1.5)
 
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline.workspace import exclusive
+from pipeline.workspace.locks import exclusive
 
 with exclusive(Path(sys.argv[1]), print, what="it"):
     print("held", flush=True)
@@ -135,7 +124,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_content(tmp_path, monkeypatc
     def fail(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(workspace_module.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(WorkspaceError, match="cannot be written") as caught:
         write_atomically(path, b"new content")
     assert path.read_bytes() == b"old"
@@ -198,7 +187,7 @@ def test_a_folder_that_is_removed_loses_its_manifest_first(tmp_path, monkeypatch
     def killed(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(workspace_module.shutil, "rmtree", killed)
+    monkeypatch.setattr(shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         folder.discard()
     assert folder.whole.exists()
@@ -301,7 +290,7 @@ def test_who_waits_for_a_lock_is_told_who_holds_it_and_gets_it_when_it_is_let_go
 
 def test_who_waits_for_a_lock_may_give_up(holder, monkeypatch):
     path, _ = holder
-    monkeypatch.setattr(workspace_module, "WAIT_S", 0.01)
+    monkeypatch.setattr(locks, "WAIT_S", 0.01)
     asked = []
 
     def ask() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import mlflow_settings
-from pipeline.config import resolve
+from pipeline.config.resolution import resolve
 from pipeline.errors import ConfigError
-from pipeline.search.spaces import space_for
-from pipeline.workspace import Workspace
+from pipeline.search.space import space_for
+from pipeline.tracking import settings as mlflow_settings
+from pipeline.workspace.paths import Workspace
 from pipeline.yaml_files import LARGEST_BYTES, YamlError, parse, read_mapping
 
 SURPRISES = {

@@ -7,9 +7,9 @@ import pytest
 from tuning.decisions import LOST_S, Decisions
 from tuning.errors import AllTrialsFailedError
 from tuning.ledger import Finish, Ledger, Report
+from tuning.observer import Observer
 from tuning.settings import Settings
 from tuning.space import Space
-from tuning.watch import Observer
 
 SPACE = Space.parse({"x": {"integer": [0, 2]}})
 COMPLETED = Finish("completed", value=0.5)

@@ -14,9 +14,9 @@ from tuning import ledger as ledger_module
 from tuning.decisions import Decisions
 from tuning.errors import AllTrialsFailedError
 from tuning.ledger import Finish, Ledger, Report
+from tuning.observer import Observer
 from tuning.settings import Settings
 from tuning.space import Space, canonical
-from tuning.watch import Observer
 
 EPOCHS = 3
 SPACES = [

@@ -8,7 +8,7 @@ from rich.console import Console
 from pipeline.cli.console import Watcher
 from pipeline.cli.search_view import SearchView, finished_line, time_left_s
 from tuning.ledger import Finish, Report, Row
-from tuning.watch import State, best_row
+from tuning.observer import State, best_row
 
 DEFAULT = {"train.learning_rate": 0.002}
 DONE = Finish("completed", 0.8, 700.0, 900.0, "laptop", 1, 60)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import AugmentConfig
+from pipeline.config.schema import AugmentConfig
 from pipeline.data.batches import Normalisation, Split, TrainBatches, augmented, derive_seed, plain_batches
 
 NONE = AugmentConfig(translate_pixels=0, flip=False, cutout_pixels=0)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.config import CIFAR10_CLASSES
+from pipeline.config.schema import CIFAR10_CLASSES
 from pipeline.data.subset import SubsetIndices, choose
 from pipeline.errors import ConfigError
 

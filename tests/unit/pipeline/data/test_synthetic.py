@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.config import CIFAR10_CLASSES
+from pipeline.config.schema import CIFAR10_CLASSES
 from pipeline.data.synthetic import SyntheticSpec, make
 
 

@@ -1,11 +1,11 @@
 import pytest
 from few_images import config_with
 
-from pipeline import mlflow_settings
 from pipeline.errors import TrackingError
-from pipeline.search.places import SearchPlace
-from pipeline.tracking import Tracker
-from pipeline.workspace import Workspace
+from pipeline.search.store import SearchPlace
+from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.delivery import Tracker
+from pipeline.workspace.paths import Workspace
 from tuning.space import Space
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from pipeline.config import resolve
+from pipeline.config.resolution import resolve
 from pipeline.search import report
 from tuning.ledger import Finish, Row
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from few_images import config_with, few_images, prepared_in
 
-from pipeline.config import RunConfig
-from pipeline.stages.results import PreparedData
+from pipeline.config.schema import RunConfig
+from pipeline.data.prepared import PreparedData
 
 
 @pytest.fixture(scope="session")

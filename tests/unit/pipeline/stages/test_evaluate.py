@@ -6,9 +6,9 @@ import torch
 
 from pipeline.errors import CheckpointError, WorkspaceError
 from pipeline.evaluation.predictions import load_predictions
-from pipeline.journal import FILE_NAME, Journal, read
 from pipeline.stages import evaluate
 from pipeline.stages.results import TrainedModel
+from pipeline.tracking.journal import FILE_NAME, Journal, read
 from pipeline.training.checkpoint import save_weights
 from pipeline.training.models import build_model
 from sequencer_models import inference

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.config import resolve
+from pipeline.config.resolution import resolve
 from pipeline.data import sources
+from pipeline.data.prepared import PreparedData
 from pipeline.errors import DataError, WorkspaceError
 from pipeline.stages import prepare
-from pipeline.stages.results import PreparedData
-from pipeline.workspace import file_sha256
+from pipeline.workspace.fingerprints import file_sha256
 
 
 def test_the_splits_hold_the_chosen_images_of_each_class(prepared_once):

@@ -4,16 +4,15 @@ import json
 import pytest
 import torch
 
-from pipeline import run_records
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError, TrainingDivergedError, WorkspaceError
-from pipeline.interrupts import Control
-from pipeline.journal import FILE_NAME, read
-from pipeline.run_records import JournalRecord, RunRecord
 from pipeline.stages import train
 from pipeline.stages.results import TrainedModel
+from pipeline.stop import Control
+from pipeline.tracking import delivery_state
+from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training.checkpoint import load_weights
 from pipeline.training.models import build_model
-from pipeline.workspace import StageFolder, exclusive
+from pipeline.workspace.manifests import StageFolder
 from sequencer_models import backends
 from sequencer_models.capabilities import this_machine
 
@@ -39,7 +38,7 @@ def _threads():
 
 def told(context, folder) -> tuple[str, int]:
     """What the store should be told of the run in a folder: its status, and how much of the journal."""
-    record = run_records.read_run(context.workspace, json.loads((folder / "run.json").read_bytes())["key"])
+    record = delivery_state.read_run(context.workspace, json.loads((folder / "run.json").read_bytes())["key"])
     return record.status, record.journals[f"train/{folder.name.removesuffix('.partial')}"].upto
 
 
@@ -268,14 +267,3 @@ def test_an_unfinished_training_names_its_run(context):
     assert train.unfinished_run(folder) == "f00-1"
     (folder.begin() / "run.json").write_text("[]")
     assert train.unfinished_run(folder) is None
-
-
-def test_a_run_is_worked_on_while_its_training_is_locked(context):
-    folder = StageFolder(context.workspace, "train", "f00")
-    (folder.begin() / "run.json").write_text('{"key": "f00-1", "name": "n"}')
-    record = RunRecord("f00-1", "n", journals={"train/f00": JournalRecord("x", 0)})
-    run_records.write_run(context.workspace, record)
-    assert not train.is_worked_on(context.workspace, "f00-1")
-    with exclusive(folder.lock_path, print, what="it"):
-        assert train.is_worked_on(context.workspace, "f00-1")
-    assert train.is_worked_on(context.workspace, "somebody else's")

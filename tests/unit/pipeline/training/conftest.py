@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config import TrainConfig
+from pipeline.config.schema import TrainConfig
 from pipeline.data.batches import Normalisation, Split, TrainBatches
 from pipeline.errors import BudgetExhaustedError, SeqpipeError
-from pipeline.interrupts import Control
-from pipeline.journal import Journal
-from pipeline.reporting import Silent
+from pipeline.progress import Silent
+from pipeline.stop import Control
+from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.device import Numerics
 from pipeline.training.loop import Training, Validation

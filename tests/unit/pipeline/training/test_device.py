@@ -4,11 +4,11 @@ import psutil
 import pytest
 import torch
 
-from pipeline.config import ComputeConfig
+from pipeline.config.schema import ComputeConfig
 from pipeline.errors import MachineUnfitError
-from pipeline.training import device, measured
+from pipeline.training import autotune, device
+from pipeline.training.autotune import Speeds
 from pipeline.training.device import Numerics
-from pipeline.training.measured import Speeds
 from sequencer_models import backends, capabilities, lstm_kernel
 from sequencer_models.backends import Backends
 from sequencer_models.capabilities import this_machine
@@ -53,7 +53,7 @@ def test_a_device_that_is_not_there_is_refused_with_exit_code_6(machine, asked):
 )
 def test_auto_is_bf16_only_where_the_processor_does_it_by_itself(machine, monkeypatch, features, precision):
     machine(**features)
-    monkeypatch.setattr(measured, "speeds", lambda cpu, threads, has_bf16: Speeds(20.0, 10.0, 5.0, 5.0))
+    monkeypatch.setattr(autotune, "speeds", lambda cpu, threads, has_bf16: Speeds(20.0, 10.0, 5.0, 5.0))
     assert device.resolve_precision("auto", "cpu", 1) == precision
     assert device.resolve_precision("auto", "mps", 1) == "fp32"
     assert device.resolve_precision("bf16", "cpu", 1) == "bf16"
@@ -63,7 +63,7 @@ def test_auto_is_bf16_only_where_the_processor_does_it_by_itself(machine, monkey
 @pytest.mark.parametrize(("bf16_ms", "precision"), [(5.0, "bf16"), (9.5, "fp32"), (20.0, "fp32")])
 def test_auto_is_bf16_only_where_it_was_measured_to_be_faster(machine, monkeypatch, bf16_ms, precision):
     machine(avx512_bf16=True)
-    monkeypatch.setattr(measured, "speeds", lambda cpu, threads, has_bf16: Speeds(20.0, 10.0, bf16_ms, bf16_ms))
+    monkeypatch.setattr(autotune, "speeds", lambda cpu, threads, has_bf16: Speeds(20.0, 10.0, bf16_ms, bf16_ms))
     found = device.resolve(ComputeConfig(), batch_size=32)
     assert (found.precision, found.linear) == (precision, "convolution" if precision == "fp32" else "matmul")
 

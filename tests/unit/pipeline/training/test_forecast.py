@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.errors import BudgetExhaustedError
-from pipeline.reporting import Silent
+from pipeline.progress import Silent
 from pipeline.training import forecast
 from pipeline.training.forecast import TIMED_S, TIMED_STEPS, Forecast, Stopwatch
 from sequencer_models import catalog

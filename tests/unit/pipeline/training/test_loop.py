@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import BudgetExhaustedError, MemoryCapError, TrainingDivergedError
-from pipeline.journal import FILE_NAME, read
+from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Progress
 from pipeline.training.loop import evaluate

@@ -4,10 +4,11 @@ import re
 import pytest
 import torch
 
-from pipeline.config import resolve
+from pipeline.config.resolution import resolve
 from pipeline.errors import MemoryCapError
-from pipeline.reporting import Silent
-from pipeline.training import kept_numerics, memory_plan
+from pipeline.progress import Silent
+from pipeline.training import memory_plan
+from pipeline.training import numerics as kept_numerics
 from sequencer_models import backends, catalog
 from sequencer_models.backends import Backends
 from tuning.machine import Machine

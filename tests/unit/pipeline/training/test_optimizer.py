@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pipeline.config import TrainConfig
+from pipeline.config.schema import TrainConfig
 from pipeline.training.optimizer import MovingAverage, adamw, learning_rate_at, set_learning_rate
 from sequencer_models import catalog
 

@@ -1,0 +1,1 @@
+"""Looking after a workspace and the machine: what may go, and what is fit."""

@@ -1,0 +1,167 @@
+"""What a search varies: a default space for each model, or a file's; checked before anything starts.
+
+A file maps dotted keys of the config to what they may be:
+
+    train.learning_rate: {log_uniform: [5e-4, 8e-3]}
+    train.batch_size:    {choice: [64, 128, 256]}
+    model.dims:          {choice: [[128, 256], [192, 384]]}
+    train.augment.translate_pixels: {integer: [0, 6]}
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.keys import flatten, known_keys
+from pipeline.config.resolution import with_values
+from pipeline.config.schema import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.yaml_files import read_mapping
+from tuning.errors import SpaceError
+from tuning.space import Choice, Integer, LogUniform, Parameter, Space, Uniform
+
+EXAMPLE = "train.learning_rate: {log_uniform: [5e-4, 8e-3]}"
+PRODUCTS_UP_TO = 1000
+"""Configurations of the countable part that are all validated; of a larger one each value by itself."""
+GOLDEN = 0.381966
+"""Where in an interval a number is tried that is no round one, so that a key for whole numbers says so."""
+
+_TRAINING: dict[str, Parameter] = {
+    "train.learning_rate": LogUniform(5e-4, 8e-3),
+    "train.weight_decay": LogUniform(0.005, 0.3),
+    "train.label_smoothing": Uniform(0.0, 0.2),
+    "train.batch_size": Choice((32, 64, 128)),
+    "train.augment.translate_pixels": Integer(0, 4),
+    "train.augment.cutout_pixels": Choice((0, 8, 12)),
+}
+_SEQUENCER: dict[str, Parameter] = {
+    "model.drop_path": Uniform(0.0, 0.3),
+    "model.dropout": Uniform(0.0, 0.3),
+    "model.stem": Choice(("patch", "conv")),
+}
+DEFAULTS: dict[str, dict[str, Parameter]] = {
+    "small": {
+        **_TRAINING,
+        **_SEQUENCER,
+        "model.dims": Choice(([128, 256], [192, 384], [256, 512])),
+        "model.depths": Choice(([3, 2], [4, 3], [5, 4])),
+    },
+    "medium": {
+        **_TRAINING,
+        **_SEQUENCER,
+        "model.dims": Choice(([128, 256, 256], [192, 384, 384], [256, 512, 512])),
+        "model.depths": Choice(([3, 2, 2], [4, 3, 3], [5, 4, 3])),
+    },
+    "vanilla": {
+        **_TRAINING,
+        "model.dropout": Uniform(0.0, 0.4),
+        "model.hidden": Choice((128, 192, 256, 384)),
+        "model.layers": Integer(1, 3),
+    },
+}
+
+_FIXED = {
+    "data.": "it says which data the trials are compared on",
+    "evaluate.": "it says how a trained model is reported on",
+    "compute.": "it says what the machine does, not what is trained",
+    "model.name": "one search is of one model",
+    "train.epochs": "trials are compared at equal epochs",
+    "seed": "a lucky seed is no better configuration",
+}
+"""What no search may vary, and why."""
+
+
+def space_for(config: RunConfig, file: Path | None = None) -> Space:
+    """The file's space, or the model's default one, checked.
+
+    Raises:
+        ConfigError: the space cannot be used; the message names the parameter.
+    """
+    if file is None:
+        space = Space(DEFAULTS[config.model.name])
+    else:
+        try:
+            space = Space.parse(read_mapping(file, EXAMPLE))
+        except SpaceError as error:
+            raise ConfigError(f"{file}: {str(error).removeprefix('search space: ')}") from None
+    try:
+        check(space, config)
+    except ConfigError as error:
+        raise ConfigError(f"{file or 'search space'}: {str(error).removeprefix('config: ')}") from None
+    return space
+
+
+def check(space: Space, config: RunConfig) -> None:
+    """Refuse a space that could propose what is no `RunConfig`.
+
+    Every key and every bound is tried; so is every combination of values, where they are few.
+    """
+    known = known_keys(config.model.name)
+    for key, parameter in space.items():
+        for fixed, why in _FIXED.items():
+            if key == fixed or (fixed.endswith(".") and key.startswith(fixed)):
+                raise ConfigError(f"{key} cannot be searched: {why}")
+        within = [name for name in known if name.startswith(f"{key}.")]
+        if within:
+            raise ConfigError(f"{key} is a group of settings; name one of them, such as {within[0]}")
+        for value in _telling_values(parameter):
+            with_values(config, {key: value})
+    for values in _combinations(space):
+        with_values(config, values)
+
+
+def default_of(space: Space, config: RunConfig) -> dict[str, Any]:
+    """Trial 0: the config's own values of what the space varies."""
+    values = flatten(config)
+    return {key: values[key] for key in space}
+
+
+def configuration(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """The config of a trial."""
+    return with_values(config, values)
+
+
+def in_words(parameter: Parameter) -> str:
+    """A parameter as a person reads it."""
+    match parameter:
+        case LogUniform(low, high):
+            return f"{low:g} to {high:g}, each factor as likely"
+        case Uniform(low, high):
+            return f"{low:g} to {high:g}"
+        case Integer(low, high, step):
+            return f"{low} to {high}" + (f" in steps of {step}" if step > 1 else "")
+        case Choice(options):
+            return " | ".join(value_in_words(option) for option in options)
+
+
+def value_in_words(value: Any) -> str:
+    """A value of a configuration, short."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower() if value is not None else "null"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(value_in_words(each) for each in value)}]"
+    return str(value)
+
+
+def _telling_values(parameter: Parameter) -> Iterator[Any]:
+    if isinstance(parameter, Uniform):
+        yield from (parameter.low, parameter.high, parameter.low + GOLDEN * (parameter.high - parameter.low))
+    elif isinstance(parameter, Integer) and len(parameter.values()) > PRODUCTS_UP_TO:
+        values = parameter.values()
+        yield from (values[0], values[-1], *values[:: len(values) // PRODUCTS_UP_TO])
+    else:
+        yield from parameter.values() or ()
+
+
+def _combinations(space: Space) -> Iterator[dict[str, Any]]:
+    """All that the countable part can be, where that is little; the uncountable keys stay as they are."""
+    countable = {key: values for key, parameter in space.items() if (values := parameter.values()) is not None}
+    size = 1
+    for values in countable.values():
+        size *= len(values)
+    if size <= PRODUCTS_UP_TO:
+        for chosen in itertools.product(*countable.values()):
+            yield dict(zip(countable, chosen, strict=True))

@@ -1,0 +1,100 @@
+"""What a trial runs in its own process: the training that `seqpipe run train` runs, on the validation split only.
+
+Nothing heavy is imported with this module: the driver packs the objective and never trains.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config.schema import RunConfig
+from pipeline.data.prepared import PreparedData
+from pipeline.errors import InterruptedRunError, MemoryCapError, TrainingDivergedError
+from pipeline.progress import Silent
+from pipeline.search.space import configuration
+from pipeline.stop import Control
+from tuning.trial import Diverged, Trial
+
+VALUE = "validation/accuracy"
+SPLITS = ("train", "validation")
+"""What a search reads; the test split is for `seqpipe run`."""
+
+
+@dataclass(frozen=True)
+class TrainTrial:
+    """Trains a configuration, from the checkpoint in the trial's folder where there is one.
+
+    `base` is the config that trials differ from; the arrays of `prepared` are mapped into memory, so that trials
+    share them, and those of the test split are neither opened nor carried to other nodes.
+    """
+
+    base: RunConfig
+    prepared: PreparedData
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that every trial reads."""
+        return [self.prepared.file(f"{split}_{what}") for split in SPLITS for what in ("images", "labels")]
+
+    def __call__(self, trial: Trial) -> None:
+        """Train, report each epoch, and hand over each checkpoint as soon as it is on disk."""
+        from pipeline.training import numerics as kept_numerics
+        from pipeline.training import session
+
+        config = configuration(self.base, trial.config)
+        prepared = self.prepared.model_copy(update={"folder": trial.inputs or self.prepared.folder})
+        reporter = _Reporting(trial)
+        try:
+            numerics = kept_numerics.numerics_of(config, len(prepared.class_names), trial.folder, reporter)
+            with session.opened(
+                config,
+                prepared,
+                trial.folder,
+                numerics,
+                reporter,
+                _Leaving(trial),
+                durable=lambda _: trial.checkpoint(),  # in the writer's thread: the training goes on meanwhile
+                kept=1,  # the search keeps the one before until this one is whole
+                keeps_best=False,
+            ) as opened:
+                try:
+                    if opened.checkpoint is not None:
+                        opened.training.resume(opened.checkpoint, opened.checkpoint.progress.best_epoch)
+                    opened.training.fit()
+                finally:
+                    opened.writer.close()
+        except TrainingDivergedError as error:
+            raise Diverged(str(error).partition(";")[0]) from error
+        except MemoryCapError as error:
+            raise MemoryError(str(error)) from error
+        except InterruptedRunError:
+            trial.leave_if_asked()
+            raise
+
+
+def load(base: RunConfig) -> None:
+    """Before the trial's memory is limited: what a training needs."""
+    from pipeline.training import numerics as kept_numerics
+
+    kept_numerics.warm_up(base)
+
+
+class _Leaving(Control):
+    """Asks to leave when the search does."""
+
+    def __init__(self, trial: Trial) -> None:
+        super().__init__()
+        self._trial = trial
+
+    def reason(self) -> InterruptedRunError | None:
+        return InterruptedRunError("the search leaves") if self._trial.stop_asked else None
+
+
+class _Reporting(Silent):
+    """Reports each epoch, which comes before the checkpoint that covers it."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+
+    def epoch(self, row: dict[str, float]) -> None:
+        figures = {name: value for name, value in row.items() if name not in ("epoch", VALUE)}
+        self._trial.report(int(row["epoch"]), row[VALUE], figures)

@@ -1,0 +1,58 @@
+"""With which settings each model was run last in a workspace: what `seqpipe status` speaks of."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.config.keys import flatten
+from pipeline.config.resolution import resolve
+from pipeline.config.schema import MODEL_NAMES, RunConfig
+from pipeline.workspace.durable_files import write_json
+from pipeline.workspace.paths import Workspace
+
+NAME = "last_runs.json"
+
+
+def write(workspace: Workspace, configs: Sequence[RunConfig]) -> None:
+    """Keep the configs, one of each model, if they are not what is kept.
+
+    Raises:
+        WorkspaceError: the workspace cannot be written.
+    """
+    kept = _content(workspace)
+    content = kept | {config.model.name: config.model_dump(mode="json") for config in configs}
+    if content != kept:
+        write_json(workspace.hidden / NAME, content)
+
+
+def read(workspace: Workspace) -> dict[str, RunConfig]:
+    """The config of each model's last run; a model without one, or one that this version cannot read, is left out."""
+    found: dict[str, RunConfig] = {}
+    for name, content in _content(workspace).items():
+        try:
+            config = RunConfig.model_validate(content)
+        except ValidationError:
+            continue
+        if name in MODEL_NAMES and config.model.name == name:
+            found[name] = config
+    return found
+
+
+def changes(config: RunConfig) -> list[str]:
+    """What differs from the model's defaults, as words for `--set`."""
+    defaults = flatten(resolve(config.model.name))
+    return [
+        f"{key}={json.dumps(value).replace(' ', '').replace(chr(34), '')}"
+        for key, value in flatten(config).items()
+        if value != defaults.get(key)
+    ]
+
+
+def _content(workspace: Workspace) -> dict[str, Any]:
+    try:
+        content = json.loads((workspace.hidden / NAME).read_bytes())
+    except (OSError, ValueError):  # none yet, or damaged: the next run writes it anew
+        return {}
+    return content if isinstance(content, dict) else {}

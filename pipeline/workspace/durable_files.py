@@ -1,0 +1,58 @@
+"""Files that are whole on disk or not there: written beside, synced, renamed."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import WorkspaceError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        advice = (
+            "free some space (`seqpipe gc` says what can go) and run the same command again"
+            if error.errno in (28, 122)  # ENOSPC, EDQUOT
+            else "make it writable, or work in another folder"
+        )
+        raise WorkspaceError(f"{error.filename or path}: cannot be written: {reason}; {advice}") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file by `content`: written beside it, synced, renamed, the folder synced."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Replace a file by readable JSON, atomically."""
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder durable (a no-op where folders cannot be opened)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network and FUSE file systems refuse; the rename itself is still atomic
+        return
+    finally:
+        os.close(descriptor)

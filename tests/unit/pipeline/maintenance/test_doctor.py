@@ -1,0 +1,170 @@
+import shutil
+
+import psutil
+import pytest
+
+from pipeline.errors import WorkspaceError
+from pipeline.maintenance import doctor
+from pipeline.maintenance.doctor import Finding, examine
+from pipeline.tracking import delivery
+from pipeline.workspace.manifests import MANIFEST
+from pipeline.workspace.paths import Workspace
+from tuning.capped import run_capped as memory
+from tuning.machine import Machine
+
+OF_THE_MACHINE = {"python", "memory", "disk"}
+
+
+@pytest.fixture(autouse=True)
+def _mlflow_settings_of_the_test(monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.what: finding for finding in findings}
+
+
+def test_an_empty_workspace_has_nothing_wrong_with_it_and_stays_empty(tmp_path):
+    found = by_name(examine(Workspace(tmp_path)))
+    assert {"torch", "torchvision", "processor", "device", "mlflow store", "data set", "stage folders"} <= set(found)
+    assert {what for what, finding in found.items() if finding.verdict == "bad"} <= OF_THE_MACHINE
+    assert found["mlflow store"].found.endswith("not made yet; the first run makes it")
+    assert found["data set"].found == "not fetched yet"
+    assert found["stage folders"].found == "0 whole, contents verified"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_check_works_where_there_is_no_proc(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory.process_memory_mb, "__defaults__", (tmp_path / "no-proc",))
+    found = by_name(examine(Workspace(tmp_path)))
+    assert found["torch"].verdict == "ok"
+    assert {what for what, finding in found.items() if finding.verdict == "bad"} <= OF_THE_MACHINE
+
+
+def test_a_check_that_fails_is_a_finding_and_the_others_go_on(tmp_path, monkeypatch):
+    def refuse() -> list[Finding]:
+        raise OSError("no such sensor")
+
+    def damaged(workspace: Workspace) -> list[Finding]:
+        raise WorkspaceError("damaged")
+
+    monkeypatch.setattr(doctor, "_memory", refuse)
+    monkeypatch.setattr(doctor, "_store", damaged)
+    found = by_name(examine(Workspace(tmp_path)))
+    assert found["memory"] == Finding("memory", "bad", "OSError: no such sensor")
+    assert found["mlflow store"] == Finding("mlflow store", "bad", "damaged")
+    assert found["stage folders"].verdict == "ok"
+
+
+def test_variables_that_change_a_run_are_told_and_those_that_may_not(monkeypatch):
+    for name in {*doctor.environment.SAID_BY_USER} & {*doctor.os.environ}:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # our own
+    monkeypatch.setenv("CC", "clang")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@server:5000")
+    monkeypatch.setattr(doctor.environment, "_set_aside", {"MPLBACKEND": "there is no window"})
+    assert doctor._variables() == [
+        Finding("MLFLOW_TRACKING_URI", "note", "http://server:5000: where runs are recorded"),
+        Finding("CC", "note", "clang: the C compiler that is tried first"),
+        Finding("MPLBACKEND", "note", "not used: there is no window"),
+    ]
+
+
+@pytest.mark.parametrize(("free_mb", "verdict"), [(1499, "bad"), (1501, "ok")])
+def test_too_little_free_memory_is_bad(monkeypatch, free_mb, verdict):
+    class Memory:
+        available = free_mb * 1e6
+        total = 8e9
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    (finding,) = doctor._memory()
+    assert finding.verdict == verdict
+    assert finding.found.startswith(f"{free_mb} of 8000 MB available")
+
+
+def test_a_server_that_gives_no_answer_is_a_finding(tmp_path, monkeypatch):
+    class Client:
+        def get_experiment_by_name(self, name):
+            raise Exception("Max retries exceeded\nand more")  # MLflow's own is no kind of ours
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(delivery.Tracker, "connect", lambda self: Client())
+    finding = by_name(examine(Workspace(tmp_path)))["mlflow store"]
+    assert finding.verdict == "bad"
+    assert finding.found.startswith("MLflow store http://127.0.0.1:9: Max retries exceeded;")
+    assert "\n" not in finding.found
+
+
+def test_what_a_container_leaves_of_the_machine_is_said(monkeypatch):
+    monkeypatch.setattr(doctor.machine, "this_machine", lambda: Machine(2 * 10**9, 10**9, 0.5, 2 * 10**9, 0.5))
+    memory, container = doctor._memory()
+    assert (memory.verdict, memory.found.split(";")[0]) == ("bad", "1000 of 2000 MB available")
+    assert container == Finding("container", "note", "limited to 2 GB and 0.5 cores by a control group")
+
+
+@pytest.mark.parametrize(("free_mb", "verdict"), [(1999, "bad"), (2001, "ok")])
+def test_too_little_free_disk_is_bad(tmp_path, monkeypatch, free_mb, verdict):
+    class Usage:
+        free = free_mb * 1e6
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage)
+    assert doctor._disk(Workspace(tmp_path))[0].verdict == verdict
+
+
+def test_a_folder_that_cannot_be_written_is_bad(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    (finding,) = doctor._disk(Workspace(tmp_path))
+    assert (finding.verdict, "cannot be written" in finding.found) == ("bad", True)
+
+
+def test_altered_missing_and_damaged_stage_folders_are_each_told(house):
+    house.run()
+    assert doctor._stage_folders(house.workspace) == [Finding("stage folders", "ok", "4 whole, contents verified")]
+    (house.folder("prepare") / "work").write_text("altered")
+    (house.folder("train") / "work").unlink()
+    (house.folder("evaluate") / MANIFEST).write_text("{")
+    (house.folder("register") / MANIFEST).unlink()
+    findings = doctor._stage_folders(house.workspace)
+    assert [finding.verdict for finding in findings] == ["bad"] * 4
+    assert all("remove th" in finding.found for finding in findings)
+    words = ("altered", "work: missing", "damaged manifest", "its manifest is missing")
+    for finding, word in zip(findings, words, strict=True):
+        assert word in finding.found
+
+
+def test_unfinished_work_is_nothing_bad(house):
+    house.fails.add("prepare")
+    with pytest.raises(RuntimeError):
+        house.run()
+    assert doctor._stage_folders(house.workspace) == [Finding("stage folders", "ok", "0 whole, contents verified")]
+
+
+def test_a_damaged_data_set_is_told_with_what_to_do(tmp_path):
+    from pipeline.data import sources
+    from pipeline.data.synthetic import SyntheticSpec
+
+    workspace = Workspace(tmp_path)
+    sources.obtain(
+        "synthetic",
+        folder=None,
+        cache=workspace.data,
+        synthetic_spec=SyntheticSpec(train_per_class=2, test_per_class=1),
+    )
+    assert doctor._data(workspace) == [Finding("data set", "ok", "synthetic: contents verified")]
+    (path,) = workspace.data.glob("*/test_labels.npy")
+    path.write_bytes(path.read_bytes()[:-1] + b"\x63")
+    (finding,) = doctor._data(workspace)
+    assert finding.verdict == "bad"
+    assert "test_labels.npy: altered" in finding.found
+    assert "makes it again" in finding.found
+
+
+def test_a_store_that_is_away_is_a_note_and_one_that_needs_the_user_is_bad(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    (finding,) = doctor._store(Workspace(tmp_path))
+    assert (finding.verdict, "nothing is lost" in finding.found) == ("note", True)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (tmp_path / "mlflow.db").mkdir()
+    (finding,) = doctor._store(Workspace(tmp_path))
+    assert (finding.verdict, "move it away" in finding.found) == ("bad", True)

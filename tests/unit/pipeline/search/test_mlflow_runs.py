@@ -1,0 +1,182 @@
+"""What MLflow is told of a search, up to where it would be delivered."""
+
+import pytest
+
+from pipeline.search.mlflow_runs import BEST, SearchedBy, SearchRuns
+from pipeline.tracking import delivery_state
+from pipeline.tracking.journal import read
+from tuning.ledger import Finish, Ledger, Report
+from tuning.observer import State
+
+
+@pytest.fixture
+def ledger(place):
+    place.begin()
+    with Ledger(place.folder, {}) as ledger:
+        ledger.raise_target(3)
+        yield ledger
+
+
+@pytest.fixture
+def runs(place, base, space, tracker):
+    def open_runs(cap_mb=700):
+        return SearchRuns(place, place.begin(), base, space, SearchedBy("optuna", "asha", cap_mb), tracker)
+
+    return open_runs
+
+
+def config(number):
+    return {"train.learning_rate": 0.001 * (number + 1), "model.hidden": 16}
+
+
+def trial(ledger, number, values=(0.4, 0.6), outcome="completed", observers=()):
+    """A trial from its start to its end, as a driver tells it."""
+    ledger.propose(config(number), "default")
+    told = [("started", ledger.start(number, "laptop"))]
+    for epoch, value in enumerate(values, start=1):
+        report = Report(epoch, value, {"train/loss": 1.0 / epoch}, 300.0 + epoch)
+        told.append(("reported", ledger.report(number, report), report))
+    peak = 710.0 if outcome == "memory_cap" else 303.0
+    value = max(values, default=None) if outcome in ("completed", "stopped") else None
+    finish = Finish(
+        outcome, value, peak, 700.0, "laptop", len(values), 9.5, error="no data" if outcome == "failed" else ""
+    )
+    told.append(("finished", ledger.finish(number, finish)))
+    for name, *what in told:
+        for observer in observers:
+            getattr(observer, name)(*what)
+
+
+def events(folder, kind):
+    return [event.content for event in read(folder / "journal.jsonl") if event.kind == kind]
+
+
+def tags(folder):
+    return {key: value for event in events(folder, "tags") for key, value in event["values"].items()}
+
+
+def series(folder, key):
+    return {event["step"]: event["values"][key] for event in events(folder, "metrics") if key in event["values"]}
+
+
+def status(place, key):
+    record = delivery_state.read_run(place.workspace, key)
+    return record.status, record.parent
+
+
+def test_a_trials_run_says_what_it_was_how_it_went_and_how_it_ended(place, runs, ledger):
+    searched = runs()
+    trial(ledger, 0, observers=[searched])
+    folder = place.folder / "trials" / "000"
+    [params] = events(folder, "params")
+    assert list(params["values"])[:2] == ["train.learning_rate", "model.hidden"], "what was searched comes first"
+    assert params["values"]["model.hidden"] == 16
+    assert params["values"]["train.epochs"] == 2
+    assert series(folder, "validation/accuracy") == {1: 0.4, 2: 0.6}
+    assert series(folder, BEST) == {1: 0.4, 2: 0.6}
+    assert series(folder, "train/loss") == {1: 1.0, 2: 0.5}
+    assert series(folder, "peak_memory_mb") == {1: 301.0, 2: 302.0, 3: 303.0}
+    assert series(folder, "duration_s") == {3: 9.5}
+    assert tags(folder)["seqpipe.outcome"] == "completed"
+    assert tags(folder)["seqpipe.node"] == "laptop"
+    assert tags(folder)["seqpipe.memory_cap_mb"] == "700"
+    assert (folder / "config.yaml").is_file()
+    key = searched.identity.key
+    assert status(place, f"{key}-00000") == ("FINISHED", key)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected", "note"),
+    [
+        ("stopped", "FINISHED", ""),
+        ("memory_cap", "KILLED", "**memory_cap**: held 710 MB, cap 700 MB"),
+        ("diverged", "FAILED", ""),
+        ("failed", "FAILED", "**failed**: no data"),
+    ],
+)
+def test_each_outcome_has_its_status_and_says_why(place, runs, ledger, outcome, expected, note):
+    searched = runs()
+    trial(ledger, 0, outcome=outcome, observers=[searched])
+    assert status(place, f"{searched.identity.key}-00000")[0] == expected
+    told = tags(place.folder / "trials" / "000")
+    assert told["seqpipe.outcome"] == outcome
+    assert told["mlflow.note.content"] == note
+
+
+def test_the_searchs_run_counts_outcomes_and_follows_the_best(place, runs, ledger):
+    searched = runs()
+    trial(ledger, 0, observers=[searched])
+    trial(ledger, 1, values=(0.9,), outcome="memory_cap", observers=[searched])
+    trial(ledger, 2, values=(0.2, 0.7), observers=[searched])
+    assert series(place.folder, BEST) == {1: 0.6, 2: 0.6, 3: 0.7}
+    assert series(place.folder, "trials/memory_cap") == {1: 0.0, 2: 1.0, 3: 1.0}
+    assert tags(place.folder)["seqpipe.best_trial"] == "002"
+    [params] = events(place.folder, "params")
+    assert params["values"]["space.model.hidden"] == "8 | 16 | 32"
+    assert status(place, searched.identity.key)[0] == "RUNNING"
+    searched.end(ledger.rows, "FINISHED", [(place.folder / "search.json", "")], "**done**", 0.0)
+    assert status(place, searched.identity.key)[0] == "FINISHED"
+    assert [event["file"] for event in events(place.folder, "artifact")] == ["search.json"]
+
+
+def test_whatever_a_killed_command_left_unwritten_is_written_by_the_next_and_nothing_twice(place, runs, ledger):
+    first = runs()
+    trial(ledger, 0, observers=[first])
+    trial(ledger, 1, values=(0.3,), outcome="stopped")  # nobody told
+    ledger.propose(config(2), "optuna")
+    ledger.start(2, "laptop")
+    ledger.report(2, Report(1, 0.5, {}, 300.0))
+    again = runs()
+    state = State(tuple(ledger.rows), frozenset(), 3, 1, 700, 0.0, 0.0, None, False)
+    again.ticked(state)
+    again.ticked(state)
+    for number in range(3):
+        folder = place.folder / "trials" / f"{number:03d}"
+        assert len(events(folder, "params")) == 1
+        told = [(event["step"], key) for event in events(folder, "metrics") for key in event["values"]]
+        assert len(told) == len(set(told))
+    assert series(place.folder / "trials" / "001", BEST) == {1: 0.3}
+    key = again.identity.key
+    assert key == first.identity.key
+    assert status(place, f"{key}-00001") == ("FINISHED", key)
+    assert status(place, f"{key}-00002") == ("RUNNING", key)
+    again.give_up("KILLED", 0.0)
+    assert status(place, f"{key}-00002")[0] == "KILLED"
+    assert status(place, f"{key}-00001")[0] == "FINISHED"
+    assert status(place, key)[0] == "KILLED"
+
+
+def test_an_epoch_that_is_reported_again_after_a_crash_is_told_once(place, runs, ledger):
+    searched = runs()
+    ledger.propose(config(0), "default")
+    searched.started(ledger.start(0, "laptop"))
+    for peak in (300.0, 305.0):  # the second time with another peak
+        report = Report(1, 0.5, {}, peak)
+        searched.reported(ledger.report(0, report), report)
+    assert series(place.folder / "trials" / "000", "peak_memory_mb") == {1: 300.0}
+
+
+def test_a_search_that_was_refused_leaves_no_run(place, runs):
+    searched = runs()
+    searched.give_up("FAILED", 0.0)
+    assert delivery_state.read_run(place.workspace, searched.identity.key) is None
+
+
+def test_trials_that_failed_and_were_begun_again_are_told_as_what_they_became(place, runs, ledger):
+    first = runs()
+    trial(ledger, 0, values=(), outcome="failed", observers=[first])
+    trial(ledger, 1, values=(), outcome="failed", observers=[first])
+    again = runs()
+    for number in (0, 1):
+        ledger.reopen(number)
+        again.started(ledger.start(number, "laptop"))
+        report = Report(1, 0.5, {}, 301.0)
+        again.reported(ledger.report(number, report), report)
+        again.finished(ledger.finish(number, Finish("completed", 0.5, 303.0, 700.0, "laptop", 1, 9.5)))
+    folder = place.folder / "trials" / "000"
+    assert tags(folder)["seqpipe.outcome"] == "completed"
+    assert tags(folder)["mlflow.note.content"] == ""
+    assert series(folder, "peak_memory_mb") == {0: 303.0, 1: 301.0, 2: 303.0}
+    failed, completed = (series(place.folder, f"trials/{outcome}") for outcome in ("failed", "completed"))
+    assert failed[max(failed)] == 0
+    assert completed[max(completed)] == 2

@@ -1,0 +1,78 @@
+import os
+import sys
+
+import pytest
+
+from pipeline import environment
+
+GONE = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "MATPLOTLIBRC": "/somewhere",
+    "GIT_DIR": "/other/.git",
+    "GIT_WORK_TREE": "/other",
+    "GIT_INDEX_FILE": "/other/index",
+    "GIT_CONFIG_COUNT": "1",
+    "RAY_ADDRESS": "10.0.0.1:6379",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_RUNTIME_ENV_HOOK": "somebody.hook",
+    "TUNE_RESULT_BUFFER_LENGTH": "1000",
+    "OMP_DYNAMIC": "true",
+    "OMP_THREAD_LIMIT": "1",
+    "MLFLOW_ENABLE_WORKSPACES": "true",
+    "MLFLOW_STATIC_PREFIX": "/mlflow",
+    "UVICORN_APP_DIR": ".",
+    "TORCH_LOGS": "rubbish",
+    "PYTHONWARNINGS": "error",
+    "PYTHONINSPECT": "1",
+    "HOME": "relative",
+    "XDG_CACHE_HOME": "relative",
+    "TMPDIR": "relative",
+}
+KEPT = {
+    "MLFLOW_TRACKING_URI": "http://server",
+    "MLFLOW_TRACKING_TOKEN": "secret",
+    "MLFLOW_WORKSPACE": "team",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "secret",
+    "RAY_TLS_CA_CERT": "/ca.pem",
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "ACTIVE",
+    "CC": "clang",
+    "PATH": "/bin",
+    "LANG": "de_DE.UTF-8",
+}
+
+
+def test_what_would_break_a_run_is_set_aside_with_a_reason_and_the_rest_is_the_users():
+    environ = GONE | KEPT
+    found = environment.set_right(environ)
+    assert found.keys() == GONE.keys()
+    assert all(found.values())
+    assert environ == KEPT | environment.OURS
+
+
+def test_absolute_folders_and_the_users_own_wait_policy_stay():
+    environ = {"HOME": "/home/one", "XDG_CACHE_HOME": "/cache", "TMPDIR": "/tmp"}
+    assert environment.set_right(environ) == {}
+    assert environ.items() >= {"HOME": "/home/one", "XDG_CACHE_HOME": "/cache", "TMPDIR": "/tmp"}.items()
+    assert environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+@pytest.mark.parametrize("entry", ["", ".", "{here}"])
+def test_modules_are_not_taken_from_the_working_folder(entry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    entry = entry.format(here=tmp_path)
+    environ = {"PYTHONPATH": os.pathsep.join((entry, "lib", "/opt/lib"))}
+    environment.set_right(environ)
+    assert environ["PYTHONPATH"] == os.pathsep.join((str(tmp_path / "lib"), "/opt/lib"))
+    monkeypatch.setattr(environment.os, "environ", {})
+    monkeypatch.setattr(sys, "path", [entry, "/opt/lib"])
+    environment.settle()
+    assert sys.path == ["/opt/lib"]
+
+
+def test_a_source_tree_may_be_run_where_it_lies(monkeypatch):
+    monkeypatch.chdir(environment._CODE)
+    environ = {"PYTHONPATH": "."}
+    environment.set_right(environ)
+    assert environ["PYTHONPATH"] == str(environment._CODE)

@@ -1,0 +1,106 @@
+import os
+import signal
+
+import pytest
+
+from pipeline import stop
+from pipeline.errors import BudgetExhaustedError, InterruptedRunError
+from pipeline.stop import Control
+
+
+@pytest.fixture(autouse=True)
+def no_signal_yet(monkeypatch):
+    monkeypatch.setattr(stop, "_has_come", False)
+    monkeypatch.setattr(stop, "_hung_up", False)
+
+
+def test_without_a_signal_or_a_limit_there_is_no_reason_to_leave():
+    assert Control().reason() is None
+    assert Control(max_time_s=1000).reason() is None
+
+
+def test_leaving_if_asked_raises_the_reason_and_nothing_without_one():
+    Control().leave_if_asked()
+    with pytest.raises(BudgetExhaustedError, match="seqpipe tune goes on"):
+        Control(max_time_s=0, again="seqpipe tune").leave_if_asked()
+
+
+def test_no_handler_of_ordinary_errors_keeps_an_interrupted_command_from_ending():
+    assert not issubclass(InterruptedRunError, Exception)
+
+
+def test_a_used_up_budget_is_a_reason_with_exit_code_4():
+    reason = Control(max_time_s=0).reason()
+    assert isinstance(reason, BudgetExhaustedError)
+    assert reason.exit_code == 4
+    assert "the same command goes on" in str(reason)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM"), (signal.SIGHUP, 129, "SIGHUP")],
+)
+def test_a_first_signal_while_heeding_is_only_noted_as_the_reason_to_leave(number, code, name):
+    with Control().installed() as control, control.heeding():
+        os.kill(os.getpid(), number)
+        reason = control.reason()
+    assert stop.has_come()
+    assert isinstance(reason, InterruptedRunError)
+    assert reason.exit_code == code
+    assert name in str(reason)
+
+
+def test_a_second_signal_leaves_at_once():
+    with Control().installed() as control, control.heeding():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(InterruptedRunError):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_closed_terminal_which_signals_twice_is_no_hurry():
+    with Control().installed() as control:
+        with control.heeding():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert control.reason().exit_code == 129
+        os.kill(os.getpid(), signal.SIGHUP)  # while what was reached is being written down
+
+
+@pytest.mark.parametrize("number", stop.ASKING)
+def test_what_a_command_was_started_to_ignore_stays_ignored(number):
+    """SIGHUP under `nohup`, SIGINT behind `&` in a script."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with Control().installed() as control, control.heeding():
+            os.kill(os.getpid(), number)
+            assert control.reason() is None
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_signal_while_nobody_heeds_leaves_at_once():
+    with Control().installed() as control:
+        with control.heeding():
+            pass
+        with pytest.raises(InterruptedRunError) as caught:
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.exit_code == 143
+
+
+def test_a_signal_counts_more_than_the_budget():
+    with Control(max_time_s=0).installed() as control, control.heeding():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert isinstance(control.reason(), InterruptedRunError)
+
+
+def test_the_handlers_from_before_are_put_back_even_after_an_error():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    def fail() -> None:
+        with Control().installed():
+            assert signal.getsignal(signal.SIGINT) is not before[0]
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -1,0 +1,91 @@
+import os
+import time
+
+import pytest
+
+from tuning.on_ray.checkpoint_store import Keeper
+from tuning.on_ray.shared_files import KEPT_S, Inputs
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "seqpipe" / "inputs"
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """On the driver's node; one file takes more than one message."""
+    folder = tmp_path / "there"
+    folder.mkdir()
+    contents = {"images": os.urandom(2_500_000), "labels": b"0123", "empty": b""}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in contents]
+
+
+def keeper_of(inputs, calls):
+    keeper = Keeper("unused", inputs.folder)
+
+    def read(name, offset):
+        calls.append(name)
+        return keeper.read_input(name, offset)
+
+    return read
+
+
+def test_another_node_gets_every_file_once(cache, paths):
+    inputs, calls = Inputs.of(paths), []
+    folder = inputs.fetch(keeper_of(inputs, calls))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        path.name: path.read_bytes() for path in paths
+    }
+    assert calls == ["images"] * 3 + ["labels"]
+    assert inputs.fetch(keeper_of(inputs, calls)) == folder
+    assert len(calls) == 4, "the next trial finds them"
+    assert [path.name for path in cache.iterdir()] == [inputs.key], "and no draft is left"
+
+
+def test_other_contents_are_other_inputs(cache, paths):
+    before = Inputs.of(paths)
+    old = before.fetch(keeper_of(before, []))
+    paths[1].write_bytes(b"4567")
+    after = Inputs.of(paths)
+    assert after.fetch(keeper_of(after, [])) != old
+    assert (old / "labels").read_bytes() == b"0123"
+
+
+@pytest.mark.parametrize("change", [b"012", b"3210", b""])
+def test_a_file_that_changed_meanwhile_is_refused_and_nothing_is_kept(cache, paths, change):
+    inputs = Inputs.of(paths)
+    paths[1].write_bytes(change)
+    with pytest.raises(OSError, match="labels is not what the search began with"):
+        inputs.fetch(keeper_of(inputs, []))
+    assert list(cache.iterdir()) == []
+
+
+def test_what_was_not_used_for_long_goes_when_something_else_comes(cache, paths):
+    inputs = Inputs.of(paths)
+    old, recent = cache / "old", cache / "recent"
+    for folder in (old, recent):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, time.time() - KEPT_S - 60))
+    inputs.fetch(keeper_of(inputs, []))
+    assert sorted(path.name for path in cache.iterdir()) == sorted(["recent", inputs.key])
+
+
+def test_inputs_are_files_of_one_folder(paths, tmp_path):
+    (tmp_path / "elsewhere").touch()
+    with pytest.raises(ValueError, match="2 folders"):
+        Inputs.of([*paths, tmp_path / "elsewhere"])
+    assert Inputs.of([]).files == ()
+
+
+def test_what_is_fetched_follows_the_umask(cache, paths):
+    inputs, before = Inputs.of(paths), os.umask(0o027)
+    try:
+        folder = inputs.fetch(keeper_of(inputs, []))
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o750
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}

@@ -1,0 +1,1 @@
+"""Any function, run under a hard memory cap."""

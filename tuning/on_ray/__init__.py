@@ -1,0 +1,1 @@
+"""Carrying out a search with Ray; only here ray is imported."""
