@@ -107,7 +107,7 @@ def _searched(objective: WithHogs, settings: Settings, folder: Path) -> tuple[Ro
         IDENTITY,
         settings,
         observer=Telling(),
-        prepare=partial(load, objective.training.base),
+        warm_up=partial(load, objective.training.base),
     ).rows
 
 

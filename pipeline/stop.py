@@ -64,7 +64,7 @@ def interrupted(number: int, again: str = "the same command") -> InterruptedRunE
     return InterruptedRunError(f"interrupted ({name}); {again} goes on from where it was", number)
 
 
-class Control:
+class StopToken:
     """What a long stage asks between two steps: go on, or leave?
 
     While a stage is `heeding`, the first signal is only noted, and the stage leaves after a checkpoint; a second one,
@@ -83,7 +83,7 @@ class Control:
         self._heeding = False
 
     @contextmanager
-    def installed(self) -> Iterator["Control"]:
+    def installed(self) -> Iterator["StopToken"]:
         """Take the signals over while a command runs (main thread only)."""
         with heard_by(self._arrived):
             yield self

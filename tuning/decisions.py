@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from tuning import sampler
 from tuning.errors import AllTrialsFailedError
-from tuning.ledger import Finish, Ledger, Report, Row
+from tuning.ledger import EpochReport, Finish, Ledger, Row
 from tuning.observer import Ended, Observer, State, best_row
 from tuning.settings import Settings
 from tuning.space import Config, Space
@@ -127,7 +127,7 @@ class Decisions:
         self._started_at[number] = self._clock()
         self._observer.started(self._ledger.start(number, node))
 
-    def reported(self, number: int, attempt: int, report: Report, *, stopped: bool = False) -> None:
+    def reported(self, number: int, attempt: int, report: EpochReport, *, stopped: bool = False) -> None:
         """An epoch is done; `stopped`: the scheduler ends the trial for what it reported."""
         if not self._is_current(number, attempt):
             return

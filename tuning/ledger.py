@@ -35,7 +35,7 @@ Origin = Literal["default", "optuna", "random", "enumerated"]
 
 
 @dataclass(frozen=True)
-class Report:
+class EpochReport:
     """What a trial said after an epoch; a value that is not finite is NaN."""
 
     epoch: int
@@ -72,7 +72,7 @@ class Row:
     origin: Origin
     starts: int = 0
     node: str = ""
-    reports: tuple[Report, ...] = ()
+    reports: tuple[EpochReport, ...] = ()
     finish: Finish | None = None
     ends: int = 0
     """How often it ended; more than once if it was reopened."""
@@ -140,7 +140,7 @@ class Ledger:
         self._append({"event": "started", "row": row, "node": node})
         return self.rows[row]
 
-    def report(self, row: int, report: Report) -> Row:
+    def report(self, row: int, report: EpochReport) -> Row:
         """Record an epoch; one that was recorded before is replaced."""
         values = {"epoch": report.epoch, "value": report.value, "metrics": dict(report.metrics)}
         self._append({"event": "report", "row": row, **values, "peak_mb": round(report.peak_mb, 1)})
@@ -246,7 +246,7 @@ def _changed(row: Row, event: Mapping[str, Any]) -> Row:
             return replace(row, starts=row.starts + 1, node=event["node"])
         case "report":
             value = math.nan if event["value"] is None else event["value"]
-            report = Report(event["epoch"], value, event["metrics"], event["peak_mb"])
+            report = EpochReport(event["epoch"], value, event["metrics"], event["peak_mb"])
             others = [other for other in row.reports if other.epoch != report.epoch]
             return replace(row, reports=tuple(sorted([*others, report], key=lambda each: each.epoch)))
         case "finished":

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tuning.ledger import Report, Row
+from tuning.ledger import EpochReport, Row
 from tuning.sampler import Mode
 
 Ended = Literal["finished", "exhausted", "budget", "asked"]
@@ -34,7 +34,7 @@ class Observer:
     def started(self, row: Row) -> None:
         """A trial runs on `row.node`: for the first time, or again after a crash (`row.starts` counts)."""
 
-    def reported(self, row: Row, report: Report) -> None:
+    def reported(self, row: Row, report: EpochReport) -> None:
         """An epoch of a trial is done; after a crash one that was reported before may come again."""
 
     def finished(self, row: Row) -> None:

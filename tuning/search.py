@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tuning import capacity
+from tuning.capacity import Capacity, Node
 from tuning.capped.run_capped import CapTooLowError, floor_mb
 from tuning.errors import AllTrialsFailedError
 from tuning.ledger import Ledger, Row
@@ -25,7 +27,7 @@ from tuning.on_ray import cluster
 from tuning.on_ray.shared_files import Inputs
 from tuning.settings import Settings
 from tuning.space import Config, Space
-from tuning.trial import Objective, Packed, prepare_objective, run_objective
+from tuning.trial import Objective, Packed, run_objective, warm_up_objective
 from tuning.waiting import Helper, result_of
 
 ROOM_TO_GO_ON = 1.1
@@ -46,14 +48,14 @@ class SearchResult:
     """Checkpoints of losing trials that were deleted in this run."""
     overhead_mb: float
     """The most that this run was seen to hold on this machine beside its trials: the driver and all below it."""
-    plan: cluster.Plan | None
+    plan: Capacity | None
     """None where there was nothing left to run."""
 
 
-def survey(settings: Settings) -> cluster.Plan:
+def survey(settings: Settings) -> Capacity:
     """How trials would lie on the nodes; starts no Ray of its own."""
     if settings.address is None:
-        return _plan([cluster.this_machine(settings.reserve_mb)], settings)
+        return _plan([capacity.this_machine(settings.reserve_mb)], settings)
     with cluster.joined(settings.address):
         return _plan(cluster.nodes(), settings)
 
@@ -67,7 +69,7 @@ def run_search(
     settings: Settings,
     *,
     observer: Observer | None = None,
-    prepare: Callable[[], object] | None = None,
+    warm_up: Callable[[], object] | None = None,
     inputs: Sequence[Path] = (),
     should_stop: Callable[[], bool] = lambda: False,
     extend: int = 0,
@@ -82,7 +84,7 @@ def run_search(
         identity: JSON that tells this search from others (model, data, ...); space, mode and epochs are added.
         settings: how to search.
         observer: told of everything, in this thread.
-        prepare: called in a trial's process before its memory is limited: imports.
+        warm_up: called in a trial's process before its memory is limited: imports.
         inputs: files of one folder that every trial reads; `Trial.inputs` is the folder to find them in, also on
             nodes that do not share this machine's disk.
         should_stop: asked several times a second; True ends the search in order, resumable.
@@ -96,7 +98,7 @@ def run_search(
         AllTrialsFailedError: the first trials all failed.
     """
     began = time.monotonic()
-    packed = Packed.of(objective, prepare)
+    packed = Packed.of(objective, warm_up)
     files = Inputs.of(inputs)
     whole_identity = {**identity, "space": space.to_json(), "mode": settings.mode, "max_epochs": settings.max_epochs}
     observer = observer or Observer()
@@ -110,7 +112,7 @@ def run_search(
             return SearchResult(tuple(ledger.rows), best, ended, ledger.target, 0, 0.0, None)
         connection: AbstractContextManager[None]
         if settings.address is None:
-            node = cluster.this_machine(settings.reserve_mb)
+            node = capacity.this_machine(settings.reserve_mb)
             plan = _plan_again([node], settings, ledger)  # refuse before anything is started
             connection = cluster.local(node, should_stop)
         else:
@@ -166,12 +168,12 @@ def _is_exhausted(ledger: Ledger, space: Space) -> bool:
     return space.size is not None and tried >= space.size and all(row.finish for row in ledger.rows)
 
 
-def _plan(nodes: list[cluster.Node], settings: Settings, least_mb: int = 0) -> cluster.Plan:
+def _plan(nodes: list[Node], settings: Settings, least_mb: int = 0) -> Capacity:
     least_mb = max(least_mb, settings.least_cap_mb)
-    return cluster.plan(nodes, settings.cap_mb, settings.concurrency, settings.cpus_per_trial, least_mb)
+    return capacity.capacity_of(nodes, settings.cap_mb, settings.concurrency, settings.cpus_per_trial, least_mb)
 
 
-def _plan_again(nodes: list[cluster.Node], settings: Settings, ledger: Ledger) -> cluster.Plan:
+def _plan_again(nodes: list[Node], settings: Settings, ledger: Ledger) -> Capacity:
     """The plan of a search that may have begun: who is capped shall not depend on what else the machine does now.
 
     A cap that was decided before stays while as many trials fit; what an unfinished trial holds is never too little.
@@ -187,7 +189,7 @@ def _plan_again(nodes: list[cluster.Node], settings: Settings, ledger: Ledger) -
 
 def _floor_mb(packed: Packed) -> int:
     try:
-        return math.ceil(floor_mb(run_objective, packed, {}, Path(), prepare=partial(prepare_objective, packed)))
+        return math.ceil(floor_mb(run_objective, packed, {}, Path(), warm_up=partial(warm_up_objective, packed)))
     except RuntimeError as error:
         kind, words = _last_exception(str(error))
         raise AllTrialsFailedError(f"no trial can start: {words}", str(error), kind) from error

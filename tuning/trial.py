@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tuning.ledger import Report
+from tuning.ledger import EpochReport
 from tuning.space import Config
 
 WORK = "work"
@@ -59,7 +59,7 @@ class Began:
 class Reported:
     """Child to supervisor: an epoch is done."""
 
-    report: Report
+    report: EpochReport
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Trial:
         """
         if epoch < 1:
             raise ValueError(f"epochs are counted from 1, not {epoch}")
-        report = Report(epoch, float(value), {name: float(each) for name, each in (metrics or {}).items()})
+        report = EpochReport(epoch, float(value), {name: float(each) for name, each in (metrics or {}).items()})
         if not math.isfinite(report.value):
             raise Diverged(f"epoch {epoch} reached {value}")
         self._reports[epoch] = report
@@ -132,27 +132,27 @@ class Packed:
     """An objective, and what it wants done before it is limited, on their way to the trial's process."""
 
     objective: bytes
-    prepare: bytes
+    warm_up: bytes
     path: tuple[str, ...]
     """Where the driver finds its modules; Ray tells its workers only a part of that."""
 
     @classmethod
-    def of(cls, objective: Objective, prepare: Callable[[], object] | None) -> "Packed":
+    def of(cls, objective: Objective, warm_up: Callable[[], object] | None) -> "Packed":
         """Pack them; raises `ValueError` where another process could not import them."""
-        for thing in (objective, prepare):
+        for thing in (objective, warm_up):
             if getattr(thing, "__module__", None) == "__main__":
                 raise ValueError(f"{thing!r} is part of the started script; move it to a module that can be imported")
         try:
-            return cls(pickle.dumps(objective), pickle.dumps(prepare), tuple(entry for entry in sys.path if entry))
+            return cls(pickle.dumps(objective), pickle.dumps(warm_up), tuple(entry for entry in sys.path if entry))
         except Exception as error:  # whatever the objective's own pickling raises
             raise ValueError(f"the objective cannot be sent to another process: {error}") from error
 
 
-def prepare_objective(packed: Packed) -> None:
+def warm_up_objective(packed: Packed) -> None:
     """In the trial's process, before its memory is limited: import what the objective needs."""
     sys.path.extend(entry for entry in packed.path if entry not in sys.path)
     pickle.loads(packed.objective)  # noqa: S301 - from the driver, by way of Ray
-    first = pickle.loads(packed.prepare)  # noqa: S301
+    first = pickle.loads(packed.warm_up)  # noqa: S301
     if first is not None:
         first()
 
@@ -174,10 +174,10 @@ def run_objective(
     return "completed"
 
 
-def read_reports(scratch: Path) -> list[Report]:
+def read_reports(scratch: Path) -> list[EpochReport]:
     """What the checkpoint in `scratch` had already reported; empty without one."""
     try:
         written = json.loads((scratch / REPORTS).read_bytes())
     except FileNotFoundError:
         return []
-    return [Report(**report) for report in written]
+    return [EpochReport(**report) for report in written]

@@ -13,7 +13,7 @@ from measuring.ours import backends_of
 from pipeline.config.schema import RunConfig
 from pipeline.data.batches import Normalisation, Split, TrainBatches
 from pipeline.progress import Silent
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training.checkpoint import CheckpointWriter
 from pipeline.training.device import Numerics
@@ -58,7 +58,7 @@ def training_of(
                 journal=journal,
                 writer=writer,
                 reporter=Silent(),
-                control=Control(),
+                stop_token=StopToken(),
                 checkpoint_every_s=float("inf"),
             )
             training.model.train()

@@ -17,7 +17,7 @@ from pipeline.progress import Silent
 from pipeline.search.trial import TrainTrial, load
 from pipeline.stages import prepare
 from pipeline.stages.context import Context
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from pipeline.tracking.settings import load as load_mlflow
 from pipeline.workspace.paths import Workspace
 from tuning.trial import Reported, Trial
@@ -36,7 +36,7 @@ def training_trial(config: RunConfig, root: Path) -> TrainTrial:
     workspace = Workspace(root)
     folder = root / "prepared"
     folder.mkdir()
-    context = Context(workspace, Silent(), Control(), load_mlflow(workspace, {}), None)
+    context = Context(workspace, Silent(), StopToken(), load_mlflow(workspace, {}), None)
     return TrainTrial(config, prepare.prepare(config, folder, context))
 
 

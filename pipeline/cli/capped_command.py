@@ -59,7 +59,7 @@ def run_again_under(
                 sys.argv,
                 began_at,
                 cap_mb=cap_mb,
-                prepare=first,
+                warm_up=first,
                 on_message=others.is_process,
             )
     except CapTooLowError as error:

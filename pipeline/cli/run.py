@@ -71,7 +71,7 @@ def run(
     from pipeline.progress import Silent
     from pipeline.stages import last_runs, runner
     from pipeline.stages.context import Context
-    from pipeline.stop import Control
+    from pipeline.stop import StopToken
     from pipeline.tracking import settings as mlflow_settings
     from pipeline.tracking.delivery import Tracker
     from pipeline.workspace.paths import Workspace
@@ -107,14 +107,14 @@ def run(
                 raise typer.Exit(capped_command.run_again_under(cap_mb, called.obj, first=first))
             except SeqpipeError:  # the run of a training that was ended cannot say so itself
                 silent = Tracker(mlflow, workspace, on_problem=lambda _: None)
-                context = Context(workspace, Silent(), Control(), mlflow, silent)
+                context = Context(workspace, Silent(), StopToken(), mlflow, silent)
                 runner.Runner(context).end_dead_runs([], through)
                 raise
     again = "the same command without --fresh" if fresh else "the same command"
-    limit = Control(configs[0].compute.max_time_s, again, capped_command.began())
-    with watching() as watcher, limit.installed() as control:
+    limit = StopToken(configs[0].compute.max_time_s, again, capped_command.began())
+    with watching() as watcher, limit.installed() as stop_token:
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
-        work = runner.Runner(Context(workspace, watcher, control, mlflow, tracker), fresh=anew)
+        work = runner.Runner(Context(workspace, watcher, stop_token, mlflow, tracker), fresh=anew)
         work.end_dead_runs(configs, through)
         try:
             last_runs.write(workspace, configs)

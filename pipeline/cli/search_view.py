@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.cli.console import Watcher, percent
 from pipeline.durations import readable
 from pipeline.search.report import memory_in_words, settings_in_words
-from tuning.ledger import Report, Row
+from tuning.ledger import EpochReport, Row
 from tuning.observer import Observer, State
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class SearchView(Observer):
         if row.starts > 1:
             self._watcher.note(f"trial {row.number:>3} goes on on {row.node} after epoch {row.last_epoch}")
 
-    def reported(self, row: Row, report: Report) -> None:
+    def reported(self, row: Row, report: EpochReport) -> None:
         """The live table tells it."""
         self._has_worked = True
 

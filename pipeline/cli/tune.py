@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.search.run import Outcome, Request
     from pipeline.search.store import SearchPlace
     from pipeline.tracking.delivery import Tracker
-    from tuning.on_ray.cluster import Plan
+    from tuning.capacity import Capacity
 
 
 class Searcher(StrEnum):
@@ -99,7 +99,7 @@ def tune(
     from pipeline.search.space import default_of, space_for
     from pipeline.search.store import SearchPlace
     from pipeline.stages.context import Context
-    from pipeline.stop import Control
+    from pipeline.stop import StopToken
     from pipeline.tracking import settings as mlflow_settings
     from pipeline.tracking.delivery import Tracker
     from pipeline.workspace.paths import Workspace
@@ -134,7 +134,7 @@ def tune(
     workspace.create()
     mlflow_settings.require_usable(mlflow)
     again = "the same command without --fresh" if fresh else "the same command"
-    with watching() as watcher, Control(max_time_s, again).installed() as control:
+    with watching() as watcher, StopToken(max_time_s, again).installed() as stop_token:
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
         default = default_of(request.space, base)
         view = SearchView(watcher, base.train.epochs, default, max_time_s)
@@ -145,7 +145,7 @@ def tune(
 
         try:
             outcome = run.search(
-                request, Context(workspace, watcher, control, mlflow, tracker), [view], program(), on_stage
+                request, Context(workspace, watcher, stop_token, mlflow, tracker), [view], program(), on_stage
             )
         finally:
             view.close()
@@ -233,7 +233,7 @@ def _as_json(outcome: "Outcome", tracker: "Tracker") -> dict[str, Any]:
     }
 
 
-def _show_plan(request: "Request", place: "SearchPlace", plan: "Plan", as_json: bool) -> None:
+def _show_plan(request: "Request", place: "SearchPlace", plan: "Capacity", as_json: bool) -> None:
     from pipeline.search.space import default_of, in_words, value_in_words
 
     standing = None if request.fresh else place.standing()
@@ -268,7 +268,7 @@ def _show_plan(request: "Request", place: "SearchPlace", plan: "Plan", as_json: 
     emit(f"{standing.in_words() if standing else 'not begun'}; {trials} trials in all")
 
 
-def _plan_json(plan: "Plan") -> dict[str, Any]:
+def _plan_json(plan: "Capacity") -> dict[str, Any]:
     return {
         "trial_memory_mb": plan.cap_mb,
         "concurrency": plan.concurrency,

@@ -12,7 +12,8 @@ from pipeline.config.schema import RunConfig
 
 def to_yaml(config: RunConfig) -> str:
     """The resolved config as YAML that `resolve(file=...)` takes back."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    readable = str(config.data.folder).isprintable()  # else it may hold a line break, which YAML would fold
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=readable)
     return text
 
 

@@ -41,7 +41,7 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True)
-class Report:
+class ClassificationReport:
     """What `compute` found; shares are fractions (0..1).
 
     `confusion[i][j]` counts the images of class i that were taken for class j.
@@ -63,16 +63,16 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Plain types only, as `json.dumps` takes them."""
-        plain: dict[str, Any] = TypeAdapter(Report).dump_python(self, mode="json")
+        plain: dict[str, Any] = TypeAdapter(ClassificationReport).dump_python(self, mode="json")
         return plain
 
     @staticmethod
-    def from_json(plain: dict[str, Any]) -> "Report":
+    def from_json(plain: dict[str, Any]) -> "ClassificationReport":
         """The report that `to_json` made plain; raises `ValueError` where it is not one."""
-        return TypeAdapter(Report).validate_python(plain)
+        return TypeAdapter(ClassificationReport).validate_python(plain)
 
 
-def compute(predictions: Predictions, *, calibration_bins: int = 15) -> Report:
+def compute(predictions: Predictions, *, calibration_bins: int = 15) -> ClassificationReport:
     """Every figure of one model on one set of images.
 
     The loss is the mean negative log likelihood of the labels, in float64, with probabilities below
@@ -104,7 +104,7 @@ def compute(predictions: Predictions, *, calibration_bins: int = 15) -> Report:
         for bin_ in reliability
         if bin_.accuracy is not None and bin_.confidence is not None
     ]
-    return Report(
+    return ClassificationReport(
         class_names=predictions.class_names,
         images=images,
         loss=loss,

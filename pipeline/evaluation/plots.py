@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pipeline.evaluation.metrics import Report
+from pipeline.evaluation.metrics import ClassificationReport
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLUE, SKY, ORANGE, GREEN, GREY = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#6E6E6E"
@@ -42,7 +42,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
 
 
 @in_own_style
-def confusion_chart(report: Report) -> Figure:
+def confusion_chart(report: ClassificationReport) -> Figure:
     """The confusion matrix: a count and its share of the row in each cell, coloured by that share."""
     counts = np.array(report.confusion)
     of_row = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # an absent class has a row of zeros
@@ -74,7 +74,7 @@ def confusion_chart(report: Report) -> Figure:
 
 
 @in_own_style
-def reliability_diagram(report: Report) -> Figure:
+def reliability_diagram(report: ClassificationReport) -> Figure:
     """Accuracy against confidence, bin by bin, over a histogram of the confidences."""
     figure = Figure(figsize=(6, 7), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -116,7 +116,7 @@ def reliability_diagram(report: Report) -> Figure:
 
 
 @in_own_style
-def class_scores_chart(report: Report) -> Figure:
+def class_scores_chart(report: ClassificationReport) -> Figure:
     """Precision, recall and F1 of every class as grouped bars."""
     classes = len(report.class_names)
     figure = Figure(figsize=(2.4 + 0.75 * classes, 4.4), layout="constrained")

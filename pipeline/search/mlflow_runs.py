@@ -21,7 +21,7 @@ from pipeline.search.told_run import ToldRun
 from pipeline.tracking.delivery import RunIdentity, Tracker
 from pipeline.tracking.delivery_state import Status
 from pipeline.workspace.durable_files import write_atomically, writing
-from tuning.ledger import Finish, Outcome, Report, Row
+from tuning.ledger import EpochReport, Finish, Outcome, Row
 from tuning.observer import Observer, State, best_row
 from tuning.space import Space
 
@@ -120,7 +120,7 @@ class SearchRuns(Observer):
             self._begin([])
         self._bring_up(row)
 
-    def reported(self, row: Row, report: Report) -> None:
+    def reported(self, row: Row, report: EpochReport) -> None:
         """An epoch of a trial is done."""
         # from here on, for to load MLflow's client takes seconds of a core that the first trial's start needs
         self._delivers = True

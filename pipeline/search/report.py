@@ -21,7 +21,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Report:
+class SearchReport:
     """A search's files, each with the folder that MLflow shows it in."""
 
     best_config: Path | None
@@ -30,7 +30,7 @@ class Report:
     """How much of the spread each parameter explains; empty with too few trials to tell."""
 
 
-def write(folder: Path, base: RunConfig, space: Space, rows: Sequence[Row], best: Row | None) -> Report:
+def write(folder: Path, base: RunConfig, space: Space, rows: Sequence[Row], best: Row | None) -> SearchReport:
     """Write the files of a search that has these rows into its folder.
 
     Raises:
@@ -56,7 +56,7 @@ def write(folder: Path, base: RunConfig, space: Space, rows: Sequence[Row], best
     points = history(rows, "max")
     if points:
         files += [(path, "plots") for path in _draw(folder / "plots", points, rows, telling)]
-    return Report(best_config, tuple(files), telling)
+    return SearchReport(best_config, tuple(files), telling)
 
 
 def as_record(row: Row) -> dict[str, Any]:

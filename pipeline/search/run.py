@@ -20,7 +20,7 @@ from pipeline.errors import (
 )
 from pipeline.search import report
 from pipeline.search.mlflow_runs import SearchedBy, SearchRuns
-from pipeline.search.report import Report
+from pipeline.search.report import SearchReport
 from pipeline.search.space import default_of
 from pipeline.search.store import NAME, SearchPlace, Standing
 from pipeline.search.store import standing as standing_of
@@ -28,11 +28,12 @@ from pipeline.search.trial import TrainTrial, load
 from pipeline.stages import prepare
 from pipeline.stages.context import Context
 from pipeline.stages.runner import Runner
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from pipeline.tracking.delivery import RunIdentity
 from pipeline.tracking.delivery_state import Status
 from pipeline.workspace.locks import exclusive, is_held
 from tuning import search as searching
+from tuning.capacity import Capacity
 from tuning.capped.run_capped import CapTooLowError
 from tuning.errors import (
     AllTrialsFailedError,
@@ -43,11 +44,9 @@ from tuning.errors import (
     SearchError,
     SpaceError,
 )
-from tuning.ledger import Report as EpochReport
-from tuning.ledger import Row
+from tuning.ledger import EpochReport, Row
 from tuning.observer import Observer, State
 from tuning.on_ray import cluster
-from tuning.on_ray.cluster import Plan
 from tuning.search import SearchResult
 from tuning.settings import Settings
 from tuning.space import Space
@@ -110,7 +109,7 @@ class Outcome:
     place: SearchPlace
     run: RunIdentity
     result: SearchResult
-    report: Report
+    report: SearchReport
     left: SeqpipeError | InterruptedRunError | None
     """Why it left before the end, resumable."""
 
@@ -127,7 +126,7 @@ class Outcome:
         )
 
 
-def survey(request: Request, place: SearchPlace) -> Plan:
+def survey(request: Request, place: SearchPlace) -> Capacity:
     """How trials would lie on the nodes.
 
     Raises:
@@ -155,7 +154,7 @@ def search(
         MachineUnfitError: no node can grant the cap; the imports alone need more; the cluster does not answer.
         SeqpipeError: every trial failed; the first error is told.
     """
-    config, space, control = request.config, request.space, context.control
+    config, space, stop_token = request.config, request.space, context.stop_token
     place = SearchPlace.of(context.workspace, config, space)
     _check_extension(request, place)
     if _has_something_to_do(request, place):
@@ -169,7 +168,7 @@ def search(
     prepared = runner.run(config, prepare.NAME, on_stage).prepared
     assert prepared is not None
     with exclusive(
-        place.lock, context.reporter.note, what=f"search {place.fingerprint}", while_waiting=control.leave_if_asked
+        place.lock, context.reporter.note, what=f"search {place.fingerprint}", while_waiting=stop_token.leave_if_asked
     ):
         runner.end_dead_runs([], prepare.NAME)
         place.settle()  # after a command that was killed as it began anew
@@ -178,7 +177,7 @@ def search(
         settings = request.settings(place.standing())
         trial = TrainTrial(_for_trials(config, settings), prepared)
         try:
-            with translated(control), control.heeding():
+            with translated(stop_token), stop_token.heeding():
                 result = searching.run_search(
                     trial,
                     space,
@@ -187,9 +186,9 @@ def search(
                     place.identity,
                     settings,
                     observer=Several([_Replacing(place, context.reporter.note), runs, *watchers]),
-                    prepare=partial(load, trial.base),
+                    warm_up=partial(load, trial.base),
                     inputs=trial.inputs,
-                    should_stop=lambda: control.reason() is not None,
+                    should_stop=lambda: stop_token.reason() is not None,
                     extend=request.extend,
                 )
         except BaseException as error:
@@ -199,7 +198,7 @@ def search(
                 place.discard()  # refused before anything was tried
             place.settle()
             raise
-        left = control.reason() if result.ended == "asked" else None
+        left = stop_token.reason() if result.ended == "asked" else None
         written = report.write(place.folder, config, space, result.rows, result.best)
         if result.plan is None and runs.is_told_finished:  # nothing was run, and nothing was left to be told
             context.tracker.deliver_pending()
@@ -325,13 +324,13 @@ def _for_trials(config: RunConfig, settings: Settings) -> RunConfig:
 
 
 @contextmanager
-def translated(control: Control | None = None) -> Iterator[None]:
-    """Turn what the search raises into what the command line knows; `control` is what it asked whether to leave."""
+def translated(stop_token: StopToken | None = None) -> Iterator[None]:
+    """Turn what the search raises into what the command line knows; `stop_token` is what it asked."""
     try:
         yield
     except AskedToLeaveError:
-        assert control is not None
-        control.leave_if_asked()
+        assert stop_token is not None
+        stop_token.leave_if_asked()
         raise
     except SpaceError as error:
         raise ConfigError(str(error)) from error

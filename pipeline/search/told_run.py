@@ -67,7 +67,7 @@ class ToldRun:
         self.is_open = status == "RUNNING"
         if self._upto_noted != (self._upto, status):
             self._upto_noted = (self._upto, status)
-            self._tracker.note(self._identity, self._journal_id, self._folder, upto=self._upto, status=status)
+            self._tracker.record(self._identity, self._journal_id, self._folder, upto=self._upto, status=status)
 
     def deliver(self) -> None:
         """Have it told by the courier."""

@@ -11,7 +11,7 @@ from pipeline.data.prepared import PreparedData
 from pipeline.errors import InterruptedRunError, MemoryCapError, TrainingDivergedError
 from pipeline.progress import Silent
 from pipeline.search.space import configuration
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from tuning.trial import Diverged, Trial
 
 VALUE = "validation/accuracy"
@@ -78,7 +78,7 @@ def load(base: RunConfig) -> None:
     kept_numerics.warm_up(base)
 
 
-class _Leaving(Control):
+class _Leaving(StopToken):
     """Asks to leave when the search does."""
 
     def __init__(self, trial: Trial) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.progress import Reporter
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from pipeline.tracking.delivery import Tracker
 from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.workspace.paths import Workspace
@@ -15,6 +15,6 @@ class Context:
 
     workspace: Workspace
     reporter: Reporter
-    control: Control
+    stop_token: StopToken
     mlflow: ResolvedMlflow
     tracker: Tracker

@@ -15,7 +15,7 @@ from pipeline.workspace.locks import exclusive
 from pipeline.workspace.paths import Workspace
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.metrics import Report
+    from pipeline.evaluation.metrics import ClassificationReport
     from pipeline.evaluation.predictions import Predictions
 
 NAME = "evaluate"
@@ -58,7 +58,7 @@ def evaluate(
                 plots.save_figure(figure, folder / f"{name}.png")
             journal.artifact(folder / f"{name}.png", "plots")
     # Noted before the folder is whole: from then on a later command would not look at this stage again.
-    context.tracker.note(identity_of(trained), f"{NAME}/{folder.name.removesuffix('.partial')}", folder)
+    context.tracker.record(identity_of(trained), f"{NAME}/{folder.name.removesuffix('.partial')}", folder)
     return Evaluation(
         folder=folder,
         images=report.images,
@@ -124,7 +124,7 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
     device.give_back_freed_memory()
 
 
-def run_metrics(report: "Report") -> dict[str, float]:
+def run_metrics(report: "ClassificationReport") -> dict[str, float]:
     """The figures that the run's page shows, under the names that people look for."""
     return {
         "test/accuracy": report.accuracy,

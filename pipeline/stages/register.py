@@ -80,7 +80,7 @@ def register(
     """
     import json
 
-    from pipeline.evaluation.metrics import Report
+    from pipeline.evaluation.metrics import ClassificationReport
     from pipeline.tracking import registry as model_registry
 
     identity = identity_of(trained)
@@ -88,7 +88,7 @@ def register(
     run_id = context.tracker.run_id(identity)
     if not told or run_id is None:
         raise TrackingError(f"not registered, since MLflow does not have all of the run: {_problem(context)}")
-    report = Report.from_json(json.loads((evaluation.folder / "report.json").read_bytes()))
+    report = ClassificationReport.from_json(json.loads((evaluation.folder / "report.json").read_bytes()))
     lineage = {
         "data_hash": prepared.data_hash,
         "config_hash": folder.name.removesuffix(".partial"),

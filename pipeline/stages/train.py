@@ -62,7 +62,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
     courier = Courier(context.tracker, identity, journal_id, folder)
     status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
     with session.opened(
-        config, prepared, folder, numerics, context.reporter, context.control, durable=courier.notify
+        config, prepared, folder, numerics, context.reporter, context.stop_token, durable=courier.notify
     ) as opened:
         training, journal, writer = opened.training, opened.journal, opened.writer
         try:
@@ -72,7 +72,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
                 training.save()
             else:
                 training.resume(opened.checkpoint, checkpoints.best_epoch(folder))
-                context.tracker.note(identity, journal_id, folder, upto=journal.offset, status="RUNNING")
+                context.tracker.record(identity, journal_id, folder, upto=journal.offset, status="RUNNING")
             progress = training.fit()
             status = "FINISHED"
         except (BudgetExhaustedError, InterruptedRunError):

@@ -43,7 +43,7 @@ class Courier:
             WorkspaceError: the workspace cannot be written.
         """
         with self._changed:
-            self._tracker.note(self._run, self._journal_id, self._folder, upto=upto, status=status)
+            self._tracker.record(self._run, self._journal_id, self._folder, upto=upto, status=status)
             self._closing = True
             self._changed.notify()
             self._start()
@@ -64,10 +64,10 @@ class Courier:
                 closing, upto, self._upto = self._closing, self._upto, None
                 if not closing:  # else the end is noted already, and this is older
                     try:
-                        self._tracker.note(self._run, self._journal_id, self._folder, upto=upto)
+                        self._tracker.record(self._run, self._journal_id, self._folder, upto=upto)
                     except SeqpipeError:  # the training meets the same disk, and says so
                         continue
-            delivered = self._tracker.deliver_noted(self._run.key, force=closing)
+            delivered = self._tracker.deliver_recorded(self._run.key, force=closing)
             if closing:
                 self._delivered = delivered
                 return

@@ -76,7 +76,7 @@ class Tracker:
         self._noting = threading.Lock()
         self._sending = threading.Lock()
 
-    def note(
+    def record(
         self,
         run: RunIdentity,
         journal_id: str,
@@ -123,15 +123,15 @@ class Tracker:
         `force`.
         """
         try:
-            self.note(run, journal_id, folder, upto=upto, status=status)
+            self.record(run, journal_id, folder, upto=upto, status=status)
         except SeqpipeError as error:
             self._say(str(error))
             return False
-        return self.deliver_noted(run.key, force=force)
+        return self.deliver_recorded(run.key, force=force)
 
     def deliver_pending(self) -> int:
         """Tell the store what it missed of any run; how many runs were brought up to date."""
-        return sum(self.deliver_noted(record.key) for record in self.waiting())
+        return sum(self.deliver_recorded(record.key) for record in self.waiting())
 
     def waiting(self) -> list[RunRecord]:
         """The runs of which the store has still to be told something; all of them if it is gone."""
@@ -155,7 +155,7 @@ class Tracker:
                 with self._noting:
                     record.status = "FINISHED" if delivery_state.is_finished(self.workspace, record.key) else "KILLED"
                     delivery_state.write_run(self.workspace, record)
-                self.deliver_noted(record.key)
+                self.deliver_recorded(record.key)
                 closed.append(record.name)
         return closed
 
@@ -239,8 +239,8 @@ class Tracker:
         if to_write:  # MLflow would answer each of its own refusals with a traceback
             store_file.require_writable(database)
 
-    def deliver_noted(self, key: str, *, force: bool = False) -> bool:
-        """Tell the store what was noted of a run, as `deliver` does."""
+    def deliver_recorded(self, key: str, *, force: bool = False) -> bool:
+        """Tell the store what was recorded of a run, as `deliver` does."""
         with self._sending:
             if not force and time.monotonic() < self._retry_at:
                 return False

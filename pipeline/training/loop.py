@@ -17,7 +17,7 @@ from pipeline.config.schema import TrainConfig
 from pipeline.data.batches import Normalisation, Split, TrainBatches, plain_batches
 from pipeline.errors import MemoryCapError, TrainingDivergedError
 from pipeline.progress import Reporter, TrainProgress
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import CheckpointWriter, Progress
@@ -56,7 +56,7 @@ class Training:
         journal: Journal,
         writer: CheckpointWriter,
         reporter: Reporter,
-        control: Control,
+        stop_token: StopToken,
         checkpoint_every_s: float,
     ) -> None:
         self.model = model.to(numerics.device)
@@ -67,7 +67,7 @@ class Training:
         self.journal = journal
         self.writer = writer
         self.reporter = reporter
-        self.control = control
+        self.stop_token = stop_token
         self.checkpoint_every_s = checkpoint_every_s
         self.optimizer = adamw(self.model, config)
         self.average = MovingAverage(self.model, config.ema_decay) if config.ema_decay else None
@@ -103,7 +103,7 @@ class Training:
             MemoryCapError: there is no memory left for a step, of the machine's or within the cap.
             BudgetExhaustedError, InterruptedRunError: asked to leave, after a checkpoint.
         """
-        with telling_of_memory(self.numerics), self.control.heeding():
+        with telling_of_memory(self.numerics), self.stop_token.heeding():
             while self.progress.epoch < self.config.epochs and not self._stopped_early():
                 self._epoch()
         return self.progress
@@ -177,7 +177,7 @@ class Training:
             self.save()
 
     def _leave_if_asked(self) -> None:
-        if (reason := self.control.reason()) is not None:
+        if (reason := self.stop_token.reason()) is not None:
             self.save()
             raise reason
 

@@ -14,7 +14,7 @@ from pipeline.config.schema import RunConfig
 from pipeline.data.batches import Normalisation, Split, TrainBatches, derive_seed
 from pipeline.data.prepared import PreparedData
 from pipeline.progress import Reporter
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import KEPT, Checkpoint, CheckpointWriter
@@ -46,7 +46,7 @@ def opened(
     folder: Path,
     numerics: Numerics,
     reporter: Reporter,
-    control: Control,
+    stop_token: StopToken,
     *,
     durable: Callable[[int], None],
     kept: int = KEPT,
@@ -93,7 +93,7 @@ def opened(
             journal=journal,
             writer=writer,
             reporter=reporter,
-            control=control,
+            stop_token=stop_token,
             checkpoint_every_s=config.compute.checkpoint_every_s,
         )
         parameters = sum(parameter.numel() for parameter in model.parameters())

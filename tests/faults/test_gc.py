@@ -74,8 +74,7 @@ def test_what_only_the_registry_refers_to_stays(place):
 def test_without_an_answer_from_the_registry_no_training_goes(place, tmp_path):
     broken = tmp_path / "broken.db"
     broken.write_bytes(b"no database" * 100)
-    shutil.rmtree(place.root / ".seqpipe" / "runs")  # nothing is waiting for that store
-    place.set(MLFLOW_TRACKING_URI=f"sqlite:///{broken}")
+    place.set(MLFLOW_REGISTRY_URI=f"sqlite:///{broken}")
     done = place.run("gc")
     assert done.code == 0, done.err
     assert "what may be registered stays" in done.err

@@ -7,10 +7,10 @@ import psutil
 import pytest
 from toy_search import DEFAULT, EPOCHS, Toy, search
 
+from tuning import capacity
 from tuning.capped.run_capped import CapTooLowError
 from tuning.errors import AllTrialsFailedError, CapDoesNotFitError, LedgerMismatchError
 from tuning.observer import Observer
-from tuning.on_ray import cluster
 from tuning.sampler import propose
 from tuning.space import Space
 
@@ -182,7 +182,7 @@ def test_a_trial_that_works_keeps_a_search_alive_in_which_others_fail(tmp_path):
 
 def test_the_memory_of_a_trial_stays_what_it_was_and_what_an_unfinished_one_needs(tmp_path, monkeypatch):
     def with_memory(memory_mb, trials):
-        monkeypatch.setattr(cluster, "this_machine", lambda reserve_mb: cluster.Node("here", 2, memory_mb))
+        monkeypatch.setattr(capacity, "this_machine", lambda reserve_mb: capacity.Node("here", 2, memory_mb))
         noting = Noting()
         result = search(
             tmp_path, Toy(), Space.parse({"x": {"uniform": [0, 1]}}), {"x": 0.5},
@@ -190,9 +190,9 @@ def test_the_memory_of_a_trial_stays_what_it_was_and_what_an_unfinished_one_need
         )  # fmt: skip
         return result.plan.cap_mb, noting.notes
 
-    assert with_memory(1000, 1) == (1000 // 2 - cluster.SUPERVISOR_MB, [])
-    assert with_memory(2000, 2) == (1000 // 2 - cluster.SUPERVISOR_MB, []), "whatever else the machine does by now"
-    cap_mb = 800 // 2 - cluster.SUPERVISOR_MB
+    assert with_memory(1000, 1) == (1000 // 2 - capacity.WORKER_MB, [])
+    assert with_memory(2000, 2) == (1000 // 2 - capacity.WORKER_MB, []), "whatever else the machine does by now"
+    cap_mb = 800 // 2 - capacity.WORKER_MB
     assert with_memory(800, 3) == (
         cap_mb, [f"less memory is free than before: a trial may hold {cap_mb} MB now, not {500 - 160}"]
     )  # fmt: skip

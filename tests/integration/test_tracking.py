@@ -324,8 +324,8 @@ def test_a_courier_delivers_behind_the_training(place):
 def test_a_store_that_hangs_neither_slows_nor_stops_a_training(place, monkeypatch):
     release, arrived = threading.Event(), threading.Event()
     tracker = place.tracker()
-    deliver = tracker.deliver_noted
-    monkeypatch.setattr(tracker, "deliver_noted", lambda *a, **k: (deliver(*a, **k), arrived.set())[0])
+    deliver = tracker.deliver_recorded
+    monkeypatch.setattr(tracker, "deliver_recorded", lambda *a, **k: (deliver(*a, **k), arrived.set())[0])
     courier = Courier(tracker, RUN, TRAIN, place.folder)
     courier.notify(place.epochs(1, 1))
     assert arrived.wait(30)
@@ -424,7 +424,7 @@ def test_the_store_of_another_owner_is_one_line_and_no_traceback(place, capfd):
     place.epochs(1, 1)
     tracker = place.tracker()
     tracker.connect()
-    tracker.note(RUN, TRAIN, place.folder)
+    tracker.record(RUN, TRAIN, place.folder)
     database = place.workspace.root / "mlflow.db"
     database.chmod(0o644)
     for folder in (*[place.workspace.root, *place.workspace.root.parents][:4], *place.workspace.root.rglob("*")):
@@ -432,7 +432,7 @@ def test_the_store_of_another_owner_is_one_line_and_no_traceback(place, capfd):
     database.chmod(0o644)
     os.seteuid(65534)
     try:
-        assert not tracker.deliver_noted(RUN.key, force=True)
+        assert not tracker.deliver_recorded(RUN.key, force=True)
     finally:
         os.seteuid(0)
     [problem] = place.problems

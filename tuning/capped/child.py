@@ -72,9 +72,9 @@ def main() -> None:
 
 
 def _run(data: socket.socket, link: socket.socket, begin: threading.Event) -> tuple[bytes, bytes]:
-    sys.path, prepare, call, reports = pickle.loads(_arrived(data))  # noqa: S301 - from the process that started this
-    if prepare is not None:
-        pickle.loads(prepare)()  # noqa: S301
+    sys.path, warm_up, call, reports = pickle.loads(_arrived(data))  # noqa: S301 - from the process that started this
+    if warm_up is not None:
+        pickle.loads(warm_up)()  # noqa: S301
     function, args = pickle.loads(call)  # noqa: S301 - imports the function's module
     del call
     link.sendall(b"r")

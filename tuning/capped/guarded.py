@@ -133,14 +133,14 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def packed_call(function: Callable[..., object], args: tuple[object, ...], prepare: object, reports: bool) -> bytes:
+def packed_call(function: Callable[..., object], args: tuple[object, ...], warm_up: object, reports: bool) -> bytes:
     """What a child needs to make the call.
 
     Raises:
         ValueError: something of it cannot be pickled, or not be found from another process.
     """
     try:
-        parts = [None if part is None else _pickled(part) for part in (prepare, (function, args))]
+        parts = [None if part is None else _pickled(part) for part in (warm_up, (function, args))]
     except Exception as error:  # pickling runs anyone's __reduce__
         name = getattr(function, "__qualname__", repr(function))
         raise ValueError(

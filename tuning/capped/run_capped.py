@@ -1,6 +1,6 @@
 """Run a function in a process of its own under a memory cap that holds.
 
-    capped = run_capped(train, config, cap_mb=2000, time_limit_s=3600, prepare=import_torch)
+    capped = run_capped(train, config, cap_mb=2000, time_limit_s=3600, warm_up=import_torch)
     if capped.outcome == "memory_cap":
         print(f"needs more than {capped.cap_mb:.0f} MB: held {capped.peak_mb:.0f}")
 
@@ -52,7 +52,7 @@ class CapTooLowError(ValueError):
     """The cap is not above what the child holds before the function starts.
 
     Attributes:
-        floor_mb: what the interpreter, the imports, `prepare` and the arguments hold ("at least" this when it passes
+        floor_mb: what the interpreter, the imports, `warm_up` and the arguments hold ("at least" this when it passes
             the cap by more than 1000 MB: the imports are ended there).
         cap_mb: the cap.
     """
@@ -104,7 +104,7 @@ def run_capped(
     *args: object,
     cap_mb: float,
     time_limit_s: float = math.inf,
-    prepare: Callable[[], object] | None = None,
+    warm_up: Callable[[], object] | None = None,
     on_message: Callable[[object], None] | None = None,
     should_stop: Callable[[], str | None] | None = None,
     grace_s: float = 30.0,
@@ -124,7 +124,7 @@ def run_capped(
         args: its arguments; pickled, and held by the child, so large ones raise its floor.
         cap_mb: the cap in MB (10^6 bytes), on everything that the tree holds, the floor included.
         time_limit_s: seconds from this call, imports included, after which the tree is killed.
-        prepare: called in the child before anything is limited, for imports that the function's module does not make
+        warm_up: called in the child before anything is limited, for imports that the function's module does not make
             and that have to count as floor.
         on_message: called here, in the calling thread and in order, with each message that the function sends. A
             message is anything picklable, and the caller is the one to unpickle it. While `on_message` is busy the
@@ -142,7 +142,7 @@ def run_capped(
     if not cap_mb > 0 or not time_limit_s > 0 or not grace_s >= 0:
         raise ValueError(f"limits must be positive: cap {cap_mb} MB, time {time_limit_s} s, grace {grace_s} s")
     began = time.monotonic()
-    call = packed_call(function, args, prepare, on_message is not None)
+    call = packed_call(function, args, warm_up, on_message is not None)
     with Guarded(cap_mb, time_limit_s, grace_s, output) as guarded:
         guarded.begin(call)
         guarded.converse(on_message or _unheard, should_stop)
@@ -167,18 +167,18 @@ def run_capped(
 def floor_mb(
     function: Callable[..., object],
     *args: object,
-    prepare: Callable[[], object] | None = None,
+    warm_up: Callable[[], object] | None = None,
     time_limit_s: float = 120.0,
 ) -> float:
     """What a child would hold in MB when this function starts: no cap at or below it can be run under.
 
-    The function's module is imported, `prepare` called, the function not.
+    The function's module is imported, `warm_up` called, the function not.
 
     Raises:
         ValueError: as `run_capped`.
         RuntimeError: the child ended before it got there; the message tells why.
     """
-    call = packed_call(function, args, prepare, reports=False)
+    call = packed_call(function, args, warm_up, reports=False)
     with Guarded(math.inf, time_limit_s, 0.0, None, floor_only=True) as guarded:
         guarded.begin(call)
         guarded.converse(_unheard, None)

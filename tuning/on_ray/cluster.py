@@ -1,8 +1,4 @@
-"""Ray for one search: a small local one, or the cluster that an address names; and what fits on its nodes.
-
-Ray's `memory` is a number that it schedules by and nothing more; here it stands for what a node gives to trials, so
-that what is left to the operating system and to Ray itself is decided in one place, before anything starts.
-"""
+"""Ray for one search: a small local one, or the cluster that an address names."""
 
 import contextlib
 import json
@@ -16,23 +12,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tuning import loopback, machine
-from tuning.errors import AskedToLeaveError, CapDoesNotFitError, ClusterError
+from tuning import loopback
+from tuning.capacity import Node
+from tuning.errors import AskedToLeaveError, ClusterError
 from tuning.on_ray.cleanup import MARK, Reaper
 from tuning.waiting import ASK_S, Helper, result_of
-
-SUPERVISOR_MB = 160
-"""What the Ray worker of one trial holds beside the trial itself."""
-
-RAY_MB = 850
-"""What a local Ray adds: its servers and agents, its object store, the keeper of the checkpoints, and what the driver
-loads (of MLflow too). In searches of medium 610 to 850 were measured, memory that processes share counted once."""
 
 OBJECT_STORE_BYTES = 80_000_000
 START_S = 30.0
@@ -62,83 +51,6 @@ TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # its state is never restored
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
 }
-
-
-@dataclass(frozen=True)
-class Node:
-    """A machine that runs trials, and what it gives to them."""
-
-    name: str
-    cpus: float
-    memory_mb: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How trials lie on the nodes."""
-
-    cap_mb: int
-    concurrency: int
-    nodes: tuple[Node, ...]
-    fits: tuple[int, ...]
-    """How many trials each node could hold at once."""
-    cpus_per_trial: float
-
-    @property
-    def request_bytes(self) -> int:
-        """What Ray is asked to set aside for one trial."""
-        return (self.cap_mb + SUPERVISOR_MB) * 1_000_000
-
-
-def plan(
-    nodes: Sequence[Node], cap_mb: int | None, concurrency: int | None, cpus_per_trial: float, least_mb: int = 0
-) -> Plan:
-    """How trials of that cap lie on the nodes, `concurrency` of them at once at most.
-
-    Without a cap it is the largest one at which as many trials as wished fit: `concurrency`, or else one for each
-    share of cores, but fewer where each would get less than `least_mb`. Raises `CapDoesNotFitError` where no node
-    can hold one.
-    """
-    by_cpu = [int(node.cpus / cpus_per_trial) for node in nodes]
-    if not any(by_cpu):
-        raise ClusterError(f"no node has the {cpus_per_trial:g} cores that one trial is to get; ask for fewer")
-    wished = min(concurrency or sum(by_cpu), sum(by_cpu))
-
-    def fits(cap: int) -> tuple[int, ...]:
-        return tuple(
-            min(cores, node.memory_mb // (cap + SUPERVISOR_MB)) for node, cores in zip(nodes, by_cpu, strict=True)
-        )
-
-    largest = max(node.memory_mb for node, cores in zip(nodes, by_cpu, strict=True) if cores) - SUPERVISOR_MB
-    if largest <= 0:
-        raise CapDoesNotFitError("no node has memory for a trial now; close other programs", 0)
-    if cap_mb is None:
-        candidates = {node.memory_mb // count - SUPERVISOR_MB for node in nodes for count in range(1, wished + 1)}
-
-        def largest_for(trials: int) -> int:
-            return max((cap for cap in candidates if cap > 0 and sum(fits(cap)) >= trials), default=0)
-
-        if concurrency is None:
-            while wished > 1 and largest_for(wished) < least_mb:
-                wished -= 1
-        cap_mb = largest_for(wished) or 1
-    if not any(fits(cap_mb)):
-        raise CapDoesNotFitError(
-            f"no node can hold a trial of {cap_mb} MB; the largest cap that fits now is {largest} MB", largest
-        )
-    return Plan(cap_mb, min(wished, sum(fits(cap_mb))), tuple(nodes), fits(cap_mb), cpus_per_trial)
-
-
-def this_machine(reserve_mb: int | None = None) -> Node:
-    """What this machine can give to trials now: what is available, less Ray itself, less a reserve for the rest.
-
-    The reserve is a tenth of the machine's memory, at least 512 MB, unless told.
-    """
-    here = machine.this_machine()
-    total_mb, available_mb = here.memory_bytes // 1_000_000, here.available_bytes // 1_000_000
-    reserve_mb = max(512, total_mb // 10) if reserve_mb is None else reserve_mb
-    cores = max(1, int(here.cores))  # a trial has whole cores: on a share of one, two would only take turns
-    return Node(socket.gethostname(), cores, max(0, available_mb - RAY_MB - reserve_mb))
 
 
 @contextmanager

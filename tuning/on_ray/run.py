@@ -17,15 +17,15 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tuning.capacity import Capacity
 from tuning.capped.run_capped import tree_memory_mb
 from tuning.decisions import Decisions
 from tuning.errors import ClusterError
-from tuning.ledger import Finish, Ledger, Report
+from tuning.ledger import EpochReport, Finish, Ledger
 from tuning.observer import Ended, Observer
 from tuning.on_ray.asha import LedgerAsha
 from tuning.on_ray.callbacks import EndStopper, Listener, RowSearcher, trial_name
 from tuning.on_ray.checkpoint_store import Keeper
-from tuning.on_ray.cluster import Plan
 from tuning.on_ray.shared_files import Inputs
 from tuning.on_ray.worker import Task, Terms, supervise
 from tuning.settings import Settings
@@ -52,7 +52,7 @@ class Driver:
         default: Config,
         packed: Packed,
         settings: Settings,
-        plan: Plan,
+        plan: Capacity,
         inputs: Inputs,
         observer: Observer,
         should_stop: Callable[[], bool],
@@ -132,7 +132,7 @@ class Driver:
             case "started":
                 decisions.started(number, attempt, message["node"])
             case "report":
-                decisions.reported(number, attempt, Report(**message["report"]), stopped=stopped)
+                decisions.reported(number, attempt, EpochReport(**message["report"]), stopped=stopped)
             case "finished":
                 decisions.finished(number, attempt, Finish(**message["finish"]))
             case "note":

@@ -24,7 +24,7 @@ from ray import tune
 
 from tuning.capped.run_capped import Capped, CapTooLowError, process_memory_mb, run_capped
 from tuning.errors import CheckpointTransferError
-from tuning.ledger import Finish, Outcome, Report
+from tuning.ledger import EpochReport, Finish, Outcome
 from tuning.on_ray.checkpoint_store import CHUNK_BYTES
 from tuning.on_ray.shared_files import Inputs
 from tuning.sampler import Mode
@@ -34,9 +34,9 @@ from tuning.trial import (
     CheckpointReady,
     Packed,
     Reported,
-    prepare_objective,
     read_reports,
     run_objective,
+    warm_up_objective,
 )
 
 _SCRATCH = "trial-"
@@ -120,7 +120,7 @@ class _Best:
         self.value: float | None = None
         self.epochs = 0
 
-    def see(self, report: Report) -> None:
+    def see(self, report: EpochReport) -> None:
         self.value = report.value if self.value is None else self._better(self.value, report.value)
         self.epochs = max(self.epochs, report.epoch)
 
@@ -174,7 +174,7 @@ class _Carrier:
             ray.get(self._keeper.abandon.remote(self._row, version))
             raise
 
-    def report(self, report: Report) -> None:
+    def report(self, report: EpochReport) -> None:
         self.say({"kind": "report", "report": asdict(report)}, report.epoch, report.value)
 
     def say(self, message: dict[str, Any], epoch: int = 0, value: float = float("nan")) -> None:
@@ -255,7 +255,7 @@ def _run(
                 scratch,
                 inputs,
                 cap_mb=terms.cap_mb,
-                prepare=partial(prepare_objective, objective),
+                warm_up=partial(warm_up_objective, objective),
                 on_message=conversation.hear,
                 should_stop=conversation.should_stop,
                 grace_s=terms.grace_s,

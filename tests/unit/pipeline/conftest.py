@@ -16,7 +16,7 @@ from pipeline.stages import evaluate, prepare, register, train
 from pipeline.stages.context import Context
 from pipeline.stages.results import Evaluation, Registration, TrainedModel
 from pipeline.stages.runner import ModelOutcome, Runner
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from pipeline.tracking import delivery_state
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.tracking.delivery import Tracker
@@ -79,7 +79,7 @@ def config_of(*sets: str, model: str = "vanilla") -> RunConfig:
 def context(tmp_path: Path) -> Context:
     workspace = Workspace(tmp_path)
     settings = mlflow_settings.load(workspace, {})
-    return Context(workspace, Recorder(), Control(), settings, DeafTracker(settings, workspace, lambda text: None))
+    return Context(workspace, Recorder(), StopToken(), settings, DeafTracker(settings, workspace, lambda text: None))
 
 
 @pytest.fixture

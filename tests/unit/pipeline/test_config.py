@@ -231,6 +231,12 @@ def test_a_resolved_config_written_and_read_again_is_the_same(tmp_path, model, f
     assert to_yaml(again) == to_yaml(config)
 
 
+@pytest.mark.parametrize("name", ["\x85", "a\u2028b", "tab\tand\nline"])
+def test_a_folder_whose_name_breaks_lines_is_written_and_read_again(tmp_path, name):
+    config = resolve("small", flags={"data.folder": name})
+    assert resolve(file=file_of(tmp_path, to_yaml(config))) == config
+
+
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates()
 keys = st.sampled_from(["data", "model", "train", "augment", "name", "classes", "dims", "epochs", "seed"]) | st.text(
     max_size=6

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline import stop
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 
 
 @pytest.fixture(autouse=True)
@@ -15,14 +15,14 @@ def no_signal_yet(monkeypatch):
 
 
 def test_without_a_signal_or_a_limit_there_is_no_reason_to_leave():
-    assert Control().reason() is None
-    assert Control(max_time_s=1000).reason() is None
+    assert StopToken().reason() is None
+    assert StopToken(max_time_s=1000).reason() is None
 
 
 def test_leaving_if_asked_raises_the_reason_and_nothing_without_one():
-    Control().leave_if_asked()
+    StopToken().leave_if_asked()
     with pytest.raises(BudgetExhaustedError, match="seqpipe tune goes on"):
-        Control(max_time_s=0, again="seqpipe tune").leave_if_asked()
+        StopToken(max_time_s=0, again="seqpipe tune").leave_if_asked()
 
 
 def test_no_handler_of_ordinary_errors_keeps_an_interrupted_command_from_ending():
@@ -30,7 +30,7 @@ def test_no_handler_of_ordinary_errors_keeps_an_interrupted_command_from_ending(
 
 
 def test_a_used_up_budget_is_a_reason_with_exit_code_4():
-    reason = Control(max_time_s=0).reason()
+    reason = StopToken(max_time_s=0).reason()
     assert isinstance(reason, BudgetExhaustedError)
     assert reason.exit_code == 4
     assert "the same command goes on" in str(reason)
@@ -41,9 +41,9 @@ def test_a_used_up_budget_is_a_reason_with_exit_code_4():
     [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM"), (signal.SIGHUP, 129, "SIGHUP")],
 )
 def test_a_first_signal_while_heeding_is_only_noted_as_the_reason_to_leave(number, code, name):
-    with Control().installed() as control, control.heeding():
+    with StopToken().installed() as stop_token, stop_token.heeding():
         os.kill(os.getpid(), number)
-        reason = control.reason()
+        reason = stop_token.reason()
     assert stop.has_come()
     assert isinstance(reason, InterruptedRunError)
     assert reason.exit_code == code
@@ -51,18 +51,18 @@ def test_a_first_signal_while_heeding_is_only_noted_as_the_reason_to_leave(numbe
 
 
 def test_a_second_signal_leaves_at_once():
-    with Control().installed() as control, control.heeding():
+    with StopToken().installed() as stop_token, stop_token.heeding():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(InterruptedRunError):
             os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_closed_terminal_which_signals_twice_is_no_hurry():
-    with Control().installed() as control:
-        with control.heeding():
+    with StopToken().installed() as stop_token:
+        with stop_token.heeding():
             os.kill(os.getpid(), signal.SIGHUP)
             os.kill(os.getpid(), signal.SIGHUP)
-            assert control.reason().exit_code == 129
+            assert stop_token.reason().exit_code == 129
         os.kill(os.getpid(), signal.SIGHUP)  # while what was reached is being written down
 
 
@@ -71,16 +71,16 @@ def test_what_a_command_was_started_to_ignore_stays_ignored(number):
     """SIGHUP under `nohup`, SIGINT behind `&` in a script."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
-        with Control().installed() as control, control.heeding():
+        with StopToken().installed() as stop_token, stop_token.heeding():
             os.kill(os.getpid(), number)
-            assert control.reason() is None
+            assert stop_token.reason() is None
     finally:
         signal.signal(number, before)
 
 
 def test_a_signal_while_nobody_heeds_leaves_at_once():
-    with Control().installed() as control:
-        with control.heeding():
+    with StopToken().installed() as stop_token:
+        with stop_token.heeding():
             pass
         with pytest.raises(InterruptedRunError) as caught:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -88,16 +88,16 @@ def test_a_signal_while_nobody_heeds_leaves_at_once():
 
 
 def test_a_signal_counts_more_than_the_budget():
-    with Control(max_time_s=0).installed() as control, control.heeding():
+    with StopToken(max_time_s=0).installed() as stop_token, stop_token.heeding():
         os.kill(os.getpid(), signal.SIGINT)
-        assert isinstance(control.reason(), InterruptedRunError)
+        assert isinstance(stop_token.reason(), InterruptedRunError)
 
 
 def test_the_handlers_from_before_are_put_back_even_after_an_error():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
     def fail() -> None:
-        with Control().installed():
+        with StopToken().installed():
             assert signal.getsignal(signal.SIGINT) is not before[0]
             raise RuntimeError
 

@@ -6,7 +6,7 @@ import pytest
 
 from tuning.decisions import LOST_S, Decisions
 from tuning.errors import AllTrialsFailedError
-from tuning.ledger import Finish, Ledger, Report
+from tuning.ledger import EpochReport, Finish, Ledger
 from tuning.observer import Observer
 from tuning.settings import Settings
 from tuning.space import Space
@@ -115,8 +115,8 @@ def test_a_report_is_kept_once(begin):
     search = begin()
     number = search.start()
     for _ in range(2):
-        search.decisions.reported(number, 1, Report(1, 0.3))
-    search.decisions.reported(number, 1, Report(2, 0.4))
+        search.decisions.reported(number, 1, EpochReport(1, 0.3))
+    search.decisions.reported(number, 1, EpochReport(2, 0.4))
     assert [report.epoch for report in search.row(number).reports] == [1, 2]
     assert search.ledger.path.read_text().count('"report"') == 2
 
@@ -125,8 +125,8 @@ def test_a_trial_that_the_scheduler_stops_ends_with_its_best_value(begin):
     search = begin()
     number = search.start()
     search.now += 7
-    search.decisions.reported(number, 1, Report(1, 0.6, peak_mb=500))
-    search.decisions.reported(number, 1, Report(2, 0.4, peak_mb=400), stopped=True)
+    search.decisions.reported(number, 1, EpochReport(1, 0.6, peak_mb=500))
+    search.decisions.reported(number, 1, EpochReport(2, 0.4, peak_mb=400), stopped=True)
     finish = search.row(number).finish
     assert (finish.outcome, finish.value, finish.peak_mb, finish.duration_s) == ("stopped", 0.6, 500, 7)
 
@@ -134,7 +134,7 @@ def test_a_trial_that_the_scheduler_stops_ends_with_its_best_value(begin):
 def test_a_trial_stopped_while_it_was_over_its_cap_counts_as_capped(begin):
     search = begin()
     number = search.start()
-    search.decisions.reported(number, 1, Report(1, 0.6, peak_mb=1001), stopped=True)
+    search.decisions.reported(number, 1, EpochReport(1, 0.6, peak_mb=1001), stopped=True)
     assert search.row(number).finish.outcome == "memory_cap"
     assert search.row(number).finish.value is None
 
@@ -143,21 +143,21 @@ def test_after_a_loss_the_earlier_attempt_has_no_say(begin):
     search = begin()
     number = search.start()
     search.decisions.begun_again(number, "killed")
-    search.decisions.reported(number, 1, Report(1, 0.3))
+    search.decisions.reported(number, 1, EpochReport(1, 0.3))
     search.decisions.finished(number, 1, COMPLETED)
     search.decisions.started(number, 1, "there")
     assert search.row(number).reports == ()
     assert search.row(number).finish is None
     assert search.row(number).node == "here"
     search.decisions.started(number, 2, "there")
-    search.decisions.reported(number, 2, Report(1, 0.3))
+    search.decisions.reported(number, 2, EpochReport(1, 0.3))
     assert len(search.row(number).reports) == 1
 
 
 def test_a_row_that_has_ended_stays_so(begin):
     search = begin()
     number = search.end()
-    search.decisions.reported(number, 1, Report(3, 0.9))
+    search.decisions.reported(number, 1, EpochReport(3, 0.9))
     search.decisions.finished(number, 1, FAILED)
     search.decisions.lost(number, "killed")
     assert search.row(number).finish == COMPLETED
@@ -250,7 +250,7 @@ def test_one_trial_that_worked_is_enough_to_go_on(begin, outcome):
 def test_failures_do_not_end_a_search_while_a_trial_has_come_further(begin):
     search = begin(trials=3, concurrency=3, failures_to_stop=2)
     numbers = [search.start() for _ in range(3)]
-    search.decisions.reported(numbers[0], 1, Report(1, 0.2))
+    search.decisions.reported(numbers[0], 1, EpochReport(1, 0.2))
     for number in numbers[1:]:
         search.decisions.finished(number, 1, FAILED)
         search.decisions.left(number)

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from tuning.errors import LedgerError, LedgerMismatchError
-from tuning.ledger import FILE_NAME, Finish, Ledger, Report
+from tuning.ledger import FILE_NAME, EpochReport, Finish, Ledger
 
 IDENTITY = {"model": "small", "space": {"x": {"uniform": [0, 1]}}}
 
@@ -13,11 +13,11 @@ def filled(folder):
     ledger.raise_target(5)
     ledger.propose({"x": 0.5}, "default")
     ledger.start(0, "here")
-    ledger.report(0, Report(1, 0.25, {"loss": 1.5}, 100.0))
+    ledger.report(0, EpochReport(1, 0.25, {"loss": 1.5}, 100.0))
     ledger.finish(0, Finish("completed", 0.25, 120.0, 200, "here", 1, 3.5))
     ledger.propose({"x": 0.75}, "optuna")
     ledger.start(1, "there")
-    ledger.report(1, Report(1, math.nan))
+    ledger.report(1, EpochReport(1, math.nan))
     return ledger
 
 
@@ -46,9 +46,9 @@ def test_a_torn_last_line_is_cut_off_and_the_search_goes_on(tmp_path, cut):
     path.write_bytes(path.read_bytes()[:-cut])
     with Ledger(tmp_path, IDENTITY) as ledger:
         assert ledger.rows[1].reports == ()
-        ledger.report(1, Report(1, 0.5))
+        ledger.report(1, EpochReport(1, 0.5))
     with Ledger(tmp_path, IDENTITY) as ledger:
-        assert ledger.rows[1].reports == (Report(1, 0.5),)
+        assert ledger.rows[1].reports == (EpochReport(1, 0.5),)
 
 
 def test_damage_before_the_last_line_is_an_error_that_names_it(tmp_path):
@@ -91,9 +91,9 @@ def test_a_ledger_of_another_format_is_refused(tmp_path):
 
 def test_an_epoch_reported_again_replaces_the_first_report(tmp_path):
     with filled(tmp_path) as ledger:
-        ledger.report(1, Report(2, 0.5))
-        ledger.report(1, Report(1, 0.125))
-        assert ledger.rows[1].reports == (Report(1, 0.125), Report(2, 0.5))
+        ledger.report(1, EpochReport(2, 0.5))
+        ledger.report(1, EpochReport(1, 0.125))
+        assert ledger.rows[1].reports == (EpochReport(1, 0.125), EpochReport(2, 0.5))
         assert ledger.rows[1].last_epoch == 2
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from tuning.ledger import Finish, Report, Row
+from tuning.ledger import EpochReport, Finish, Row
 from tuning.sampler import history, importances, propose
 from tuning.space import Space, canonical
 
@@ -127,7 +127,7 @@ def test_a_lost_machine_says_nothing_about_a_configuration():
 def test_stopped_rows_count_by_their_curve():
     space = Space.parse({"x": {"uniform": [0, 1]}})
     rows = [
-        Row(n, {"x": n / 16}, "random", reports=(Report(2, -abs(n / 16 - 0.3)),), finish=Finish("stopped", 0.0))
+        Row(n, {"x": n / 16}, "random", reports=(EpochReport(2, -abs(n / 16 - 0.3)),), finish=Finish("stopped", 0.0))
         for n in range(16)
     ]
     proposals = [propose(rows, space, seed, "optuna", "max")[0]["x"] for seed in range(20)]

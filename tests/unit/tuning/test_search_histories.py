@@ -13,7 +13,7 @@ import pytest
 from tuning import ledger as ledger_module
 from tuning.decisions import Decisions
 from tuning.errors import AllTrialsFailedError
-from tuning.ledger import Finish, Ledger, Report
+from tuning.ledger import EpochReport, Finish, Ledger
 from tuning.observer import Observer
 from tuning.settings import Settings
 from tuning.space import Space, canonical
@@ -218,7 +218,7 @@ class World:
                 process.is_known = True
                 decisions.started(number, attempt, "node")
             case ("report", epoch):
-                report = Report(epoch, value(process.config, epoch), peak_mb=500.0)
+                report = EpochReport(epoch, value(process.config, epoch), peak_mb=500.0)
                 decisions.reported(number, attempt, report, stopped=stops)
             case ("finished", finish):
                 decisions.finished(number, attempt, finish)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from tuning.ledger import Report
+from tuning.ledger import EpochReport
 from tuning.trial import (
     WORK,
     CheckpointReady,
@@ -11,8 +11,8 @@ from tuning.trial import (
     Paused,
     Reported,
     Trial,
-    prepare_objective,
     read_reports,
+    warm_up_objective,
 )
 
 
@@ -34,7 +34,7 @@ def supervisor(tmp_path):
 
 def test_a_report_is_said_with_its_figures(supervisor):
     supervisor.trial.report(1, 0.5, {"loss": 2})
-    assert supervisor.heard == [Reported(Report(1, 0.5, {"loss": 2.0}))]
+    assert supervisor.heard == [Reported(EpochReport(1, 0.5, {"loss": 2.0}))]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -58,7 +58,7 @@ def test_a_checkpoint_is_a_copy_that_later_writes_do_not_reach(supervisor):
     file.write_text("two")
     copy = supervisor.checkpoint
     assert (copy / WORK / "model" / "weights").read_text() == "one"
-    assert read_reports(copy) == [Report(1, 0.5)]
+    assert read_reports(copy) == [EpochReport(1, 0.5)]
 
 
 def test_a_trial_that_goes_on_keeps_its_earlier_reports(supervisor):
@@ -95,5 +95,5 @@ def objective(trial):
 
 def test_preparing_runs_what_the_objective_wants_run_first():
     with pytest.raises(ModuleNotFoundError, match="torch"):
-        prepare_objective(Packed.of(print, imports))
-    prepare_objective(Packed.of(print, None))
+        warm_up_objective(Packed.of(print, imports))
+    warm_up_objective(Packed.of(print, None))

@@ -7,15 +7,15 @@ from rich.console import Console
 
 from pipeline.cli.console import Watcher
 from pipeline.cli.search_view import SearchView, finished_line, time_left_s
-from tuning.ledger import Finish, Report, Row
+from tuning.ledger import EpochReport, Finish, Row
 from tuning.observer import State, best_row
 
 DEFAULT = {"train.learning_rate": 0.002}
 DONE = Finish("completed", 0.8, 700.0, 900.0, "laptop", 1, 60)
 CAPPED = Finish("memory_cap", None, 950.0, 900.0, "laptop", 0, 20)
-REPORTS = (Report(1, 0.5, {}, 650.0), Report(2, 0.625, {}, 660.0))
+REPORTS = (EpochReport(1, 0.5, {}, 650.0), EpochReport(2, 0.625, {}, 660.0))
 ROWS = (
-    Row(0, DEFAULT, "default", 1, "laptop", (Report(1, 0.8),), DONE),
+    Row(0, DEFAULT, "default", 1, "laptop", (EpochReport(1, 0.8),), DONE),
     Row(1, {"train.learning_rate": 0.1}, "optuna", 1, "laptop", (), CAPPED),
     Row(2, {"train.learning_rate": 0.01}, "optuna", 1, "laptop", REPORTS),
     Row(3, {"train.learning_rate": 0.02}, "optuna"),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.evaluation.metrics import Report, compute, wilson_interval
+from pipeline.evaluation.metrics import ClassificationReport, compute, wilson_interval
 from pipeline.evaluation.predictions import Predictions
 
 Make = Callable[..., Predictions]
@@ -136,7 +136,7 @@ def test_the_order_of_images_changes_nothing(random_predictions: Callable[[int, 
 def test_a_report_survives_json(random_predictions: Callable[[int, int], Predictions]) -> None:
     report = compute(random_predictions(50, 4))
     text = json.dumps(report.to_json(), allow_nan=False)
-    assert Report.from_json(json.loads(text)) == report
+    assert ClassificationReport.from_json(json.loads(text)) == report
     assert any(bin_.accuracy is None for bin_ in report.reliability)
 
 
@@ -144,4 +144,4 @@ def test_json_that_is_no_report_is_refused(make_predictions: Make) -> None:
     plain = compute(make_predictions([0], [[1, 0]])).to_json()
     del plain["ece"]
     with pytest.raises(ValueError, match="ece"):
-        Report.from_json(plain)
+        ClassificationReport.from_json(plain)

@@ -5,7 +5,7 @@ import pytest
 from pipeline.search.mlflow_runs import BEST, SearchedBy, SearchRuns
 from pipeline.tracking import delivery_state
 from pipeline.tracking.journal import read
-from tuning.ledger import Finish, Ledger, Report
+from tuning.ledger import EpochReport, Finish, Ledger
 from tuning.observer import State
 
 
@@ -34,7 +34,7 @@ def trial(ledger, number, values=(0.4, 0.6), outcome="completed", observers=()):
     ledger.propose(config(number), "default")
     told = [("started", ledger.start(number, "laptop"))]
     for epoch, value in enumerate(values, start=1):
-        report = Report(epoch, value, {"train/loss": 1.0 / epoch}, 300.0 + epoch)
+        report = EpochReport(epoch, value, {"train/loss": 1.0 / epoch}, 300.0 + epoch)
         told.append(("reported", ledger.report(number, report), report))
     peak = 710.0 if outcome == "memory_cap" else 303.0
     value = max(values, default=None) if outcome in ("completed", "stopped") else None
@@ -125,7 +125,7 @@ def test_whatever_a_killed_command_left_unwritten_is_written_by_the_next_and_not
     trial(ledger, 1, values=(0.3,), outcome="stopped")  # nobody told
     ledger.propose(config(2), "optuna")
     ledger.start(2, "laptop")
-    ledger.report(2, Report(1, 0.5, {}, 300.0))
+    ledger.report(2, EpochReport(1, 0.5, {}, 300.0))
     again = runs()
     state = State(tuple(ledger.rows), frozenset(), 3, 1, 700, 0.0, 0.0, None, False)
     again.ticked(state)
@@ -151,7 +151,7 @@ def test_an_epoch_that_is_reported_again_after_a_crash_is_told_once(place, runs,
     ledger.propose(config(0), "default")
     searched.started(ledger.start(0, "laptop"))
     for peak in (300.0, 305.0):  # the second time with another peak
-        report = Report(1, 0.5, {}, peak)
+        report = EpochReport(1, 0.5, {}, peak)
         searched.reported(ledger.report(0, report), report)
     assert series(place.folder / "trials" / "000", "peak_memory_mb") == {1: 300.0}
 
@@ -170,7 +170,7 @@ def test_trials_that_failed_and_were_begun_again_are_told_as_what_they_became(pl
     for number in (0, 1):
         ledger.reopen(number)
         again.started(ledger.start(number, "laptop"))
-        report = Report(1, 0.5, {}, 301.0)
+        report = EpochReport(1, 0.5, {}, 301.0)
         again.reported(ledger.report(number, report), report)
         again.finished(ledger.finish(number, Finish("completed", 0.5, 303.0, 700.0, "laptop", 1, 9.5)))
     folder = place.folder / "trials" / "000"

@@ -15,7 +15,7 @@ from pipeline.errors import BudgetExhaustedError, ConfigError, WorkspaceError
 from pipeline.stages import register, train
 from pipeline.stages.context import Context
 from pipeline.stages.runner import STAGES, Runner, check_stage, identities, plan
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from pipeline.tracking import delivery_state
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.workspace.locks import exclusive
@@ -395,7 +395,7 @@ def test_the_reports_figures_are_for_the_run_of_the_training(house):
 
 
 def test_a_used_up_budget_ends_the_command_before_the_next_stage(house):
-    used_up = Control(max_time_s=0)
+    used_up = StopToken(max_time_s=0)
     context = Context(house.workspace, house.context.reporter, used_up, house.context.mlflow, house.context.tracker)
     with pytest.raises(BudgetExhaustedError):
         Runner(context).run(resolve("vanilla"))

@@ -7,7 +7,7 @@ import torch
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError, TrainingDivergedError, WorkspaceError
 from pipeline.stages import train
 from pipeline.stages.results import TrainedModel
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from pipeline.tracking import delivery_state
 from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training.checkpoint import load_weights
@@ -17,7 +17,7 @@ from sequencer_models import backends
 from sequencer_models.capabilities import this_machine
 
 
-class LeaveAfter(Control):
+class LeaveAfter(StopToken):
     """Asks to leave at the given question."""
 
     def __init__(self, calls: int, error: BaseException) -> None:
@@ -59,7 +59,7 @@ def folder(tmp_path):
 
 
 def left(context, calls: int = 2, error: BaseException | None = None):
-    return dataclasses.replace(context, control=LeaveAfter(calls, error or BudgetExhaustedError("enough")))
+    return dataclasses.replace(context, stop_token=LeaveAfter(calls, error or BudgetExhaustedError("enough")))
 
 
 def same(one: TrainedModel, other: TrainedModel) -> bool:

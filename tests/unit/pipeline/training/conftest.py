@@ -15,7 +15,7 @@ from pipeline.config.schema import TrainConfig
 from pipeline.data.batches import Normalisation, Split, TrainBatches
 from pipeline.errors import BudgetExhaustedError, SeqpipeError
 from pipeline.progress import Silent
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.device import Numerics
@@ -41,7 +41,7 @@ def made_up(count: int, seed: int) -> Split:
     return Split(images.astype(np.uint8), labels.astype(np.int64))
 
 
-class LeaveAfter(Control):
+class LeaveAfter(StopToken):
     """Asks to leave at the given call of `reason`, counted over all of them, once."""
 
     def __init__(self, calls: int | None = None) -> None:
@@ -84,7 +84,7 @@ class Bench:
         return Validation(made_up(10, 2), NORMALISE, batch_size=4)
 
     @contextmanager
-    def training(self, folder: Path, control: Control | None = None) -> Iterator[Training]:
+    def training(self, folder: Path, stop_token: StopToken | None = None) -> Iterator[Training]:
         """A training in a folder, resumed if there is a checkpoint, as the stage does it."""
         folder.mkdir(exist_ok=True)
         self.numerics.apply()
@@ -104,7 +104,7 @@ class Bench:
                 journal=journal,
                 writer=writer,
                 reporter=self.reporter,
-                control=control or LeaveAfter(),
+                stop_token=stop_token or LeaveAfter(),
                 checkpoint_every_s=self.checkpoint_every_s,
             )
             try:
@@ -116,8 +116,8 @@ class Bench:
             finally:
                 writer.close()
 
-    def fit(self, folder: Path, control: Control | None = None) -> Training:
-        with self.training(folder, control) as training:
+    def fit(self, folder: Path, stop_token: StopToken | None = None) -> Training:
+        with self.training(folder, stop_token) as training:
             training.fit()
         return training
 

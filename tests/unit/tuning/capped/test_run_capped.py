@@ -103,7 +103,7 @@ def test_torch_s_shared_memory_is_given_back_when_its_holder_is_killed_before_th
 
 
 def test_tensors_in_shared_memory_are_charged():
-    assert killed_at_the_cap(run_capped(hogs.torch_shared, 300, cap_mb=500, prepare=hogs.import_torch))
+    assert killed_at_the_cap(run_capped(hogs.torch_shared, 300, cap_mb=500, warm_up=hogs.import_torch))
 
 
 @pytest.mark.parametrize("function", [hogs.child_grows, hogs.orphan_grows])
@@ -152,7 +152,7 @@ def test_a_burst_is_refused_before_it_is_touched(function, says):
 
 @linux
 def test_a_burst_in_torch_is_refused_before_it_is_touched():
-    result = run_capped(hogs.torch_at_once, 1200, cap_mb=400, prepare=hogs.import_torch)
+    result = run_capped(hogs.torch_at_once, 1200, cap_mb=400, warm_up=hogs.import_torch)
     assert result.outcome == "memory_cap"
     assert "can't allocate memory" in result.error
     assert result.floor_mb > 100
@@ -199,7 +199,7 @@ def test_a_large_file_that_is_mapped_and_read_is_not_charged(tmp_path):
 def test_a_cap_below_the_floor_is_refused_before_the_function_starts(tmp_path):
     ran = tmp_path / "ran"
     with pytest.raises(CapTooLowError, match=r"the cap of 200 MB is not above the 3\d\d MB") as caught:
-        run_capped(ran.touch, cap_mb=200, prepare=hogs.take_300_mb)
+        run_capped(ran.touch, cap_mb=200, warm_up=hogs.take_300_mb)
     assert caught.value.cap_mb == 200
     assert 300 < caught.value.floor_mb < 330
     assert not ran.exists()
@@ -207,7 +207,7 @@ def test_a_cap_below_the_floor_is_refused_before_the_function_starts(tmp_path):
 
 def test_imports_that_take_far_more_than_the_cap_are_ended():
     with pytest.raises(CapTooLowError) as caught:
-        run_capped(hogs.add, 1, cap_mb=20, prepare=functools.partial(hogs.grow, 50, 0.0))
+        run_capped(hogs.add, 1, cap_mb=20, warm_up=functools.partial(hogs.grow, 50, 0.0))
     assert 1020 < caught.value.floor_mb < 1400
 
 
@@ -215,10 +215,10 @@ def test_the_floor_can_be_asked_for(tmp_path):
     ran = tmp_path / "ran"
     bare = floor_mb(ran.touch)
     assert 3 < bare < 20
-    assert 300 < floor_mb(ran.touch, prepare=hogs.take_300_mb) - bare < 330
+    assert 300 < floor_mb(ran.touch, warm_up=hogs.take_300_mb) - bare < 330
     assert not ran.exists()
-    with pytest.raises(RuntimeError, match="nothing here to prepare with"):
-        floor_mb(hogs.add, 1, prepare=hogs.prepare_badly)
+    with pytest.raises(RuntimeError, match="nothing here to warm up with"):
+        floor_mb(hogs.add, 1, warm_up=hogs.warm_up_badly)
 
 
 def test_arguments_are_part_of_the_floor():
@@ -251,8 +251,8 @@ def test_a_function_that_gives_no_value_has_failed(function, error):
 
 
 def test_imports_that_fail_are_told():
-    result = run_capped(hogs.add, 1, cap_mb=CAP_MB, prepare=hogs.prepare_badly)
-    assert (result.outcome, result.error) == ("failed", "ImportError: nothing here to prepare with")
+    result = run_capped(hogs.add, 1, cap_mb=CAP_MB, warm_up=hogs.warm_up_badly)
+    assert (result.outcome, result.error) == ("failed", "ImportError: nothing here to warm up with")
     assert result.floor_mb is None
 
 
@@ -286,7 +286,7 @@ def test_a_function_that_hangs_is_ended_at_its_time_limit():
 
 
 def test_the_time_limit_holds_for_imports_too():
-    result = run_capped(hogs.add, 1, cap_mb=CAP_MB, time_limit_s=0.5, prepare=hogs.hang)
+    result = run_capped(hogs.add, 1, cap_mb=CAP_MB, time_limit_s=0.5, warm_up=hogs.hang)
     assert (result.outcome, result.floor_mb) == ("timed_out", None)
 
 

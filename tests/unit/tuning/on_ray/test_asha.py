@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tuning.ledger import Report, Row
+from tuning.ledger import EpochReport, Row
 from tuning.on_ray.asha import LedgerAsha
 
 
@@ -26,7 +26,7 @@ def run(scheduler, row, values):
 
 def ledger_rows(curves):
     return [
-        Row(n, {"x": n}, "random", reports=tuple(Report(e, v) for e, v in enumerate(curve, start=1)))
+        Row(n, {"x": n}, "random", reports=tuple(EpochReport(e, v) for e, v in enumerate(curve, start=1)))
         for n, curve in enumerate(curves)
     ]
 

@@ -224,8 +224,8 @@ def import_torch() -> None:
     import torch  # noqa: F401
 
 
-def prepare_badly() -> None:
-    raise ImportError("nothing here to prepare with")
+def warm_up_badly() -> None:
+    raise ImportError("nothing here to warm up with")
 
 
 PREPARED: list[bytearray] = []

@@ -13,7 +13,7 @@ from pipeline.data.synthetic import SyntheticSpec
 from pipeline.progress import Silent
 from pipeline.stages import prepare
 from pipeline.stages.context import Context
-from pipeline.stop import Control
+from pipeline.stop import StopToken
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.workspace.paths import Workspace
 
@@ -45,4 +45,4 @@ def prepared_in(root: Path, config: RunConfig) -> PreparedData:
     with pytest.MonkeyPatch.context() as patch:
         few_images(patch)
         settings = mlflow_settings.load(workspace, {})
-        return prepare.prepare(config, root / "whole", Context(workspace, Silent(), Control(), settings, None))
+        return prepare.prepare(config, root / "whole", Context(workspace, Silent(), StopToken(), settings, None))

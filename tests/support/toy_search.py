@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tuning.ledger import Report, Row
+from tuning.ledger import EpochReport, Row
 from tuning.observer import Observer
 from tuning.search import SearchResult, run_search
 from tuning.settings import Settings
@@ -70,7 +70,7 @@ class Printing(Observer):
     def started(self, row: Row) -> None:
         print("started", row.number, flush=True)
 
-    def reported(self, row: Row, report: Report) -> None:
+    def reported(self, row: Row, report: EpochReport) -> None:
         print("reported", row.number, report.epoch, flush=True)
 
     def finished(self, row: Row) -> None:
@@ -79,7 +79,7 @@ class Printing(Observer):
 
 def search(folder: Path, toy: Toy, space: Space = SPACE, default: Config = DEFAULT, **words: Any) -> SearchResult:
     """A search of the toy; `words` are settings or keywords of `run_search`."""
-    names = {"observer", "should_stop", "extend", "prepare", "inputs"} & words.keys()
+    names = {"observer", "should_stop", "extend", "warm_up", "inputs"} & words.keys()
     keywords = {name: words.pop(name) for name in names}
     chosen = {"trials": 6, "cap_mb": 120, "reserve_mb": 0, "scheduler": "none", "concurrency": 2, **words}
     return run_search(

@@ -1,0 +1,96 @@
+"""What the nodes give to trials, and how many trials of which cap they hold at once.
+
+Ray's `memory` is a number that it schedules by and nothing more; here it stands for what a node gives to trials, so
+that what is left to the operating system and to Ray itself is decided in one place, before anything starts.
+"""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tuning import machine
+from tuning.errors import CapDoesNotFitError, ClusterError
+
+WORKER_MB = 160
+"""What the Ray worker of one trial holds beside the trial itself."""
+
+RAY_MB = 850
+"""What a local Ray adds: its servers and agents, its object store, the keeper of the checkpoints, and what the driver
+loads (of MLflow too). In searches of medium 610 to 850 were measured, memory that processes share counted once."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine that runs trials, and what it gives to them."""
+
+    name: str
+    cpus: float
+    memory_mb: int
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How trials lie on the nodes."""
+
+    cap_mb: int
+    concurrency: int
+    nodes: tuple[Node, ...]
+    fits: tuple[int, ...]
+    """How many trials each node could hold at once."""
+    cpus_per_trial: float
+
+    @property
+    def request_bytes(self) -> int:
+        """What Ray is asked to set aside for one trial."""
+        return (self.cap_mb + WORKER_MB) * 1_000_000
+
+
+def capacity_of(
+    nodes: Sequence[Node], cap_mb: int | None, concurrency: int | None, cpus_per_trial: float, least_mb: int = 0
+) -> Capacity:
+    """How trials of that cap lie on the nodes, `concurrency` of them at once at most.
+
+    Without a cap it is the largest one at which as many trials as wished fit: `concurrency`, or else one for each
+    share of cores, but fewer where each would get less than `least_mb`. Raises `CapDoesNotFitError` where no node
+    can hold one.
+    """
+    by_cpu = [int(node.cpus / cpus_per_trial) for node in nodes]
+    if not any(by_cpu):
+        raise ClusterError(f"no node has the {cpus_per_trial:g} cores that one trial is to get; ask for fewer")
+    wished = min(concurrency or sum(by_cpu), sum(by_cpu))
+
+    def fits(cap: int) -> tuple[int, ...]:
+        return tuple(
+            min(cores, node.memory_mb // (cap + WORKER_MB)) for node, cores in zip(nodes, by_cpu, strict=True)
+        )
+
+    largest = max(node.memory_mb for node, cores in zip(nodes, by_cpu, strict=True) if cores) - WORKER_MB
+    if largest <= 0:
+        raise CapDoesNotFitError("no node has memory for a trial now; close other programs", 0)
+    if cap_mb is None:
+        candidates = {node.memory_mb // count - WORKER_MB for node in nodes for count in range(1, wished + 1)}
+
+        def largest_for(trials: int) -> int:
+            return max((cap for cap in candidates if cap > 0 and sum(fits(cap)) >= trials), default=0)
+
+        if concurrency is None:
+            while wished > 1 and largest_for(wished) < least_mb:
+                wished -= 1
+        cap_mb = largest_for(wished) or 1
+    if not any(fits(cap_mb)):
+        raise CapDoesNotFitError(
+            f"no node can hold a trial of {cap_mb} MB; the largest cap that fits now is {largest} MB", largest
+        )
+    return Capacity(cap_mb, min(wished, sum(fits(cap_mb))), tuple(nodes), fits(cap_mb), cpus_per_trial)
+
+
+def this_machine(reserve_mb: int | None = None) -> Node:
+    """What this machine can give to trials now: what is available, less Ray itself, less a reserve for the rest.
+
+    The reserve is a tenth of the machine's memory, at least 512 MB, unless told.
+    """
+    here = machine.this_machine()
+    total_mb, available_mb = here.memory_bytes // 1_000_000, here.available_bytes // 1_000_000
+    reserve_mb = max(512, total_mb // 10) if reserve_mb is None else reserve_mb
+    cores = max(1, int(here.cores))  # a trial has whole cores: on a share of one, two would only take turns
+    return Node(socket.gethostname(), cores, max(0, available_mb - RAY_MB - reserve_mb))
