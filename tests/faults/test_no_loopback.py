@@ -53,7 +53,7 @@ def temp(place):
     folder = Path(tempfile.mkdtemp(prefix="nl-", dir="/tmp"))
     place.set(TMPDIR=str(folder), TEST_OF_LOOPBACK=str(folder))
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)  # the reaper may be at it
+    shutil.rmtree(folder, ignore_errors=True)  # the cleanup may be at it
 
 
 def start(place, namespace, *words):

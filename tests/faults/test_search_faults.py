@@ -148,7 +148,7 @@ def below_me(word):
     return [process for process in psutil.Process().children(recursive=True) if word in " ".join(process.cmdline())]
 
 
-@pytest.mark.parametrize(("what", "notes"), [("ImplicitFunc", 1), ("Keeper", 0)])
+@pytest.mark.parametrize(("what", "notes"), [("ImplicitFunc", 1), ("CheckpointStore", 0)])
 def test_a_worker_that_is_killed_costs_a_restart_from_the_checkpoint(tmp_path, what, notes):
     def kill():
         [worker] = below_me(what)
