@@ -96,7 +96,7 @@ class Search:
 
     @property
     def store(self):
-        return self.ray.handles[0]
+        return self.run._store.handle
 
     def play(self, *script):
         self.tuners.script = list(script)
