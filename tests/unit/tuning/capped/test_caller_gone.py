@@ -76,12 +76,12 @@ def test_a_child_whose_watchdog_is_killed_ends_with_its_own_children(caller, tmp
 
 
 def test_a_watchdog_killed_from_outside_is_an_outcome():
-    heard = []
+    received = []
 
     def listen(message: object) -> None:
-        heard.append(message)
+        received.append(message)
         psutil.Process(message).parent().kill()
 
-    result = run_capped(hogs.say_who_and_hang, cap_mb=CAP_MB, on_message=listen)
+    result = run_capped(hogs.send_pid_and_hang, cap_mb=CAP_MB, on_message=listen)
     assert (result.outcome, result.signal) == ("killed", signal.SIGKILL)
-    assert is_gone(heard[0], 0.05)
+    assert is_gone(received[0], 0.05)

@@ -80,7 +80,7 @@ def test_native_code_that_a_refusal_crashed_before_the_next_look_was_past_the_ca
             time.sleep(0.01)
         watchdog.resume()
 
-    result = run_capped(hogs.native_when_told, str(tmp_path), cap_mb=CAP_MB, time_limit_s=20, on_message=listen)
+    result = run_capped(hogs.native_when_signalled, str(tmp_path), cap_mb=CAP_MB, time_limit_s=20, on_message=listen)
     assert was_killed_at_the_cap(result)
 
 
@@ -89,12 +89,12 @@ def test_native_code_that_a_refusal_crashed_before_the_next_look_was_past_the_ca
 
 @linux
 @pytest.mark.parametrize(
-    ("function", "says"), [(hogs.at_once, "MemoryError"), (hogs.numpy_at_once, "Unable to allocate")]
+    ("function", "words"), [(hogs.at_once, "MemoryError"), (hogs.numpy_at_once, "Unable to allocate")]
 )
-def test_a_burst_is_refused_before_it_is_touched(function, says):
+def test_a_burst_is_refused_before_it_is_touched(function, words):
     result = run_capped(function, 3 * CAP_MB, cap_mb=CAP_MB)
     assert result.outcome == "memory_cap"
-    assert says in result.error
+    assert words in result.error
     assert function.__name__ in result.traceback
     assert result.peak_mb < 100
 

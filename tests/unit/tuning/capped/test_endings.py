@@ -12,7 +12,7 @@ from capped_calls import CAP_MB, all_gone, members
 from tuning.capped.run_capped import run_capped
 
 
-def test_a_function_that_raises_has_failed_and_its_own_frames_are_told():
+def test_a_function_that_raises_has_failed_and_its_own_frames_are_shown():
     result = run_capped(hogs.fail, cap_mb=CAP_MB)
     assert (result.outcome, result.error) == ("failed", "ValueError: no such luck")
     assert "in fail" in result.traceback
@@ -34,7 +34,7 @@ def test_a_function_that_gives_no_value_has_failed(function, error):
     assert result.error.startswith(error)
 
 
-def test_imports_that_fail_are_told():
+def test_imports_that_fail_are_a_failure_without_a_floor():
     result = run_capped(hogs.add, 1, cap_mb=CAP_MB, warm_up=hogs.warm_up_badly)
     assert (result.outcome, result.error) == ("failed", "ImportError: nothing here to warm up with")
     assert result.floor_mb is None
@@ -74,7 +74,7 @@ def test_the_time_limit_holds_for_imports_too():
     assert (result.outcome, result.floor_mb) == ("timed_out", None)
 
 
-def test_a_child_that_keeps_the_interpreter_lock_is_guarded_all_the_same():
+def test_a_child_that_holds_the_interpreter_lock_is_watched_all_the_same():
     result = run_capped(hogs.hang_in_native_code, cap_mb=CAP_MB, time_limit_s=0.5)
     assert result.outcome == "timed_out"
     assert result.duration_s < 2

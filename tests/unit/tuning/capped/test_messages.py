@@ -13,43 +13,43 @@ from tuning.capped.run_capped import run_capped
 
 
 def test_messages_come_in_order_and_before_the_value():
-    heard = []
-    result = run_capped(hogs.talk, 3000, cap_mb=CAP_MB, on_message=heard.append)
-    assert heard == [(number, b"") for number in range(3000)]
+    received = []
+    result = run_capped(hogs.talk, 3000, cap_mb=CAP_MB, on_message=received.append)
+    assert received == [(number, b"") for number in range(3000)]
     assert result.value == 3000
 
 
-def test_what_is_said_while_the_caller_is_busy_is_heard_though_all_is_over_by_then():
-    heard = []
+def test_messages_sent_while_the_caller_is_busy_arrive_even_after_the_end():
+    received = []
 
     def listen(message: object) -> None:
-        heard.append(message[0])
-        if len(heard) == 1:
+        received.append(message[0])
+        if len(received) == 1:
             time.sleep(0.5)
 
     result = run_capped(hogs.talk, 50, cap_mb=CAP_MB, on_message=listen)
-    assert (result.outcome, heard) == ("completed", list(range(50)))
+    assert (result.outcome, received) == ("completed", list(range(50)))
 
 
 def test_large_messages_arrive_whole_though_the_caller_is_slow():
-    heard = []
+    received = []
 
     def listen(message: object) -> None:
         time.sleep(0.05)
-        heard.append(len(message[1]))
+        received.append(len(message[1]))
 
     result = run_capped(hogs.talk, 4, 20 * hogs.MB, cap_mb=CAP_MB, on_message=listen)
-    assert (result.outcome, heard) == ("completed", [20 * hogs.MB] * 4)
+    assert (result.outcome, received) == ("completed", [20 * hogs.MB] * 4)
 
 
 @pytest.mark.parametrize(
     ("then", "outcome"),
     [("grow", "memory_cap"), ("fail", "failed"), ("kill_itself", "killed"), ("hang", "timed_out")],
 )
-def test_what_was_said_before_a_bad_end_is_heard(then, outcome):
-    heard = []
-    result = run_capped(hogs.talk_then, then, cap_mb=CAP_MB, time_limit_s=2, on_message=heard.append)
-    assert (result.outcome, heard) == (outcome, ["said"])
+def test_messages_sent_before_a_bad_end_arrive(then, outcome):
+    received = []
+    result = run_capped(hogs.talk_then, then, cap_mb=CAP_MB, time_limit_s=2, on_message=received.append)
+    assert (result.outcome, received) == (outcome, ["said"])
 
 
 def test_the_cap_and_the_time_limit_hold_while_the_caller_is_busy_with_a_message():
@@ -59,7 +59,7 @@ def test_the_cap_and_the_time_limit_hold_while_the_caller_is_busy_with_a_message
         time.sleep(1.5)
         busy_until.append(psutil.pid_exists(message))
 
-    result = run_capped(hogs.say_who_and_grow, cap_mb=CAP_MB, on_message=listen)
+    result = run_capped(hogs.send_pid_and_grow, cap_mb=CAP_MB, on_message=listen)
     assert was_killed_at_the_cap(result)
     assert busy_until == [False]
 
@@ -78,28 +78,28 @@ def test_a_listener_that_raises_ends_the_tree(tmp_path):
 
 
 def test_a_forked_process_may_not_send():
-    heard = []
-    result = run_capped(hogs.talk_from_a_fork, cap_mb=CAP_MB, on_message=heard.append)
-    assert (result.value, heard) == (7, [])
+    received = []
+    result = run_capped(hogs.talk_from_a_fork, cap_mb=CAP_MB, on_message=received.append)
+    assert (result.value, received) == (7, [])
 
 
 def test_a_function_that_is_asked_to_stop_can_leave_in_order():
-    heard = []
+    received = []
     result = run_capped(
         hogs.until_asked,
         cap_mb=CAP_MB,
         time_limit_s=20,
-        on_message=heard.append,
-        should_stop=lambda: "the search is over" if heard else None,
+        on_message=received.append,
+        should_stop=lambda: "the search is over" if received else None,
     )
     assert (result.outcome, result.value, result.stop_reason) == ("completed", "left in order", "the search is over")
-    assert heard == ["ready", "checkpoint"]
+    assert received == ["ready", "checkpoint"]
 
 
 @pytest.mark.parametrize(
     ("function", "number"), [(hogs.hang, signal.SIGTERM), (hogs.hang_and_ignore, signal.SIGKILL)]
 )
-def test_a_function_that_does_not_heed_a_stop_is_killed(function, number):
+def test_a_function_that_ignores_a_stop_is_killed(function, number):
     ask_at = time.monotonic() + 0.5
     result = run_capped(
         function, cap_mb=CAP_MB, grace_s=0.5, should_stop=lambda: "enough" if time.monotonic() > ask_at else None

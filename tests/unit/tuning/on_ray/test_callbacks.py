@@ -11,7 +11,7 @@ from tuning.on_ray.worker import Task
 
 
 class Decided:
-    """In place of the decisions: answers as told, and keeps what it is called with."""
+    """In place of the decisions: answers as set, and keeps what it is called with."""
 
     def __init__(self):
         self.rows = []

@@ -8,15 +8,15 @@ from tuning.on_ray import cluster
 
 
 @pytest.mark.parametrize("address", ["nowhere", "host:port", ":1", ""])
-def test_an_address_that_is_none_is_told(address):
+def test_what_is_not_an_address_is_refused(address):
     with pytest.raises(ClusterError, match="HOST:PORT"):
         cluster.check(address)
 
 
-def test_an_address_that_does_not_answer_is_told_at_once():
-    with socket.socket() as unheard:
-        unheard.bind(("127.0.0.1", 0))
-        port = unheard.getsockname()[1]
+def test_an_address_that_does_not_answer_is_reported_at_once():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
     began = time.monotonic()
     with pytest.raises(ClusterError, match="no Ray cluster answers") as caught:
         cluster.check(f"127.0.0.1:{port}")
@@ -24,7 +24,7 @@ def test_an_address_that_does_not_answer_is_told_at_once():
     assert "\n" not in str(caught.value)
 
 
-def test_versions_that_differ_are_told(monkeypatch):
+def test_versions_that_differ_are_reported(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(cluster, "_versions", lambda *_: {"ray_version": "2.9.0", "python_version": "3.8.1"})
@@ -32,7 +32,7 @@ def test_versions_that_differ_are_told(monkeypatch):
             cluster.check(address)
 
 
-def test_a_server_that_accepts_and_never_answers_is_told_in_time_and_a_stop_is_heard(monkeypatch):
+def test_a_server_that_accepts_and_never_answers_is_given_up_in_time_or_at_a_stop(monkeypatch):
     monkeypatch.setattr(cluster, "_ANSWER_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"

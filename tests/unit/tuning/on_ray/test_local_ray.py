@@ -10,7 +10,7 @@ from tuning.errors import ClusterError
 from tuning.on_ray import local_ray
 
 
-def test_a_machine_that_does_not_reach_itself_is_told_before_ray_is_started(monkeypatch):
+def test_a_machine_that_does_not_reach_itself_is_reported_before_ray_is_started(monkeypatch):
     def swallowed(host: str = "") -> None:
         raise TimeoutError("timed out")
 

@@ -1,4 +1,4 @@
-"""One run of a search, with a Tune that does what the test says in place of Ray's."""
+"""One run of a search, with a Tune that plays the script of a test, in place of Ray's."""
 
 import pytest
 from fake_ray import NODE
@@ -137,7 +137,7 @@ def test_a_search_that_has_its_trials_is_finished(begin):
     assert [row.finish for row in search.ledger.rows] == [COMPLETED, COMPLETED]
 
 
-def test_tune_is_told_what_a_trial_takes_and_how_often_it_may_be_lost(begin):
+def test_tune_knows_what_a_trial_takes_and_how_often_it_may_be_lost(begin):
     search = begin(trials=1, cpus_per_trial=2.0, restarts=5)
     search.play(all_rows)
     [tuner] = search.tuners.made
@@ -291,7 +291,7 @@ def test_the_stop_is_asked_for_again_and_again_so_that_a_restarted_store_knows_i
     assert search.play(leave) == "asked"
 
 
-def test_the_observer_is_told_each_second_with_the_most_memory_that_was_measured(begin, ray, monkeypatch):
+def test_the_observer_gets_the_state_each_second_with_the_most_memory_measured(begin, ray, monkeypatch):
     measured = iter([70.0, 90.0, 80.0])
     monkeypatch.setattr(run, "tree_memory_mb", lambda pid: next(measured))
     search = begin()

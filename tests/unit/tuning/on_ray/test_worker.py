@@ -25,7 +25,7 @@ NO_FILES = SharedFiles("", ())
 
 
 class Worker:
-    """Runs row 3; `child` is what happens in the capped child, `results` what Ray is told."""
+    """Runs row 3; `child` is what happens in the capped child, `results` what is reported to Ray."""
 
     def __init__(self, folder, store):
         self.folder = folder
