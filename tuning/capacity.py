@@ -15,7 +15,7 @@ WORKER_MB = 160
 """What the Ray worker of one trial holds beside the trial itself."""
 
 RAY_MB = 850
-"""What a local Ray adds: its servers and agents, its object store, the keeper of the checkpoints, and what the driver
+"""What a local Ray adds: its servers and agents, its object store, the checkpoint store, and what the driver
 loads (of MLflow too). In searches of medium 610 to 850 were measured, memory that processes share counted once."""
 
 

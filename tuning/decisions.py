@@ -58,6 +58,7 @@ class Decisions:
         self._attempts: dict[int, int] = {}
         self._least_attempts: dict[int, int] = {}
         self._losses = Counter[int]()
+        self._losses_of_all = 0
         self._failures: list[Row] = []
         self._has_worked = any(row.finish and row.finish.outcome != "failed" for row in ledger.rows)
         self._gave_up = self._is_exhausted = False
@@ -108,11 +109,15 @@ class Decisions:
         """Whether rows wait although nobody asks for them: a process was lost after the last one was asked for."""
         return self._ended is None and bool(self._left_over)
 
-    def begin_anew(self) -> None:
-        """Every trial is gone at once: those without an end wait again."""
+    def begin_anew(self) -> bool:
+        """Every trial was lost at once: those without an end wait again; False if that has happened too often."""
+        self._losses_of_all += 1
+        if self._losses_of_all > self._settings.restarts:
+            return False
         self._left_over = _open_rows(self._ledger)
         for number in list(self._running):
             self.left(number)
+        return True
 
     # what trials say
 

@@ -23,11 +23,11 @@ from tuning.capped.run_capped import CapTooLowError, floor_mb
 from tuning.errors import AllTrialsFailedError
 from tuning.ledger import Ledger, Row
 from tuning.observer import Ended, Observer, best_row
-from tuning.on_ray import cluster
-from tuning.on_ray.shared_files import Inputs
+from tuning.on_ray import cluster, local_ray
+from tuning.on_ray.shared_files import SharedFiles
 from tuning.settings import Settings
 from tuning.space import Config, Space
-from tuning.trial import Objective, Packed, run_objective, warm_up_objective
+from tuning.trial import Objective, PickledObjective, run_objective, warm_up_objective
 from tuning.waiting import Helper, result_of
 
 ROOM_TO_GO_ON = 1.1
@@ -98,8 +98,8 @@ def run_search(
         AllTrialsFailedError: the first trials all failed.
     """
     began = time.monotonic()
-    packed = Packed.of(objective, warm_up)
-    files = Inputs.of(inputs)
+    packed = PickledObjective.of(objective, warm_up)
+    files = SharedFiles.of(inputs)
     whole_identity = {**identity, "space": space.to_json(), "mode": settings.mode, "max_epochs": settings.max_epochs}
     observer = observer or Observer()
     with Ledger(folder, whole_identity) as ledger:
@@ -114,7 +114,7 @@ def run_search(
         if settings.address is None:
             node = capacity.this_machine(settings.reserve_mb)
             plan = _plan_again([node], settings, ledger)  # refuse before anything is started
-            connection = cluster.local(node, should_stop)
+            connection = local_ray.started(node, should_stop)
         else:
             connection = cluster.joined(settings.address, should_stop)
         with contextlib.ExitStack() as stack:
@@ -131,15 +131,15 @@ def run_search(
                 )
             ledger.decide_cap(plan.cap_mb)
 
-            from tuning.on_ray.run import Driver  # Ray Tune: nothing above needs it
+            from tuning.on_ray.run import TuneRun  # Ray Tune: nothing above needs it
 
-            driver = Driver(ledger, space, default, packed, settings, plan, files, observer, should_stop, began)
-            ended = driver.run()
+            run = TuneRun(ledger, space, default, packed, settings, plan, files, observer, should_stop, began)
+            ended = run.run()
             if ended == "exhausted":
                 ledger.exhaust()
         best = best_row(ledger.rows, settings.mode)
         return SearchResult(
-            tuple(ledger.rows), best, ended, ledger.target, driver.decisions.freed_bytes, driver.overhead_mb, plan
+            tuple(ledger.rows), best, ended, ledger.target, run.decisions.freed_bytes, run.overhead_mb, plan
         )
 
 
@@ -187,7 +187,7 @@ def _plan_again(nodes: list[Node], settings: Settings, ledger: Ledger) -> Capaci
     return plan
 
 
-def _floor_mb(packed: Packed) -> int:
+def _floor_mb(packed: PickledObjective) -> int:
     try:
         return math.ceil(floor_mb(run_objective, packed, {}, Path(), warm_up=partial(warm_up_objective, packed)))
     except RuntimeError as error:

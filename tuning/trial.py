@@ -128,7 +128,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PickledObjective:
     """An objective, and what it wants done before it is limited, on their way to the trial's process."""
 
     objective: bytes
@@ -137,7 +137,7 @@ class Packed:
     """Where the driver finds its modules; Ray tells its workers only a part of that."""
 
     @classmethod
-    def of(cls, objective: Objective, warm_up: Callable[[], object] | None) -> "Packed":
+    def of(cls, objective: Objective, warm_up: Callable[[], object] | None) -> "PickledObjective":
         """Pack them; raises `ValueError` where another process could not import them."""
         for thing in (objective, warm_up):
             if getattr(thing, "__module__", None) == "__main__":
@@ -148,7 +148,7 @@ class Packed:
             raise ValueError(f"the objective cannot be sent to another process: {error}") from error
 
 
-def warm_up_objective(packed: Packed) -> None:
+def warm_up_objective(packed: PickledObjective) -> None:
     """In the trial's process, before its memory is limited: import what the objective needs."""
     sys.path.extend(entry for entry in packed.path if entry not in sys.path)
     pickle.loads(packed.objective)  # noqa: S301 - from the driver, by way of Ray
@@ -158,7 +158,11 @@ def warm_up_objective(packed: Packed) -> None:
 
 
 def run_objective(
-    send: Callable[[object], None], packed: Packed, config: Config, scratch: Path, inputs: Path | None = None
+    send: Callable[[object], None],
+    packed: PickledObjective,
+    config: Config,
+    scratch: Path,
+    inputs: Path | None = None,
 ) -> str:
     """In the trial's process: run the objective, and say how it left."""
     asked = threading.Event()

@@ -46,7 +46,7 @@ from tuning.errors import (
 )
 from tuning.ledger import EpochReport, Row
 from tuning.observer import Observer, State
-from tuning.on_ray import cluster
+from tuning.on_ray import cluster, local_ray
 from tuning.search import SearchResult
 from tuning.settings import Settings
 from tuning.space import Space
@@ -160,7 +160,7 @@ def search(
     if _has_something_to_do(request, place):
         with translated():  # before anything is written
             if request.address is None:
-                cluster.require_loopback()
+                local_ray.require_loopback()
                 searching.survey(request.settings(place.standing()))
             else:
                 cluster.check(request.address)

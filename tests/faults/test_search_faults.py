@@ -148,7 +148,7 @@ def below_me(word):
     return [process for process in psutil.Process().children(recursive=True) if word in " ".join(process.cmdline())]
 
 
-@pytest.mark.parametrize(("what", "notes"), [("ImplicitFunc", 1), ("Keeper", 0)])
+@pytest.mark.parametrize(("what", "notes"), [("ImplicitFunc", 1), ("CheckpointStore", 0)])
 def test_a_worker_that_is_killed_costs_a_restart_from_the_checkpoint(tmp_path, what, notes):
     def kill():
         [worker] = below_me(what)
@@ -166,7 +166,7 @@ def test_a_worker_that_is_killed_costs_a_restart_from_the_checkpoint(tmp_path, w
     assert list((tmp_path / "s" / "checkpoints").rglob("work/epoch"))
 
 
-def test_a_trial_whose_process_is_lost_is_begun_again_a_few_times(tmp_path):
+def test_a_trial_whose_process_is_lost_is_started_again_a_few_times(tmp_path):
     observer = Killing(lambda: None)
     with pytest.raises(AllTrialsFailedError, match=r"lost 2 times.*SIGKILL"):
         search(tmp_path, Toy(fails="die"), LINE, {"x": 0.5}, trials=1, restarts=1, observer=observer)

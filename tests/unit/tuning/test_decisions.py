@@ -181,9 +181,15 @@ def test_a_lost_process_is_begun_again_until_it_was_lost_too_often(begin):
 def test_when_every_trial_is_gone_the_unfinished_ones_wait_again(begin):
     search = begin()
     done, open_ = search.end(), search.start()
-    search.decisions.begin_anew()
+    assert search.decisions.begin_anew()
     assert search.decisions.next_row().number == open_
     assert search.row(done).finish == COMPLETED
+
+
+def test_trials_that_are_all_gone_again_and_again_are_given_up(begin):
+    search = begin(restarts=2)
+    search.start()
+    assert [search.decisions.begin_anew() for _ in range(3)] == [True, True, False]
 
 
 def test_of_the_rows_that_ended_the_best_alone_keeps_its_checkpoint(begin):
