@@ -103,7 +103,7 @@ class Listener(_NotKept, tune.Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process was lost, and Ray begins it again."""
         with self._driver.guarded():
-            self._driver.decisions.begun_again(trial.config["row"], _last_words(trial))
+            self._driver.decisions.restarted(trial.config["row"], _last_words(trial))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process was lost once too often."""

@@ -114,7 +114,7 @@ class Driver:
                         "RAY_memory_monitor_refresh_ms=0, or lower the cap"
                     ) from error
                 self._observer.noted("Ray's own memory monitor ended a trial; the search goes on")
-                self.decisions.begin_anew()
+                self.decisions.restart_all()
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
@@ -149,7 +149,7 @@ class Driver:
                 self._keeper.ask_to_stop.remote()  # again and again: a keeper that was restarted has forgotten
         if now >= self._next_tick:
             self._next_tick = now + TICK_S
-            self._observer.ticked(self.decisions.state(self.overhead_mb))
+            self._observer.ticked(self.decisions.snapshot(self.overhead_mb))
         if now >= self._next_weighing:
             self._next_weighing = now + WEIGH_S
             # everything below the driver: the guards of the trials, and the trials, are no descendants of anyone's
