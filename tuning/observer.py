@@ -76,8 +76,8 @@ class Observers(Observer):
 
 def best_row(rows: Sequence[Row], mode: Mode) -> Row | None:
     """The completed row with the best value; the earliest among equals."""
-    scores = {row.number: row.score for row in rows if row.score is not None}
-    if not scores:
+    scored = [(row.score, row) for row in rows if row.score is not None]
+    if not scored:
         return None
     pick = max if mode == "max" else min
-    return rows[pick(scores, key=lambda number: scores[number])]
+    return pick(scored, key=lambda each: each[0])[1]
