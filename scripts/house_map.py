@@ -1,7 +1,7 @@
 """The map of the house in docs/design.md: every module with the first line of its docstring.
 
-    python scripts/house_map.py            print it
-    python scripts/house_map.py --write    replace the one in docs/design.md
+python scripts/house_map.py            print it
+python scripts/house_map.py --write    replace the one in docs/design.md
 """
 
 import ast

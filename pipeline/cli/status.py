@@ -31,7 +31,7 @@ def status(
     """
     from pipeline.config.resolution import resolve
     from pipeline.config.schema import MODEL_NAMES
-    from pipeline.search import store as places
+    from pipeline.search.store import stored_searches
     from pipeline.stages import last_runs, runner
     from pipeline.tracking import delivery_state
     from pipeline.workspace.locks import is_held
@@ -53,7 +53,7 @@ def status(
     def running(step: runner.Step) -> bool:
         return step.runs and is_held(StageFolder(workspace, step.stage, step.fingerprint).lock_path)
 
-    searches = [one for one in places.begun(workspace) if one.model in names]
+    searches = [one for one in stored_searches(workspace) if one.model in names]
     waiting = len(delivery_state.pending(workspace, mlflow.address, is_gone=mlflow.is_gone))
     if as_json:
         emit_json(
@@ -82,7 +82,7 @@ def status(
                         "model": one.model,
                         "begun": one.created,
                         "state": one.state,
-                        **asdict(one.standing),
+                        **asdict(one.status),
                     }
                     for one in searches
                 ],
@@ -101,7 +101,7 @@ def status(
             emit(f"{name} as it was run last: {changes}")
     table(["model", "stage", "state", "why"], rows)
     if searches:
-        found = [[one.folder.name, one.model, one.state, one.standing.in_words(), one.created] for one in searches]
+        found = [[one.folder.name, one.model, one.state, one.status.in_words(), one.created] for one in searches]
         table(["search", "model", "state", "how far", "begun"], found)
     if waiting:
         emit(waiting_line(mlflow, waiting))

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pipeline.config.resolution import resolve
 from pipeline.errors import SeqpipeError, WorkspaceError
-from pipeline.search import store as places
-from pipeline.search.store import Begun
+from pipeline.search.store import NAME as SEARCH
+from pipeline.search.store import StoredSearch, stored_searches
 from pipeline.stages import evaluate, prepare, register, train
 from pipeline.stages.runner import STAGES
 from pipeline.tracking import delivery_state
@@ -155,7 +155,7 @@ class _Judge:
         self._asked = False
         self.by_register = {manifest.inputs.get(train.NAME) for one, manifest in self._whole(register.NAME)}
         self.at_work = {one.stage for one in self.held if one.state == "in use"}
-        self.searches = places.begun(workspace)
+        self.searches = stored_searches(workspace)
 
     def verdicts(self) -> Iterator[Verdict]:
         trainings = {one.folder: self._training(one) for one in self.held if one.stage == train.NAME}
@@ -234,19 +234,19 @@ class _Judge:
         for one in self.searches:
             kind = (one.model, str(one.data))
             goes, why = self._search(one, kind in seen)
-            if one.standing.is_done and one.is_of_this_version:
+            if one.status.is_done and one.is_of_this_version:
                 seen.add(kind)
-            text = f"{one.model}, begun {one.created}, {one.standing.in_words()}; {why}"
-            yield Verdict(places.NAME, one.folder, _bytes_in(one.folder), goes, text, one.lock)
+            text = f"{one.model}, begun {one.created}, {one.status.in_words()}; {why}"
+            yield Verdict(SEARCH, one.folder, _bytes_in(one.folder), goes, text, one.lock)
 
-    def _search(self, one: Begun, has_newer: bool) -> tuple[bool, str]:
+    def _search(self, one: StoredSearch, has_newer: bool) -> tuple[bool, str]:
         if one.state == "running":
             return False, "in use"
         if any(journal.startswith(one.journals) for journal in self.undelivered):
             return False, "MLflow was not told all of it yet"
         if not one.is_of_this_version:
             return True, "of another version of seqpipe, which alone could go on with it"
-        if not one.standing.is_done:
+        if not one.status.is_done:
             return False, "unfinished work; only --fresh discards it"
         if has_newer:
             return True, "superseded by a newer search"

@@ -103,7 +103,7 @@ class Callback(_NotPickled, tune.Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process was lost, and Ray starts it again."""
         with self._errors.kept():
-            self._decisions.begun_again(trial.config["row"], _last_line_of_error(trial))
+            self._decisions.restarted(trial.config["row"], _last_line_of_error(trial))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process was lost, and Ray does not start it again."""

@@ -94,7 +94,7 @@ class TuneRun:
                 raise
             except ray.exceptions.OutOfMemoryError as error:
                 # the memory monitor of a cluster's node ended a trial, in a way that ends Tune too
-                if not self.decisions.begin_anew():
+                if not self.decisions.restart_all():
                     raise ClusterError(
                         "Ray's own memory monitor keeps ending trials; start the nodes with "
                         "RAY_memory_monitor_refresh_ms=0, or lower the cap"
@@ -158,7 +158,7 @@ class TuneRun:
         if self._ask_is_due() and self.decisions.leave_if_due(self._should_stop()):
             self._store.ask_to_stop()
         if self._tick_is_due():
-            self._observer.ticked(self.decisions.state(self.overhead_mb))
+            self._observer.ticked(self.decisions.snapshot(self.overhead_mb))
         if self._measurement_is_due():
             # everything below the driver; watchdogs and trials are not, since watchdogs detach from their callers
             self.overhead_mb = max(self.overhead_mb, tree_memory_mb(os.getpid()))

@@ -2,18 +2,18 @@ import pytest
 from few_images import config_with
 
 from pipeline.errors import TrackingError
-from pipeline.search.store import SearchPlace
+from pipeline.search.store import SearchFolder
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.tracking.delivery import Tracker
 from pipeline.workspace.paths import Workspace
 from tuning.space import Space
 
 
-class DeafTracker(Tracker):
-    """Its store never answers: what it should be told stays in the workspace."""
+class OfflineTracker(Tracker):
+    """Its store never answers: everything stays to be delivered."""
 
     def connect(self):
-        raise TrackingError("nobody listens")
+        raise TrackingError("no store")
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def workspace(tmp_path):
 
 @pytest.fixture
 def tracker(workspace):
-    return DeafTracker(mlflow_settings.load(workspace, {}), workspace, lambda text: None)
+    return OfflineTracker(mlflow_settings.load(workspace, {}), workspace, lambda text: None)
 
 
 @pytest.fixture
@@ -37,5 +37,5 @@ def space():
 
 
 @pytest.fixture
-def place(workspace, base, space):
-    return SearchPlace.of(workspace, base, space)
+def search(workspace, base, space):
+    return SearchFolder.of(workspace, base, space)
