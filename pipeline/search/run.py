@@ -9,6 +9,7 @@ from typing import Literal
 
 from pipeline.config.resolution import with_values
 from pipeline.config.schema import RunConfig
+from pipeline.data.prepared import PreparedData
 from pipeline.errors import (
     BudgetExhaustedError,
     ConfigError,
@@ -165,8 +166,7 @@ def search(
             else:
                 cluster.check(request.address)
     runner = Runner(context)
-    prepared = runner.run(config, prepare.NAME, on_stage).prepared
-    assert prepared is not None
+    prepared = runner.run(config, prepare.NAME, on_stage).results[PreparedData]
     with exclusive(
         place.lock, context.reporter.note, what=f"search {place.fingerprint}", while_waiting=stop_token.leave_if_asked
     ):
