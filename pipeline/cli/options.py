@@ -1,10 +1,13 @@
 """Options that several commands share."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from pipeline.stages.catalog import ALL, STAGES
 
 
 class Model(StrEnum):
@@ -22,6 +25,17 @@ class Device(StrEnum):
     cpu = "cpu"
     cuda = "cuda"
     mps = "mps"
+
+
+if TYPE_CHECKING:
+    Stage = str
+else:
+    Stage = StrEnum("Stage", [(name, name) for name in (ALL, *STAGES)])
+
+
+def names_of(models: Sequence[Model] | None) -> list[str]:
+    """The models that were named, each once."""
+    return list(dict.fromkeys(model.value for model in models or ()))
 
 
 Models = Annotated[

@@ -15,7 +15,7 @@ from pipeline.errors import SeqpipeError, WorkspaceError
 from pipeline.search.store import NAME as SEARCH
 from pipeline.search.store import StoredSearch, stored_searches
 from pipeline.stages import evaluate, prepare, register, train
-from pipeline.stages.runner import STAGES
+from pipeline.stages.catalog import STAGES
 from pipeline.tracking import delivery_state
 from pipeline.tracking.delivery import Tracker
 from pipeline.workspace.durable_files import writing

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from pipeline.data.prepared import PreparedData
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MemoryCapError, SeqpipeError
 from pipeline.search import report
 from pipeline.search.mlflow_runs import SearchMethod, SearchRuns
@@ -113,8 +114,7 @@ def search(
     check_extension(request, folder)
     _check_machine(request, folder)
     runner = Runner(context)
-    prepared = runner.run(request.config, prepare.NAME, on_stage).prepared
-    assert prepared is not None
+    prepared = runner.run(request.config, prepare.NAME, on_stage).results[PreparedData]
     note, leave_if_asked = context.reporter.note, context.stop_token.leave_if_asked
     with exclusive(folder.lock, note, what=f"search {folder.fingerprint}", while_waiting=leave_if_asked):
         runner.end_dead_runs([], prepare.NAME)

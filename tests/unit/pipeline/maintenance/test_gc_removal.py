@@ -8,6 +8,7 @@ from pipeline.config.resolution import resolve
 from pipeline.maintenance import gc
 from pipeline.search import store
 from pipeline.search.store import SearchFolder
+from pipeline.stages.results import TrainedModel
 from pipeline.tracking import delivery_state
 from pipeline.tracking.delivery_state import JournalRecord, RunRecord
 from pipeline.workspace.locks import exclusive
@@ -34,7 +35,7 @@ def age(house):
 
 
 def predicted(house, outcome):
-    folder = house.workspace.predictions / outcome.trained.run_key
+    folder = house.workspace.predictions / outcome.results[TrainedModel].run_key
     folder.mkdir(parents=True)
     (folder / "predictions.npz").write_bytes(b"x")
 
