@@ -6,13 +6,10 @@ from typing import Annotated
 
 import typer
 
+from sequencer_models.catalog import MODELS
 
-class Model(StrEnum):
-    """The architectures."""
-
-    small = "small"
-    medium = "medium"
-    vanilla = "vanilla"
+Model = StrEnum("Model", {name: name for name in MODELS})  # type: ignore[misc]  # mypy cannot know the names
+"""The models of the catalog."""
 
 
 class Device(StrEnum):
@@ -26,7 +23,13 @@ class Device(StrEnum):
 
 Models = Annotated[
     list[Model] | None,
-    typer.Option("--model", "-m", help="Which model; repeat it for several. Default: small.", show_default=False),
+    typer.Option(
+        "--model",
+        "-m",
+        help=f"Which model; repeat it for several. Default: {next(iter(MODELS))}. "
+        + " ".join(f"{name}: {spec.summary}." for name, spec in MODELS.items()),
+        show_default=False,
+    ),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="A YAML file of settings (`seqpipe config show` writes one).")

@@ -29,8 +29,8 @@ def status(
 
     Without --model: every model, under these settings; without any, under those of its last run here.
     """
+    from pipeline.config.models import MODEL_NAMES
     from pipeline.config.resolution import resolve
-    from pipeline.config.schema import MODEL_NAMES
     from pipeline.search import store as places
     from pipeline.stages import last_runs, runner
     from pipeline.tracking import delivery_state
