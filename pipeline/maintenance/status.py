@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline.config.models import MODEL_NAMES
 from pipeline.config.resolution import resolve
-from pipeline.config.schema import MODEL_NAMES, RunConfig
+from pipeline.config.schema import RunConfig
 from pipeline.search.store import StoredSearch, stored_searches
 from pipeline.stages import last_runs
 from pipeline.stages.plan import Decision, plan

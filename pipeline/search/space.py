@@ -18,6 +18,7 @@ from pipeline.config.resolution import with_values
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.yaml_files import read_mapping
+from sequencer_models.catalog import MODELS
 from tuning.errors import SpaceError
 from tuning.space import Choice, Integer, LogUniform, Parameter, Space, Uniform
 
@@ -35,31 +36,6 @@ _TRAINING: dict[str, Parameter] = {
     "train.augment.translate_pixels": Integer(0, 4),
     "train.augment.cutout_pixels": Choice((0, 8, 12)),
 }
-_SEQUENCER: dict[str, Parameter] = {
-    "model.drop_path": Uniform(0.0, 0.3),
-    "model.dropout": Uniform(0.0, 0.3),
-    "model.stem": Choice(("patch", "conv")),
-}
-_DEFAULTS: dict[str, dict[str, Parameter]] = {
-    "small": {
-        **_TRAINING,
-        **_SEQUENCER,
-        "model.dims": Choice(([128, 256], [192, 384], [256, 512])),
-        "model.depths": Choice(([3, 2], [4, 3], [5, 4])),
-    },
-    "medium": {
-        **_TRAINING,
-        **_SEQUENCER,
-        "model.dims": Choice(([128, 256, 256], [192, 384, 384], [256, 512, 512])),
-        "model.depths": Choice(([3, 2, 2], [4, 3, 3], [5, 4, 3])),
-    },
-    "vanilla": {
-        **_TRAINING,
-        "model.dropout": Uniform(0.0, 0.4),
-        "model.hidden": Choice((128, 192, 256, 384)),
-        "model.layers": Integer(1, 3),
-    },
-}
 
 _FIXED = {
     "data.": "it says which data the trials are compared on",
@@ -70,11 +46,6 @@ _FIXED = {
     "seed": "a lucky seed is not a better configuration",
 }
 """Keys that no search may vary, and why; a trailing dot stands for the whole group."""
-
-
-def default_space(model: str) -> Space:
-    """The space that a model is searched over without `--space`."""
-    return Space(_DEFAULTS[model])
 
 
 def space_for(config: RunConfig, file: Path | None = None) -> Space:
@@ -95,6 +66,12 @@ def space_for(config: RunConfig, file: Path | None = None) -> Space:
     except ConfigError as error:
         raise ConfigError(f"{file or 'search space'}: {str(error).removeprefix('config: ')}") from None
     return space
+
+
+def default_space(model: str) -> Space:
+    """What a search of a model varies by default: how it is trained, and what its spec names."""
+    of_model = {f"model.{key}": written for key, written in MODELS[model].search_space.items()}
+    return Space({**_TRAINING, **Space.parse(of_model)} if of_model else _TRAINING)
 
 
 def check(space: Space, config: RunConfig) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.keys import known_keys
+from pipeline.config.models import MODEL_NAMES
 from pipeline.config.resolution import resolve
-from pipeline.config.schema import MODEL_NAMES, RunConfig
+from pipeline.config.schema import RunConfig
 from pipeline.stages.catalog import STAGES
 from pipeline.stages.plan import Command, identities, made_from
 from pipeline.stages.results import Evaluation, Registration, TrainedModel
