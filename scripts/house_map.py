@@ -19,8 +19,11 @@ WIDTH = 118
 def main() -> None:
     """Print the map, or write it into the page."""
     if "--write" in sys.argv[1:]:
-        page = PAGE.read_text()
-        PAGE.write_text(page.replace(map_in(page), house_map()))
+        before, begin, rest = PAGE.read_text().partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not end:
+            sys.exit(f"{PAGE}: the map goes between {BEGIN.strip()} and {END.strip()}, which are not there")
+        PAGE.write_text(f"{before}{begin}{house_map()}{end}{after}")
     else:
         sys.stdout.write(house_map())
 
@@ -29,11 +32,6 @@ def house_map() -> str:
     """The map as it stands in the page: a folder or a module a line, indented by depth."""
     lines = [line for package in PACKAGES for line in _lines(ROOT / package, depth=0)]
     return "".join(f"    {line}\n" for line in lines)
-
-
-def map_in(page: str) -> str:
-    """The map that a page holds."""
-    return page.partition(BEGIN)[2].partition(END)[0]
 
 
 def _lines(folder: Path, depth: int) -> Iterator[str]:
@@ -48,7 +46,7 @@ def _lines(folder: Path, depth: int) -> Iterator[str]:
 
 def _line(name: str, module: Path, depth: int) -> str:
     said = (ast.get_docstring(ast.parse(module.read_text())) or "").partition("\n")[0]
-    line = f"{'  ' * depth + name:<26}{said}"
+    line = f"{'  ' * depth + name:<27} {said}"
     return line if len(line) <= WIDTH else line[: WIDTH - 3].rstrip() + "..."
 
 
