@@ -66,9 +66,9 @@ class Ray:
 def ray(monkeypatch):
     fake = Ray()
     module = ModuleType("tuning.on_ray.run")
-    module.Driver = fake.driver
+    module.TuneRun = fake.driver
     monkeypatch.setitem(sys.modules, "tuning.on_ray.run", module)
-    monkeypatch.setattr(search.cluster, "local", fake.local)
+    monkeypatch.setattr(search.local_ray, "started", fake.local)
     monkeypatch.setattr(search.cluster, "joined", fake.joined)
     monkeypatch.setattr(search.cluster, "nodes", lambda: fake.nodes)
     monkeypatch.setattr(search, "this_machine", lambda: Node("here", 2, 2000))

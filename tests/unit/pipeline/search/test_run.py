@@ -78,7 +78,7 @@ def trials(monkeypatch):
     trials = Trials()
     monkeypatch.setattr(run.tuning_search, "survey", trials.survey)
     monkeypatch.setattr(run.tuning_search, "run_search", trials.run_search)
-    monkeypatch.setattr(run.cluster, "require_loopback", lambda: None)
+    monkeypatch.setattr(run.local_ray, "require_loopback", lambda: None)
     monkeypatch.setattr("pipeline.search.report._draw", lambda *_: [])  # a second of drawing
     monkeypatch.setattr(TrainTrial, "shared_files", [])  # the data is a stand-in too
     return trials

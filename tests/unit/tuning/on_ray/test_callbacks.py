@@ -28,7 +28,7 @@ class Decided:
     def left(self, row):
         self.calls.append(("left", row))
 
-    def begun_again(self, row, error):
+    def restarted(self, row, error):
         self.calls.append(("begun again", row, error))
 
     def lost(self, row, error):
@@ -119,7 +119,7 @@ def test_each_step_of_ray_s_loop_is_a_tick(decided, callback):
 def test_the_first_error_of_any_callback_is_kept_and_raised(decided, errors):
     first, second = OSError("No space left"), OSError("again")
     decided.next_row = failing(first)
-    decided.left = decided.lost = decided.begun_again = decided.reported = failing(second)
+    decided.left = decided.lost = decided.restarted = decided.reported = failing(second)
     with pytest.raises(OSError, match="No space left"):
         Searcher(decided, errors).suggest("ab12")
     callback = Callback(decided, errors, failing(second))
@@ -131,7 +131,7 @@ def test_the_first_error_of_any_callback_is_kept_and_raised(decided, errors):
 
 @pytest.mark.parametrize("name", ["on_step_begin", "on_trial_complete", "on_trial_error", "on_trial_recover"])
 def test_an_error_of_each_callback_is_kept(decided, errors, name):
-    decided.left = decided.lost = decided.begun_again = failing(OSError("full"))
+    decided.left = decided.lost = decided.restarted = failing(OSError("full"))
     callback = Callback(decided, errors, failing(OSError("full")))
     arguments = (0, []) if name == "on_step_begin" else (0, [], ray_trial(1))
     with pytest.raises(OSError, match="full"):
