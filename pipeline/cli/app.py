@@ -1,6 +1,6 @@
-"""`seqpipe`: where the command line begins, and where errors become lines and exit codes.
+"""`seqpipe`: the entry point, and the one place where errors become lines and exit codes.
 
-Nothing that takes time is imported before the signals are taken over: Ctrl-C must never show a traceback.
+Nothing that takes time is imported before the signal handlers are installed: Ctrl-C must never show a traceback.
 """
 
 import os
@@ -15,16 +15,16 @@ from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
 
 
 def main() -> None:
-    """Run the command line; the one place that exits."""
+    """Run the command line and exit."""
     stop.take_over()
     streams.take_over()
     debug = "--debug" in sys.argv[1:]
-    if debug:  # wherever it was written
+    if debug:  # wherever it stands among the words
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
     environment.settle()
     code = run_words(debug)
-    waiting = sys.modules.get("tuning.waiting")  # few commands load it
-    if waiting is not None and waiting.is_anything_stuck():  # in native code; the interpreter would wait for it
+    waiting = sys.modules.get("tuning.waiting")  # most commands do not load it
+    if waiting is not None and waiting.is_anything_stuck():  # in native code, which the interpreter would wait for
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -32,10 +32,10 @@ def main() -> None:
 
 
 def run_words(debug: bool) -> int:
-    """Run the command that `sys.argv` holds; say what went wrong; its exit code."""
+    """Run the command that `sys.argv` holds and report what went wrong; its exit code."""
     try:
         code = _command()
-        stop.hear(signal.SIG_IGN)  # all is done; only the interpreter's own end is left
+        stop.hear(signal.SIG_IGN)  # the work is done; only the interpreter's own exit is left
     except BaseException as error:
         stop.hear(_leave_at_once)
         if debug and not isinstance(error, SystemExit):
@@ -59,13 +59,13 @@ def _command() -> int:
 
 
 def _is_work(words: list[str]) -> bool:
-    """Whether a command is worth something without the result that it writes to stdout."""
+    """Whether a command does more than write its result to stdout."""
     command = next((word for word in words if not word.startswith("-")), "")
     return command in ("run", "tune", "ui") and not {"--json", "--dry-run"} & set(words)
 
 
 def _ending(error: BaseException) -> int:
-    """Say what ended the command; its exit code."""
+    """Report what ended the command; its exit code."""
     if isinstance(error, (SeqpipeError, InterruptedRunError)):
         from pipeline.cli.console import as_typed
 
@@ -93,7 +93,7 @@ def _ending(error: BaseException) -> int:
 
 
 def _usage_line(error: BaseException) -> str | None:
-    """What is wrong with the words of the command, in one line; None for any other error."""
+    """One line on what is wrong with the words of the command; None for any other error."""
     import typer
 
     usage: type[Any] = typer.BadParameter.__mro__[1]  # click's UsageError, which Typer does not export
@@ -103,7 +103,7 @@ def _usage_line(error: BaseException) -> str | None:
     context = getattr(error, "ctx", None)
     if context is None:
         return f"seqpipe: {said}"
-    if not said:  # no words at all: show what there is
+    if not said:  # no words at all: list the commands
         return str(context.get_help())
     return f"seqpipe: {said} (`{context.command_path} --help` lists what it takes)"
 

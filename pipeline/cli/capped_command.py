@@ -1,7 +1,7 @@
-"""A command under a memory cap that holds: it runs once more in a guarded process of its own, and this one waits.
+"""A command under a hard memory cap: it runs once more in a process of its own, the capped one, and this one waits.
 
-This process stays small. The other one has the same words, the same terminal or pipes, and a session of its own, so
-that Ctrl-C reaches this one alone, which passes it on.
+This process stays small. The capped one has the same words, the same terminal or pipes, and a session of its own, so
+that Ctrl-C reaches this process alone, which passes it on.
 """
 
 import contextlib
@@ -23,36 +23,36 @@ _began: float | None = None
 
 
 def is_inside() -> bool:
-    """Whether this is the guarded process."""
+    """Whether this is the capped process."""
     return _began is not None
 
 
 def began() -> float | None:
-    """In the guarded process: when the command began, by the monotonic clock, which processes share."""
+    """When the command started, by the monotonic clock, which processes share; None outside the capped process."""
     return _began
 
 
 def run_again_under(
     cap_mb: float, run_words: Callable[[bool], int], *, first: Callable[[], object] | None = None
 ) -> int:
-    """Run the words of this command again under the cap; its exit code, once it has said all that it had to say.
+    """Run this command again under the cap; its exit code.
 
-    `run_words` runs the command that `sys.argv` holds, with or without `--debug`. `first` is called in the other
-    process before it is limited: what it loads is what the cap has to be above.
+    `run_words` runs the command that `sys.argv` holds, with or without `--debug`. `first` is called in the capped
+    process before it is limited: the cap has to be above what that loads.
 
     Raises:
-        MemoryCapError: it was ended at the cap.
-        SeqpipeError: somebody or something else ended it.
+        MemoryCapError: it was killed at the cap.
+        SeqpipeError: it was killed by anything else.
         InterruptedRunError: a signal asked to leave while it started, or for the third time.
     """
     from tuning import machine
     from tuning.capped.run_capped import CapTooLowError, run_capped
 
     began_at = time.monotonic()
-    others = _Other()
+    process = _CappedProcess()
     kills_before = machine.out_of_memory_kills()
     try:
-        with others.heard():
+        with process.signals_passed_on():
             capped = run_capped(
                 _run,
                 run_words,
@@ -60,7 +60,7 @@ def run_again_under(
                 began_at,
                 cap_mb=cap_mb,
                 warm_up=first,
-                on_message=others.is_process,
+                on_message=process.started,
             )
     except CapTooLowError as error:
         raise MemoryCapError(
@@ -82,13 +82,13 @@ def run_again_under(
             "goes on."
         )
     raise SeqpipeError(
-        f"the guarded command did not end by itself ({capped.error}); what was saved before is kept.\n"
+        f"the capped command did not end by itself ({capped.error}); what was saved before is kept.\n"
         "If the machine ran out of memory, close other programs; the same command goes on."
     )
 
 
 def load_training(config: "RunConfig") -> None:
-    """What a training needs, before the memory is limited; what cannot be had is said by the training itself."""
+    """Load what a training needs, before memory is limited; if that fails, the training itself reports it."""
     from pipeline.training import numerics as kept_numerics
 
     with contextlib.suppress(SeqpipeError):
@@ -96,7 +96,7 @@ def load_training(config: "RunConfig") -> None:
 
 
 def _run(tell: Callable[[object], None], run_words: Callable[[bool], int], words: list[str], began_at: float) -> int:
-    """In the guarded process: the command itself."""
+    """Run the command, in the capped process."""
     global _began
     from pipeline.cli import streams
 
@@ -106,25 +106,24 @@ def _run(tell: Callable[[object], None], run_words: Callable[[bool], int], words
     sys.argv = words
     tell(os.getpid())
     code = run_words("--debug" in words)
-    stop.hear(signal.SIG_IGN)  # the command has ended; what is left is to say so
+    stop.hear(signal.SIG_IGN)  # the command has ended; only its exit code is left to report
     return code
 
 
-class _Other:
-    """The guarded process, as far as signals are concerned."""
+class _CappedProcess:
+    """The capped process, to which this one passes its signals on."""
 
     def __init__(self) -> None:
         self._pid: int | None = None
         self._passed_on = 0
 
-    def is_process(self, pid: object) -> None:
-        """It has begun, and has this id."""
+    def started(self, pid: object) -> None:
         assert isinstance(pid, int)
         self._pid = pid
 
     @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
-        """While it runs, the signals that this process gets are its own to heed."""
+    def signals_passed_on(self) -> Iterator[None]:
+        """Within this, the signals that this process gets go to the capped one."""
         on_stop = signal.signal(signal.SIGTSTP, self._pause)
         try:
             with stop.heard_by(self._pass_on):
@@ -139,7 +138,7 @@ class _Other:
         self._send(number)
 
     def _pause(self, _number: int, _frame: FrameType | None) -> None:
-        """Ctrl-Z: it stops with this process, and goes on with it."""
+        """Ctrl-Z: stop the capped process with this one, and continue it with this one."""
         self._send(signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         self._send(signal.SIGCONT)
@@ -148,5 +147,5 @@ class _Other:
         if self._pid is not None:
             try:
                 os.kill(self._pid, number)
-            except ProcessLookupError:  # it has just ended, and says how
+            except ProcessLookupError:  # it has just ended, and reports that itself
                 self._pid = None

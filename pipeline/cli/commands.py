@@ -1,4 +1,4 @@
-"""The tree of commands. What they need is imported when they run: `seqpipe --help` must answer at once."""
+"""The tree of commands. Each imports what it needs when it runs: `seqpipe --help` must answer at once."""
 
 from importlib import metadata
 from typing import Annotated

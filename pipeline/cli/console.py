@@ -1,4 +1,4 @@
-"""How results and progress look: rich in a terminal, plain lines in a pipe, JSON when asked.
+"""Output: rich in a terminal, plain lines in a pipe, JSON on request.
 
 Results go to stdout; progress, notes and errors to stderr. No bar without a terminal.
 """
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY_S = 15.0
 NARROW = 100
-"""Columns below which a line of progress has room for the most important figures only."""
+"""Columns below which a line of progress shows only the most important figures."""
 NARROW_CELL = 12
-"""Columns for each cell below which a drawn table would cut words to letters."""
+"""Columns for each cell below which a drawn table would break words apart."""
 
 
 def can_draw(stream: TextIO) -> bool:
-    """Whether a stream leads to a terminal that can do more than show lines."""
+    """Whether a stream is a terminal that can do more than show lines."""
     return stream.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
 
 
@@ -55,7 +55,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
         from rich.table import Table
         from rich.text import Text
 
-        # as Text, since what is between brackets would be taken for a style
+        # as Text, since words in brackets would be taken for a style
         drawn = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
         for column in columns:
             drawn.add_column(column, overflow="fold")
@@ -71,21 +71,21 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
 
 
 def _on_one_line(cell: str) -> str:
-    """A cell whose line ends and control characters, which a file's name may hold, are seen and not obeyed."""
+    """A cell with its line ends and control characters escaped: the name of a file may hold some."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in cell
     )
 
 
 def _console(*, stderr: bool) -> "RichConsole":
-    """A rich console that shows what it is given as it is: what is printed are names and figures, and no markup."""
+    """A rich console without markup: all that is printed are names and figures."""
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 class Watcher:
-    """Shows what stages tell, on stderr: live bars in a terminal, now and then a line in a pipe."""
+    """Shows what stages report, on stderr: live bars in a terminal, a line now and then in a pipe."""
 
     def __init__(self) -> None:
         self.is_live = can_draw(sys.stderr)
@@ -93,50 +93,45 @@ class Watcher:
         self._bars: Progress | None = None
         self._task: TaskID | None = None
         self._task_text = ""
-        self._said_at = 0.0
+        self._shown_at = 0.0
 
     def stage(self, model: str, stage: str, why: str) -> None:
-        """Say that a stage starts; one that is up to date is passed over."""
+        """Announce that a stage starts, unless it is up to date."""
         if why != "up to date":
             self.heading(f"{stage} ({model}): {why}")
 
     def heading(self, text: str) -> None:
-        """Begin something new."""
         self._end_bar()
         self._print(text, style="bold")
 
     def note(self, text: str) -> None:
-        """Say a line that is no problem."""
         self._print(f"  {text}")
 
     def warn(self, text: str) -> None:
-        """Say a line that the user should know of."""
         self._print(f"  warning: {text}", style="yellow")
 
     def bytes_done(self, description: str, done_bytes: int, total_bytes: int | None) -> None:
-        """Show how far a download or a conversion is."""
         if not self.is_live:
             if description != self._task_text:
                 self._task_text = description
                 self.note(description)
             return
         if description != self._task_text:
-            self._begin_bar(description, total_bytes)
+            self._start_bar(description, total_bytes)
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=done_bytes, total=total_bytes)
         if total_bytes is not None and done_bytes >= total_bytes:
             self._end_bar()
 
     def training(self, progress: TrainProgress) -> None:
-        """Show the running epoch."""
         figures = (
             f"{progress.images_per_s:.0f} images/s, loss {progress.loss:.3f}, accuracy {progress.accuracy:.1%}, "
             f"{progress.memory_mb:.0f} MB, {readable(progress.remaining_s)} left"
         )
         if not self.is_live:
             now = time.monotonic()
-            if now - self._said_at >= PLAIN_EVERY_S:
-                self._said_at = now
+            if now - self._shown_at >= PLAIN_EVERY_S:
+                self._shown_at = now
                 self.note(
                     f"epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps}: {figures}"
                 )
@@ -144,7 +139,7 @@ class Watcher:
         if self.console().width < NARROW:
             figures = f"{progress.images_per_s:.0f}/s, {readable(progress.remaining_s)} left"
         if self._task_text != "training":
-            self._begin_bar("training", progress.steps)
+            self._start_bar("training", progress.steps)
         if self._bars is not None and self._task is not None:
             self._bars.update(
                 self._task,
@@ -155,7 +150,7 @@ class Watcher:
             )
 
     def epoch(self, row: dict[str, float]) -> None:
-        """Report a finished epoch, kept on the screen."""
+        """Show a finished epoch, in a line that stays."""
         self._print(
             f"  epoch {row['epoch']:>3}: train loss {row['train/loss']:.4f}, accuracy {row['train/accuracy']:.2%}; "
             f"validation loss {row['validation/loss']:.4f}, accuracy {row['validation/accuracy']:.2%}; "
@@ -163,7 +158,6 @@ class Watcher:
         )
 
     def close(self) -> None:
-        """End what is still drawn."""
         self._end_bar()
 
     def _print(self, text: str, style: str = "") -> None:
@@ -173,12 +167,12 @@ class Watcher:
         self.console().print(as_typed(text), style=style or None)
 
     def console(self) -> "RichConsole":
-        """Where it is drawn, in a terminal."""
+        """The terminal that it draws in."""
         if self._rich is None:
             self._rich = _console(stderr=True)
         return self._rich
 
-    def _begin_bar(self, description: str, total: int | None) -> None:
+    def _start_bar(self, description: str, total: int | None) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._end_bar()
@@ -205,7 +199,7 @@ class Watcher:
 
 @contextmanager
 def watching() -> Iterator[Watcher]:
-    """A watcher whose bars end with the block, however that ends."""
+    """A watcher whose bars are removed at the end of the block, whatever ends it."""
     watcher = Watcher()
     try:
         yield watcher
@@ -219,7 +213,7 @@ def percent(share: float | None) -> str:
 
 
 def program() -> str:
-    """What a user types to call this program again: its name, or where it lies if a shell would not find it."""
+    """What a user types to call this program: its name, or its path where a shell would not find it."""
     path = Path(sys.argv[0])
     found = shutil.which("seqpipe")
     if found and (not path.exists() or Path(found).resolve() == path.resolve()):
@@ -238,5 +232,5 @@ def short_path(path: Path) -> str:
 
 
 def as_typed(text: str) -> str:
-    """A message in which every command begins as this user has to type it."""
+    """A message with every command written as this user has to type it."""
     return text.replace("`seqpipe ", f"`{shlex.quote(program())} ") if "`seqpipe " in text else text

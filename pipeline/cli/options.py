@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,8 @@ from sequencer_models.catalog import MODELS
 
 Model = StrEnum("Model", {name: name for name in MODELS})  # type: ignore[misc]  # mypy cannot know the names
 """The models of the catalog."""
+Stage = StrEnum("Stage", {name: name for name in (ALL, *STAGES)})  # type: ignore[misc]
+"""The stages of the catalog, and all of them."""
 
 
 class Device(StrEnum):
@@ -21,12 +23,6 @@ class Device(StrEnum):
     cpu = "cpu"
     cuda = "cuda"
     mps = "mps"
-
-
-if TYPE_CHECKING:
-    Stage = str
-else:
-    Stage = StrEnum("Stage", [(name, name) for name in (ALL, *STAGES)])
 
 
 def names_of(models: Sequence[Model] | None) -> list[str]:

@@ -65,7 +65,7 @@ def run(
         "compute.max_time_s": parse_seconds(max_time) if max_time is not None else None,
     }
     names: Sequence[str | None] = options.names_of(model) or [None]
-    request = Request([resolve(name, config, set_ or (), flags) for name in names], stage, fresh)
+    request = Request([resolve(name, config, set_ or (), flags) for name in names], stage.value, fresh)
     workspace = Workspace.find()
     mlflow = store_of(workspace, dry_run=dry_run)
     if dry_run:

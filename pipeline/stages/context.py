@@ -1,4 +1,4 @@
-"""What every stage is handed beside its config and inputs."""
+"""What every stage gets apart from its config and inputs."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from pipeline.workspace.paths import Workspace
 
 @dataclass(frozen=True)
 class Context:
-    """The workspace, who watches, who may ask to leave, and where results are tracked."""
+    """The workspace, what to report to, what may ask to leave, and where results are tracked."""
 
     workspace: Workspace
     reporter: Reporter

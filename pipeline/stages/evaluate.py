@@ -125,7 +125,7 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
     from pipeline.training.models import build_model
     from sequencer_models.inference import probabilities
 
-    device.give_back_freed_memory()  # a training's, in this process
+    device.give_back_freed_memory()  # of a training in this process
     test = {name: prepared.array(f"test_{name}") for name in ("images", "labels", "ids")}
     model = build_model(config, len(prepared.class_names))
     model.load_state_dict(load_weights(trained.weights))

@@ -1,4 +1,4 @@
-"""With which settings each model was run last in a workspace: what `seqpipe status` speaks of."""
+"""The settings that each model was run with last in a workspace, which `seqpipe status` shows."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ NAME = "last_runs.json"
 
 
 def write(workspace: Workspace, configs: Sequence[RunConfig]) -> None:
-    """Keep the configs, one of each model, if they are not what is kept.
+    """Keep the configs, one for each model; nothing is written if they are kept already.
 
     Raises:
         WorkspaceError: the workspace cannot be written.
@@ -29,7 +29,7 @@ def write(workspace: Workspace, configs: Sequence[RunConfig]) -> None:
 
 
 def read(workspace: Workspace) -> dict[str, RunConfig]:
-    """The config of each model's last run; a model without one, or one that this version cannot read, is left out."""
+    """The config of each model's last run, where there is one that this version can read."""
     found: dict[str, RunConfig] = {}
     for name, content in _content(workspace).items():
         try:
@@ -54,6 +54,6 @@ def changes(config: RunConfig) -> list[str]:
 def _content(workspace: Workspace) -> dict[str, Any]:
     try:
         content = json.loads((workspace.hidden / NAME).read_bytes())
-    except (OSError, ValueError):  # none yet, or damaged: the next run writes it anew
+    except (OSError, ValueError):  # none yet, or damaged: the next run rewrites it
         return {}
     return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""What each stage hands to the next, beside the prepared data: frozen, typed, kept in the stage's manifest."""
+"""The result of each stage but prepare: frozen, typed, kept in the stage's manifest."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +38,7 @@ class TrainedModel(StageResult):
 
 
 class Evaluation(StageResult):
-    """What the model is worth on the test split."""
+    """The model's figures on the test split."""
 
     images: int
     loss: float
@@ -59,7 +59,7 @@ class Registration(StageResult):
     run_key: str
     tracking_uri: str
     test_hash: str = ""
-    """Of the images that it was judged on; empty in registrations of earlier versions of seqpipe."""
+    """Of the images that it was evaluated on; empty in registrations of earlier versions of seqpipe."""
     not_compared: str = ""
     """Why it was not compared with the champion."""
 

@@ -24,7 +24,7 @@ from pipeline.tracking.delivery import Tracker
 from pipeline.workspace.paths import Workspace
 
 
-class DeafTracker(Tracker):
+class OfflineTracker(Tracker):
     """Its store never answers: what it should have stays in the workspace."""
 
     def connect(self) -> NoReturn:
@@ -87,7 +87,9 @@ def config_of(*sets: str, model: str = "vanilla") -> RunConfig:
 def context(tmp_path: Path) -> Context:
     workspace = Workspace(tmp_path)
     settings = mlflow_settings.load(workspace, {})
-    return Context(workspace, Recorder(), StopToken(), settings, DeafTracker(settings, workspace, lambda text: None))
+    return Context(
+        workspace, Recorder(), StopToken(), settings, OfflineTracker(settings, workspace, lambda text: None)
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,148 @@
+"""`seqpipe run` with stand-ins for the stages: what it decides, and what it shows."""
+
+import json
+
+import pytest
+
+from pipeline.cli import capped_command
+from pipeline.cli.commands import app
+from pipeline.errors import BudgetExhaustedError, ConfigError, MemoryCapError
+from pipeline.stages import register
+from pipeline.stages.catalog import STAGES
+from pipeline.tracking.delivery import Tracker
+
+MODEL = ("-m", "vanilla", "--set", "data.source=synthetic")
+
+
+@pytest.fixture
+def run(house, monkeypatch, capsys):
+    """Runs the command in the house; its exit code and what it wrote to stdout."""
+    monkeypatch.chdir(house.workspace.root)
+    (house.workspace.root / "mlflow.yaml").touch()
+    monkeypatch.setattr(Tracker, "deliver_pending", lambda self: 0)
+    monkeypatch.setattr(Tracker, "connect", house.context.tracker.connect)
+
+    def command(*words):
+        house.ran.clear()
+        code = app(["run", *words], standalone_mode=False, obj="words of this command")
+        return code, capsys.readouterr().out
+
+    return command
+
+
+@pytest.fixture
+def capped(monkeypatch):
+    """The calls for another process; none is started."""
+    calls = []
+
+    def run_again(cap_mb, run_words, *, first=None):
+        calls.append((cap_mb, run_words, first is not None))
+        return 7
+
+    monkeypatch.setattr(capped_command, "run_again_under", run_again)
+    return calls
+
+
+def test_a_dry_run_shows_the_plan_and_runs_nothing(house, run):
+    code, out = run("train", *MODEL, "--dry-run")
+    assert not code
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        ["vanilla", stage, "run", "missing:", "not", "made", "yet"] for stage in ("prepare", "train")
+    ]
+    assert house.ran == []
+    assert not house.workspace.hidden.exists()
+
+
+def test_a_dry_run_in_json_has_a_decision_for_each_stage_of_each_model(run):
+    _, out = run("train", *MODEL, "-m", "small", "--dry-run", "--json")
+    [vanilla, small] = json.loads(out)["models"]
+    assert (vanilla["model"], small["model"]) == ("vanilla", "small")
+    assert set(vanilla["stages"]["train"]) == {"would", "state", "why", "fingerprint"}
+    assert [one["would"] for one in small["stages"].values()] == ["skip", "run"]
+
+
+def test_it_runs_through_the_stage_that_is_named_and_says_what_was_done(house, run):
+    _, out = run("train", *MODEL)
+    assert house.ran == ["prepare", "train"]
+    assert out.startswith("vanilla: prepare ")
+    assert "next: " in out
+    assert "run all --model vanilla --set data.source=synthetic" in out
+    run("train", *MODEL, "--fresh")
+    assert house.ran == ["train"]
+    run("all", *MODEL, "--fresh")
+    assert house.ran == list(STAGES)
+    _, out = run("all", *MODEL)
+    assert "nothing to do, every stage is up to date" in out
+
+
+def test_what_a_run_made_is_in_its_json(run):
+    _, out = run("all", *MODEL, "--json")
+    [model] = json.loads(out)["models"]
+    assert set(model) == {
+        "model", "stages", "data", "training", "run_id", "test_accuracy", "evaluation", "comparison", "registered",
+    }  # fmt: skip
+    assert set(model["stages"]["train"]) == {"status", "why", "fingerprint", "seconds"}
+
+
+def test_a_model_that_is_named_twice_is_run_once(house, run):
+    _, out = run("prepare", *MODEL, "-m", "vanilla", "--json")
+    assert len(json.loads(out)["models"]) == 1
+
+
+@pytest.mark.parametrize(("error", "how"), [(ConfigError("no"), "failed"), (BudgetExhaustedError("no"), "not done")])
+def test_figures_that_were_reached_are_shown_when_a_later_stage_ends_it(house, run, monkeypatch, capsys, error, how):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(register, "register", fail)
+    with pytest.raises(type(error)):
+        run("all", *MODEL)
+    out = capsys.readouterr().out
+    assert "95 % interval" in out
+    assert f"register {how}" in out
+    assert "next: " not in out
+
+
+def test_nothing_is_shown_of_a_run_that_ends_before_there_are_figures(house, run, capsys):
+    house.fails.add("train")
+    with pytest.raises(RuntimeError):
+        run("all", *MODEL)
+    assert capsys.readouterr().out == ""
+
+
+def test_under_a_cap_the_command_runs_again_with_a_model_loaded_where_one_is_needed(house, run, capped):
+    assert run("prepare", *MODEL, "--max-memory-mb", "900")[0] == 7
+    assert run("train", *MODEL, "--max-memory-mb", "900")[0] == 7
+    assert capped == [(900, "words of this command", False), (900, "words of this command", True)]
+    assert house.ran == []
+
+
+def test_with_nothing_to_do_no_process_is_started_for_the_cap(house, run, capped):
+    run("all", *MODEL)
+    assert "nothing to do" in run("all", *MODEL, "--max-memory-mb", "900")[1]
+    assert capped == []
+
+
+def test_the_capped_command_itself_runs_the_stages(house, run, capped, monkeypatch):
+    monkeypatch.setattr(capped_command, "is_inside", lambda: True)
+    run("prepare", *MODEL, "--max-memory-mb", "900")
+    assert (house.ran, capped) == (["prepare"], [])
+
+
+def test_the_runs_of_a_command_that_was_killed_at_its_cap_are_closed(run, monkeypatch):
+    closed = []
+
+    def killed(*_, **__):
+        raise MemoryCapError("at its cap")
+
+    monkeypatch.setattr(capped_command, "run_again_under", killed)
+    monkeypatch.setattr(Tracker, "close_dead", lambda self, resumed=(): closed.append(resumed))
+    with pytest.raises(MemoryCapError):
+        run("train", *MODEL, "--max-memory-mb", "900")
+    assert closed == [()]
+
+
+def test_a_time_that_is_used_up_ends_it_and_says_which_command_goes_on(house, run):
+    with pytest.raises(BudgetExhaustedError, match="the same command without --fresh goes on"):
+        run("all", *MODEL, "--fresh", "--set", "compute.max_time_s=1e-9")
+    assert house.ran == []
