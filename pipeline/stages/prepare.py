@@ -2,9 +2,9 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.config.schema import RunConfig
+from pipeline.config.schema import DataConfig, RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.stages.context import Context
 from pipeline.stages.results import Results
@@ -12,6 +12,9 @@ from pipeline.stages.stage import Stage
 from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.workspace.durable_files import writing
 from pipeline.workspace.fingerprints import canonical_json
+
+if TYPE_CHECKING:
+    from pipeline.data.sources import RawDataset
 
 NAME = "prepare"
 VERSION = 1
@@ -50,25 +53,12 @@ def prepare(config: RunConfig, folder: Path, context: Context) -> PreparedData:
     """
     import numpy as np
 
-    from pipeline.data import sources, subset
+    from pipeline.data import subset
     from pipeline.evaluation.galleries import contact_sheet
     from pipeline.evaluation.plots import save_figure
 
     data = config.data
-    if data.source == "auto" and data.folder is not None and not (named := sources.expanded(data.folder)).exists():
-        context.reporter.warn(f"data.folder={named} is not there; the other sources are tried")
-    raw = sources.obtain(
-        data.source,
-        folder=data.folder,
-        cache=context.workspace.data,
-        workspace=context.workspace.root,
-        progress=context.reporter.bytes_done,
-    )
-    for attempt in raw.attempts:
-        for line in attempt.lines():
-            context.reporter.note(line)
-    if data.folder is not None and raw.source != "folder":
-        context.reporter.warn(f"nothing was taken from data.folder={data.folder}; the images came from {raw.source}")
+    raw = _fetched(data, context)
     chosen = subset.choose(
         raw.train_labels,
         raw.test_labels,
@@ -111,6 +101,27 @@ def prepare(config: RunConfig, folder: Path, context: Context) -> PreparedData:
         mean=mean,
         std=std,
     )
+
+
+def _fetched(data: DataConfig, context: Context) -> "RawDataset":
+    """The whole data set, with a report of where it came from."""
+    from pipeline.data import sources
+
+    if data.source == "auto" and data.folder is not None and not (named := sources.expanded(data.folder)).exists():
+        context.reporter.warn(f"data.folder={named} is not there; the other sources are tried")
+    raw = sources.obtain(
+        data.source,
+        folder=data.folder,
+        cache=context.workspace.data,
+        workspace=context.workspace.root,
+        progress=context.reporter.bytes_done,
+    )
+    for attempt in raw.attempts:
+        for line in attempt.lines():
+            context.reporter.note(line)
+    if data.folder is not None and raw.source != "folder":
+        context.reporter.warn(f"nothing was taken from data.folder={data.folder}; the images came from {raw.source}")
+    return raw
 
 
 def channel_statistics(images: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -7,7 +7,7 @@ import pytest
 from pipeline.cli import capped_command
 from pipeline.cli.commands import app
 from pipeline.errors import BudgetExhaustedError, ConfigError, MemoryCapError
-from pipeline.stages import register
+from pipeline.stages import register, train
 from pipeline.stages.catalog import STAGES
 from pipeline.tracking.delivery import Tracker
 
@@ -103,9 +103,12 @@ def test_figures_that_were_reached_are_shown_when_a_later_stage_ends_it(house, r
     assert "next: " not in out
 
 
-def test_nothing_is_shown_of_a_run_that_ends_before_there_are_figures(house, run, capsys):
-    house.fails.add("train")
-    with pytest.raises(RuntimeError):
+def test_nothing_is_shown_of_a_run_that_ends_before_there_are_figures(run, monkeypatch, capsys):
+    def fail(*_):
+        raise ConfigError("no")
+
+    monkeypatch.setattr(train, "train", fail)
+    with pytest.raises(ConfigError):
         run("all", *MODEL)
     assert capsys.readouterr().out == ""
 

@@ -96,6 +96,7 @@ def test_a_version_says_where_it_comes_from_and_what_it_is_worth(
     monkeypatch, config, prepared, trained, evaluation, context, folder, offered
 ):
     delivering(monkeypatch, context)
+    monkeypatch.setattr(register, "_test_hashes", lambda workspace: {"d9": "t9"})
     made = register.register(config, prepared, trained, evaluation, folder, context)
     [(run_id, name, candidate)] = offered
     assert (run_id, name) == ("run-1", register.model_name(config, context.mlflow))
@@ -105,7 +106,7 @@ def test_a_version_says_where_it_comes_from_and_what_it_is_worth(
     }  # fmt: skip
     assert candidate.tags == {**lineage, "model": "vanilla", "dataset": "synthetic"}
     assert (candidate.key, candidate.weights) == ("t0-1", trained.weights)
-    assert candidate.test_hash == prepared.test_hash
+    assert (candidate.test_hash, candidate.earlier_test_hashes) == (prepared.test_hash, {"d9": "t9"})
     assert candidate.example.shape == (register.EXAMPLES, 32, 32, 3)
     assert candidate.metrics["test/accuracy"] == 0.25
     assert "25.00% (10.00% to 60.00%) on 8 images" in candidate.description

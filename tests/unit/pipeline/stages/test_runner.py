@@ -8,9 +8,11 @@ import pytest
 from pipeline.config.resolution import resolve
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import BudgetExhaustedError, WorkspaceError
+from pipeline.stages import last_runs
 from pipeline.stages.catalog import STAGES
 from pipeline.stages.context import Context
 from pipeline.stages.plan import Command
+from pipeline.stages.request import Request
 from pipeline.stages.results import Evaluation, Registration, TrainedModel
 from pipeline.stages.runner import Runner
 from pipeline.stop import StopToken
@@ -19,6 +21,10 @@ from pipeline.workspace.locks import exclusive
 from pipeline.workspace.manifests import MANIFEST, StageFolder
 
 RESULTS = (PreparedData, TrainedModel, Evaluation, Registration)
+
+
+def config_of(model="vanilla"):
+    return resolve(model, sets=["data.source=synthetic"])
 
 
 def states(house, *sets: str, through: str = "register", fresh: tuple[str, ...] = ()) -> dict[str, str]:
@@ -269,3 +275,64 @@ def test_what_was_reached_is_known_when_a_stage_fails(house):
     [outcome] = work.outcomes
     assert outcome.results.get(Evaluation) is not None
     assert outcome.results.get(Registration) is None
+
+
+@pytest.mark.parametrize("lose", [lose_manifest, None])
+@pytest.mark.parametrize("fresh", [(), ("train",), STAGES])
+def test_the_run_gives_the_reasons_of_the_plan(house, fresh, lose):
+    house.run()
+    if lose is not None:
+        lose(house, "train")
+    planned = {stage: one.announcement for stage, one in house.plan(command=Command(fresh)).items() if one.runs}
+    house.run(fresh=fresh)
+    assert {stage: why for stage, why in house.why.items() if why != "up to date"} == planned
+
+
+def test_fresh_empties_what_is_partial(house):
+    house.run()
+    house.fails.add("evaluate")
+    with pytest.raises(RuntimeError):
+        house.run("evaluate.mistakes=3")
+    [partial] = house.workspace.stage("evaluate").glob("*.partial")
+    (partial / "left over").touch()
+    house.fails.clear()
+    outcome = house.run("evaluate.mistakes=3", fresh=("evaluate",), through="evaluate")
+    assert [path.name for path in sorted(outcome.results[Evaluation].folder.iterdir())] == [MANIFEST, "work"]
+
+
+@pytest.mark.parametrize(
+    ("through", "fresh", "resumed"),
+    [("register", (), True), ("train", (), True), ("prepare", (), False), ("train", ("train",), False)],
+)
+def test_the_run_of_a_training_that_the_command_resumes_stays_open(house, monkeypatch, through, fresh, resumed):
+    house.fails.add("train")
+    with pytest.raises(RuntimeError):
+        house.run()
+    (house.folder("train") / "run.json").write_text('{"key": "t-1", "name": "n"}')
+    given = []
+    monkeypatch.setattr(house.context.tracker, "close_dead", lambda keys=(): given.append(set(keys)))
+    Runner(house.context, fresh=fresh).end_dead_runs([config_of()], through)
+    assert ("t-1" in given[0]) == resumed
+
+
+def test_a_command_closes_dead_runs_first_keeps_its_settings_and_delivers_at_the_end(house, monkeypatch):
+    events = []
+    tracker = house.context.tracker
+    monkeypatch.setattr(tracker, "close_dead", lambda keys=(): events.append("close"))
+    monkeypatch.setattr(tracker, "deliver_pending", lambda: events.append("deliver"))
+    house.workspace.create()
+    request = Request([config_of("vanilla"), config_of("small")], "prepare")
+    Runner(house.context).run_all(request, lambda model, stage, why: events.append((model, stage, why)))
+    up_to_date = ("small", "prepare", "up to date")
+    assert events == ["close", ("vanilla", "prepare", "not made yet"), up_to_date, "deliver"]
+    assert last_runs.read(house.workspace) == {"vanilla": config_of("vanilla"), "small": config_of("small")}
+
+
+def test_settings_that_cannot_be_kept_do_not_end_the_command(house, monkeypatch):
+    def fail(*_):
+        raise WorkspaceError("the disk is full")
+
+    monkeypatch.setattr(last_runs, "write", fail)
+    Runner(house.context).run_all(Request([config_of()], "prepare"))
+    assert house.ran == ["prepare"]
+    assert house.context.reporter.warnings == ["`seqpipe status` will not know of this run: the disk is full"]

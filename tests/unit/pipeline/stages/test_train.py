@@ -133,6 +133,15 @@ def test_a_training_that_left_goes_on_to_the_same_weights_in_the_same_run(
     assert sum(event.kind == "params" for event in read(folder / FILE_NAME)) == 1
 
 
+def test_a_training_that_goes_on_does_not_repeat_the_epochs_that_are_done(config, prepared, context, folder):
+    with pytest.raises(BudgetExhaustedError):
+        train.train(config, prepared, folder, left(context, 5))
+    done = [row["epoch"] for row in context.reporter.epochs]
+    assert done == [1]
+    train.train(config, prepared, folder, context)
+    assert [row["epoch"] for row in context.reporter.epochs] == [1, 2]
+
+
 def test_a_training_that_fails_in_its_first_step_has_told_what_it_was_made_with(
     config, prepared, context, folder, monkeypatch
 ):
