@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import hogs
@@ -75,12 +76,15 @@ def test_a_child_whose_watchdog_is_killed_ends_with_its_own_children(caller, tmp
     assert caller.wait(timeout=5) == 0  # an outcome, not an exception
 
 
-def test_a_watchdog_killed_from_outside_is_an_outcome():
+def test_a_watchdog_killed_from_outside_is_an_outcome_and_its_child_is_waited_for():
     received = []
 
     def listen(message: object) -> None:
         received.append(message)
-        psutil.Process(message).parent().kill()
+        child = psutil.Process(message)
+        child.suspend()  # so that it is there for a while
+        child.parent().kill()
+        threading.Timer(0.3, child.resume).start()
 
     result = run_capped(hogs.send_pid_and_hang, cap_mb=CAP_MB, on_message=listen)
     assert (result.outcome, result.signal) == ("killed", signal.SIGKILL)

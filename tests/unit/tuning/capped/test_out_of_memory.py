@@ -22,7 +22,9 @@ def test_a_refused_allocation_in_main_memory_is_recognised(error):
     assert is_out_of_memory(error)
 
 
-@pytest.mark.parametrize("text", ["CUDA out of memory. Tried to allocate 2 GiB", "MPS backend out of memory"])
+@pytest.mark.parametrize(
+    "text", ["CUDA out of memory. Tried to allocate 2 GiB", "MPS backend out of memory, not enough memory"]
+)
 def test_a_full_graphics_card_is_out_of_memory_but_not_of_the_host_s(text):
     assert is_out_of_memory(RuntimeError(text))
     assert not is_out_of_host_memory(RuntimeError(text))
