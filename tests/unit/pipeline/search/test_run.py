@@ -183,6 +183,34 @@ def test_fresh_that_is_refused_leaves_the_search_before(command, trials):
     assert folder.status().finished == 2
 
 
+def test_fresh_that_was_killed_before_its_first_trial_leaves_the_search_before(command, trials, house):
+    folder = command().search
+    key = folder.create()
+    folder.set_aside()
+    trials.ends = []
+    command()
+    assert house.why["search"] == "up to date"
+    assert folder.create() == key
+
+
+def test_fresh_ends_the_runs_that_a_killed_command_left_open(command, house):
+    folder = command().search
+    open_run = delivery_state.RunRecord(f"{folder.create()}-00007", "trial 007", lock=folder.lock_name)
+    delivery_state.write_run(house.workspace, open_run)
+    command(fresh=True)
+    assert delivery_state.read_run(house.workspace, open_run.key).status == "KILLED"
+
+
+def test_what_a_killed_command_did_not_record_is_recorded_by_the_next_with_nothing_to_run(command, trials, house):
+    folder = command().search
+    record = delivery_state.read_run(house.workspace, folder.create())
+    record.status = "RUNNING"
+    delivery_state.write_run(house.workspace, record)
+    trials.ends = []
+    command()
+    assert delivery_state.read_run(house.workspace, record.key).status == "FINISHED"
+
+
 def test_a_new_search_that_is_refused_leaves_no_folder(command, trials, house, request_for):
     trials.ends, trials.fails = [], CapDoesNotFitError("too large", 900)
     with pytest.raises(MachineUnfitError):

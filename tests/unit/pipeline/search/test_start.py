@@ -44,6 +44,7 @@ def finished(search):
         ),
         ({}, FINISHED, "done", "up to date", []),
         ({"trials": 5}, FINISHED, "done", "up to date", [LOWER]),
+        ({"trials": 20}, FINISHED, "done", "up to date", []),
         ({"extend": 3}, EXHAUSTED, "done", "up to date", []),
         ({"extend": 3}, FINISHED, "extend", "3 more: 20 of 20 trials, best 50.00 %", []),
         ({"trials": 24}, FINISHED, "extend", "4 more: 20 of 20 trials, best 50.00 %", []),
@@ -85,6 +86,8 @@ def test_only_a_search_that_started_can_be_extended(asked, search):
     with pytest.raises(ConfigError, match=r"^there is no search with these settings to extend$"):
         check_extension(asked(extend=1), search)
     search.create()
+    with pytest.raises(ConfigError, match="no search"):
+        check_extension(asked(extend=1), search)
     write_ledger(search.path, [None], target=3)
     check_extension(asked(extend=1), search)
     with pytest.raises(ConfigError, match="give one of them"):

@@ -74,6 +74,12 @@ def test_the_search_before_is_named_with_what_differs(workspace, base, search, s
     assert other.closest_other()[1] == ["base.model.layers"]
 
 
+def test_a_parameter_of_the_space_that_changed_is_one_setting(workspace, base, search, space):
+    changed = space.to_json() | {"train.learning_rate": {"log_uniform": [0.001, 0.01]}}
+    started(SearchFolder.of(workspace, base, Space.parse(changed)))
+    assert search.closest_other()[1] == ["space.train.learning_rate"]
+
+
 def test_a_damaged_description_names_no_search_and_is_written_anew(search):
     key = search.create()
     (search.path / "search.json").write_text("{")
