@@ -1,13 +1,13 @@
-"""What to try next: Optuna's TPE over a study that is replayed from the rows, so that a crash loses nothing.
+"""What a search tries next: Optuna's TPE over a study that is replayed from the rows, so a crash loses nothing.
 
-Each proposal depends on the rows, the search's seed and the row's number alone. What a row tells the sampler:
+Each proposal depends on the rows, the search's seed and the row's number alone. How the sampler sees a row:
 
     completed    its value
     stopped      pruned, with its curve
-    memory_cap   pruned, and infeasible by peak / cap - 1 (TPE forgets a plain failure, and would go back there)
+    memory_cap   pruned, and infeasible by peak / cap - 1 (TPE ignores a plain failure, and would propose it again)
     diverged, failed   pruned, and infeasible by a fixed amount
-    running      running, so that its neighbours are avoided (the constant liar)
-    lost         nothing: the machine failed, not the configuration
+    running      running, so that configurations like it are avoided (the constant liar)
+    lost         failed, which it ignores: the machine failed, not the configuration
 """
 
 import hashlib
@@ -42,13 +42,13 @@ def propose(
         config = {name: _decoded(space[name], value) for name, value in trial.params.items()}
         if canonical(config) not in known:
             return config, kind
-        study.tell(trial, state=TrialState.FAIL)  # which the sampler does not look at
+        study.tell(trial, state=TrialState.FAIL)  # which the sampler ignores
     left = _first_unknown(space, known, _seed(seed, len(rows), DRAWS))
     return (left, "enumerated") if left is not None else None
 
 
 def replay(rows: Sequence[Row], space: Space, mode: Mode) -> optuna.Study:
-    """An in-memory study that knows what the rows know; rows outside of the space are left out."""
+    """An in-memory Optuna study of the rows; those outside of the space are left out."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
     study.add_trials([_frozen(row, space) for row in rows if not space.outside(row.config)])
@@ -56,9 +56,9 @@ def replay(rows: Sequence[Row], space: Space, mode: Mode) -> optuna.Study:
 
 
 def importances(rows: Sequence[Row], space: Space, mode: Mode) -> dict[str, float]:
-    """How much of the value's spread each parameter explains (they sum to 1), the most telling first.
+    """The share of the value's variance that each parameter explains (they sum to 1), the largest first.
 
-    Empty with too few completed trials to tell.
+    Empty with too few completed trials to say.
     """
     study = replay(rows, space, mode)
     completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -75,9 +75,9 @@ def history(rows: Sequence[Row], mode: Mode) -> list[tuple[int, float, float]]:
     best: float | None = None
     points = []
     for row in rows:
-        if row.finish and row.finish.outcome == "completed" and row.finish.value is not None:
-            best = row.finish.value if best is None else better(best, row.finish.value)
-            points.append((row.number, row.finish.value, best))
+        if row.score is not None:
+            best = row.score if best is None else better(best, row.score)
+            points.append((row.number, row.score, best))
     return points
 
 
@@ -94,7 +94,7 @@ def _frozen(row: Row, space: Space) -> FrozenTrial:
             state, value = TrialState.COMPLETE, finish.value
         elif finish.outcome == "memory_cap":
             excess = finish.peak_mb / finish.cap_mb - 1 if finish.cap_mb else 0.0
-            constraints = {"memory": max(excess, 0.01)}  # killed at the cap: over it, whatever was measured last
+            constraints = {"memory": max(excess, 0.01)}  # it was over its cap, even if the last measurement was not
         elif finish.outcome in ("diverged", "failed"):
             constraints = {"ends": _BROKEN}
     curve = {report.epoch: report.value for report in row.reports if math.isfinite(report.value)}

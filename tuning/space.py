@@ -1,4 +1,4 @@
-"""What a search may vary: an ordered mapping from a dotted name to a typed parameter.
+"""The search space: an ordered mapping from dotted names to typed parameters.
 
 train.learning_rate: {log_uniform: [1e-4, 1e-2]}
 model.drop_path:     {uniform: [0.0, 0.3]}
@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 from tuning.errors import SpaceError
 
 Config = Mapping[str, Any]
-"""A configuration: each name of the space with its value, JSON all through."""
+"""A configuration: a JSON value for each name of the space."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Uniform:
         return _is_number(value) and self.low <= value <= self.high
 
     def arguments(self) -> list[Any]:
-        """What stands behind the kind in a written space."""
+        """The arguments of this kind in a written space."""
         return [self.low, self.high]
 
     def values(self) -> None:
@@ -72,7 +72,7 @@ class Integer:
         return isinstance(value, int) and not isinstance(value, bool) and value in self.values()
 
     def arguments(self) -> list[Any]:
-        """What stands behind the kind in a written space."""
+        """The arguments of this kind in a written space."""
         return [self.low, self.high, self.step]
 
     def values(self) -> range:
@@ -82,7 +82,7 @@ class Integer:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few values, without an order between them; any JSON."""
+    """One of a few JSON values, in no order."""
 
     options: tuple[Any, ...]
     kind = "choice"
@@ -100,7 +100,7 @@ class Choice:
         return canonical(value) in {canonical(option) for option in self.options}
 
     def arguments(self) -> list[Any]:
-        """What stands behind the kind in a written space."""
+        """The arguments of this kind in a written space."""
         return list(self.options)
 
     def values(self) -> tuple[Any, ...]:
@@ -177,7 +177,7 @@ class Space(Mapping[str, Parameter]):
 
 
 def canonical(value: object) -> str:
-    """The one JSON text of a value: what tells two configurations apart."""
+    """The JSON text of a value, the same for equal values: two configurations are compared by it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 

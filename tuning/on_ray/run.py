@@ -47,7 +47,7 @@ class TuneRun:
         default: Config,
         objective: PickledObjective,
         settings: Settings,
-        plan: Capacity,
+        capacity: Capacity,
         shared_files: SharedFiles,
         observer: Observer,
         should_stop: Callable[[], bool],
@@ -57,7 +57,7 @@ class TuneRun:
         self._ledger = ledger
         self._objective = objective
         self._settings = settings
-        self._plan = plan
+        self._capacity = capacity
         self._observer = observer
         self._should_stop = should_stop
         self._errors = FirstError()
@@ -67,7 +67,9 @@ class TuneRun:
         self._folder = ledger.path.parent.absolute()
         drivers_node = ray.get_runtime_context().get_node_id()
         self._store = StoreActor(self._folder / CHECKPOINTS, shared_files.folder, drivers_node, should_stop, clock)
-        self._trial_settings = TrialSettings(settings.mode, plan.cap_mb, settings.grace_s, shared_files, drivers_node)
+        self._trial_settings = TrialSettings(
+            settings.mode, capacity.cap_mb, settings.grace_s, shared_files, drivers_node
+        )
         self.overhead_mb = 0.0
         """The most that this run was measured to hold on this machine beside its trials."""
         self.decisions = Decisions(
@@ -75,8 +77,8 @@ class TuneRun:
             space,
             default,
             settings,
-            cap_mb=plan.cap_mb,
-            concurrency=plan.concurrency,
+            cap_mb=capacity.cap_mb,
+            concurrency=capacity.concurrency,
             observer=observer,
             drop_checkpoint=self._drop_checkpoint,
             clock=clock,
@@ -113,7 +115,7 @@ class TuneRun:
             shutil.rmtree(throwaway, ignore_errors=True)
 
     def _tuner(self, storage_path: str) -> tune.Tuner:
-        resources = {"cpu": self._settings.cpus_per_trial, "memory": self._plan.request_bytes}
+        resources = {"cpu": self._settings.cpus_per_trial, "memory": self._capacity.request_bytes}
         return tune.Tuner(
             tune.with_resources(self._trainable(), resources),
             tune_config=tune.TuneConfig(

@@ -32,7 +32,7 @@ class Notes(Observer):
 
 
 class Ray:
-    """What stands in for Ray: a cluster that only notes what was started, and a driver that records trials."""
+    """What stands in for Ray: a cluster that only notes what was started, and a run that records trials."""
 
     def __init__(self):
         self.started = []
@@ -51,7 +51,7 @@ class Ray:
         self.started.append(address)
         yield
 
-    def driver(self, ledger, space, default, packed, settings, capacity, files, observer, should_stop, began):
+    def run_of(self, ledger, space, default, packed, settings, capacity, files, observer, should_stop, began):
         self.capacity = capacity
 
         def run():
