@@ -46,7 +46,7 @@ def _git(folder: Path, *arguments: str) -> str:
     When that takes too long, or this is interrupted, what it has started is ended with it.
     """
     environ = dict(os.environ)
-    environment.set_right(environ)
+    environment.clean_variables(environ)
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     with subprocess.Popen(
         command,

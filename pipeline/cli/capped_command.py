@@ -100,13 +100,13 @@ def _run(tell: Callable[[object], None], run_words: Callable[[bool], int], words
     global _began
     from pipeline.cli import streams
 
-    stop.take_over()
+    stop.install()
     streams.take_over()
     _began = began_at
     sys.argv = words
     tell(os.getpid())
     code = run_words("--debug" in words)
-    stop.hear(signal.SIG_IGN)  # the command has ended; what is left is to say so
+    stop.listen(signal.SIG_IGN)  # the command has ended; what is left is to say so
     return code
 
 
@@ -127,7 +127,7 @@ class _Other:
         """While it runs, the signals that this process gets are its own to heed."""
         on_stop = signal.signal(signal.SIGTSTP, self._pause)
         try:
-            with stop.heard_by(self._pass_on):
+            with stop.listening(self._pass_on):
                 yield
         finally:
             signal.signal(signal.SIGTSTP, on_stop)

@@ -68,7 +68,7 @@ def run(
 
     from pipeline.config.resolution import resolve
     from pipeline.errors import BudgetExhaustedError, SeqpipeError, WorkspaceError
-    from pipeline.progress import Silent
+    from pipeline.progress import SilentReporter
     from pipeline.stages import last_runs, runner
     from pipeline.stages.context import Context
     from pipeline.stop import StopToken
@@ -107,7 +107,7 @@ def run(
                 raise typer.Exit(capped_command.run_again_under(cap_mb, called.obj, first=first))
             except SeqpipeError:  # the run of a training that was ended cannot say so itself
                 silent = Tracker(mlflow, workspace, on_problem=lambda _: None)
-                context = Context(workspace, Silent(), StopToken(), mlflow, silent)
+                context = Context(workspace, SilentReporter(), StopToken(), mlflow, silent)
                 runner.Runner(context).end_dead_runs([], through)
                 raise
     again = "the same command without --fresh" if fresh else "the same command"

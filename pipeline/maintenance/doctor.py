@@ -72,10 +72,10 @@ def _python() -> list[Finding]:
 
 def _variables() -> list[Finding]:
     """Those of the environment that change what a run does, and those that were kept from doing so."""
-    said = environment.said_by_user(os.environ).items()
+    said = environment.user_variables(os.environ).items()
     return [
         *(Finding(name, "note", f"{value}: {meaning}") for name, (value, meaning) in said),
-        *(Finding(name, "note", f"not used: {why}") for name, why in environment.set_aside().items()),
+        *(Finding(name, "note", f"not used: {why}") for name, why in environment.removed_variables().items()),
     ]
 
 

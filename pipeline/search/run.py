@@ -168,7 +168,7 @@ def search(
     prepared = runner.run(config, prepare.NAME, on_stage).prepared
     assert prepared is not None
     with exclusive(
-        place.lock, context.reporter.note, what=f"search {place.fingerprint}", while_waiting=stop_token.leave_if_asked
+        place.lock, context.reporter.note, what=f"search {place.fingerprint}", while_waiting=stop_token.raise_if_asked
     ):
         runner.end_dead_runs([], prepare.NAME)
         place.settle()  # after a command that was killed as it began anew
@@ -177,7 +177,7 @@ def search(
         settings = request.settings(place.standing())
         trial = TrainTrial(_for_trials(config, settings), prepared)
         try:
-            with translated(stop_token), stop_token.heeding():
+            with translated(stop_token), stop_token.deferring():
                 result = searching.run_search(
                     trial,
                     space,
@@ -330,7 +330,7 @@ def translated(stop_token: StopToken | None = None) -> Iterator[None]:
         yield
     except AskedToLeaveError:
         assert stop_token is not None
-        stop_token.leave_if_asked()
+        stop_token.raise_if_asked()
         raise
     except SpaceError as error:
         raise ConfigError(str(error)) from error

@@ -210,12 +210,12 @@ class Runner:
         on_stage: Callable[[str, str], None],
     ) -> Result:
         context = self._context
-        context.stop_token.leave_if_asked()
+        context.stop_token.raise_if_asked()
         folder = StageFolder(context.workspace, identity.stage, identity.fingerprint)
         fresh = identity.stage in self._fresh and folder.whole not in self._made
         if not fresh and (manifest := self._current(folder)) is not None:  # no lock for what is only read
             return self._skip(outcome, identity, kind, folder, manifest, on_stage)
-        with folder.locked(context.reporter.note, context.stop_token.leave_if_asked):
+        with folder.locked(context.reporter.note, context.stop_token.raise_if_asked):
             if not fresh and (manifest := self._current(folder)) is not None:
                 return self._skip(outcome, identity, kind, folder, manifest, on_stage)
             why = "--fresh" if fresh else self._why(identity, outcome.config, folder)

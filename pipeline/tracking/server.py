@@ -125,7 +125,7 @@ class _Caught:
 @contextmanager
 def _signals() -> Iterator[_Caught]:
     caught = _Caught()
-    with stop.heard_by(lambda number, _: caught.numbers.append(number)):
+    with stop.listening(lambda number, _: caught.numbers.append(number)):
         yield caught
 
 
@@ -161,7 +161,7 @@ def _start(
     settings: ResolvedMlflow, workspace: Workspace, host: str, port: int, log: int, folder: str
 ) -> "subprocess.Popen[bytes]":
     environ = dict(os.environ) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment.set_right(environ)
+    environment.clean_variables(environ)
     quiet(environ)
     server = subprocess.Popen(
         [sys.executable, "-P", "-m", "pipeline.tracking.server"],

@@ -11,7 +11,7 @@ from pipeline.config.resolution import resolve
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import TrackingError
-from pipeline.progress import Silent
+from pipeline.progress import SilentReporter
 from pipeline.stages import evaluate, prepare, register, train
 from pipeline.stages.context import Context
 from pipeline.stages.results import Evaluation, Registration, TrainedModel
@@ -30,7 +30,7 @@ class DeafTracker(Tracker):
         raise TrackingError("nobody listens")
 
 
-class Recorder(Silent):
+class Recorder(SilentReporter):
     """Remembers what is said to whoever watches."""
 
     def __init__(self) -> None:

@@ -58,7 +58,7 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on(tmp_path, monkeypa
 
 
 def test_variables_that_change_a_run_are_told_and_those_that_may_not(monkeypatch):
-    for name in {*doctor.environment.SAID_BY_USER} & {*doctor.os.environ}:
+    for name in {*doctor.environment.USER_VARIABLES} & {*doctor.os.environ}:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # our own
     monkeypatch.setenv("CC", "clang")
