@@ -33,7 +33,7 @@ REMOVED = (
         "charts are drawn without a window, in matplotlib's own style",
     ),
     RemovalRule(
-        # A git hook, `git rebase --exec` and the like set GIT_DIR, and then git reports on that repository everywhere.
+        # A git hook, `git rebase --exec` and the like set GIT_DIR, and git then reads that repository everywhere.
         ("GIT_*",),
         "the commit that a run records is that of seqpipe's own code",
         kept=("GIT_PYTHON_REFRESH",),

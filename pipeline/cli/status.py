@@ -7,7 +7,6 @@ import typer
 
 from pipeline.cli import options
 from pipeline.cli.console import emit, emit_json, table
-from pipeline.cli.runs import waiting_line
 from pipeline.cli.store import store_of
 
 
@@ -104,4 +103,6 @@ def status(
         found = [[one.folder.name, one.model, one.state, one.standing.in_words(), one.created] for one in searches]
         table(["search", "model", "state", "how far", "begun"], found)
     if waiting:
-        emit(waiting_line(mlflow, waiting))
+        from pipeline.tracking.run_list import pending_text
+
+        emit(pending_text(mlflow, waiting))

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def store_of(workspace: "Workspace") -> "ResolvedMlflow":
-    """The MLflow settings of a workspace; where it was moved or copied, its local store follows it first."""
+    """The MLflow settings of a workspace; addresses in a local store are updated first if it was moved or copied."""
     from pipeline.errors import SeqpipeError
     from pipeline.tracking import moved_store
     from pipeline.tracking import settings as mlflow_settings
 
     settings = mlflow_settings.load(workspace, os.environ)
     try:
-        moved_store.follow(settings, workspace, complain)
-    except SeqpipeError as error:  # what only looks goes on; what writes into the store is refused by it
+        moved_store.update_addresses(settings, workspace, complain)
+    except SeqpipeError as error:  # commands that only look go on; the store refuses those that write
         complain(f"warning: {error}")
     return settings

@@ -102,6 +102,7 @@ def tune(
     from pipeline.stop import StopToken
     from pipeline.tracking import settings as mlflow_settings
     from pipeline.tracking.delivery import Tracker
+    from pipeline.tracking.mlflow_variables import quiet
     from pipeline.workspace.paths import Workspace
 
     if model and len(model) > 1:
@@ -123,7 +124,7 @@ def tune(
     )
     workspace = Workspace.find()
     mlflow = mlflow_settings.load(workspace, os.environ) if dry_run else store_of(workspace)
-    mlflow_settings.quiet(os.environ)  # Ray imports MLflow before we do
+    quiet(os.environ)  # Ray imports MLflow before we do
     place = SearchPlace.of(workspace, base, request.space)
     if dry_run:
         _show_plan(request, place, run.survey(request, place), as_json)

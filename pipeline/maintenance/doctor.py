@@ -1,4 +1,4 @@
-"""What a run needs of a machine and of a workspace, looked at one by one."""
+"""Checks what a run needs of the machine and of the workspace, one by one."""
 
 import os
 import platform
@@ -22,17 +22,17 @@ from tuning.capped.run_capped import process_memory_mb
 if TYPE_CHECKING:
     from pipeline.training.autotune import Speeds
 
-Verdict = Literal["ok", "note", "bad"]
+Severity = Literal["ok", "note", "bad"]
 NEEDED_MEMORY_MB = 1500
 NEEDED_DISK_MB = 2000
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of a check."""
 
     what: str
-    verdict: Verdict
+    verdict: Severity
     found: str
 
     def to_json(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Finding:
 
 
 def examine(workspace: Workspace) -> list[Finding]:
-    """Look at everything; a check that fails by itself is a finding too."""
+    """Run every check; one that fails itself is a finding too."""
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("python", _python),
         ("variables", _variables),
@@ -71,10 +71,10 @@ def _python() -> list[Finding]:
 
 
 def _variables() -> list[Finding]:
-    """Those of the environment that change what a run does, and those that were kept from doing so."""
-    said = environment.user_variables(os.environ).items()
+    """The environment variables that change what a run does, and those that were removed."""
+    effective = environment.user_variables(os.environ).items()
     return [
-        *(Finding(name, "note", f"{value}: {meaning}") for name, (value, meaning) in said),
+        *(Finding(name, "note", f"{value}: {meaning}") for name, (value, meaning) in effective),
         *(Finding(name, "note", f"not used: {why}") for name, why in environment.removed_variables().items()),
     ]
 
@@ -163,21 +163,19 @@ def _disk(workspace: Workspace) -> list[Finding]:
 
 
 def _store(workspace: Workspace) -> list[Finding]:
-    from pipeline.tracking.delivery import Tracker
+    from pipeline.tracking.connection import StoreConnection
 
     settings = mlflow_settings.load(workspace, os.environ)
     if settings.is_gone:
         return [Finding("mlflow store", "ok", f"{settings.database}: not made yet; the first run makes it")]
-    said: list[str] = []
-    tracker = Tracker(settings, workspace, on_problem=said.append)
+    reported: list[str] = []
     try:
-        experiment = tracker.connect().get_experiment_by_name(settings.experiment)
-    except Exception as error:  # whatever a store, a server or MLflow itself finds wrong
-        fault = tracker.explained(error)
+        exists = StoreConnection(settings, workspace, reported.append).has_experiment()
+    except SeqpipeError as fault:
         return [Finding("mlflow store", "note" if fault.passes else "bad", str(fault))]
-    has = f"has the experiment {settings.experiment!r}" if experiment else "answers"
-    found = [Finding("mlflow store", "note", line) for line in said]
-    return [Finding("mlflow store", "ok", f"{settings.address} {has}"), *found]
+    has = f"has the experiment {settings.experiment!r}" if exists else "answers"
+    notes = [Finding("mlflow store", "note", line) for line in reported]
+    return [Finding("mlflow store", "ok", f"{settings.address} {has}"), *notes]
 
 
 def _data(workspace: Workspace) -> list[Finding]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.tracking import delivery_state
-from pipeline.tracking.background import Courier
+from pipeline.tracking.background import BackgroundDelivery
 from pipeline.tracking.delivery import RunIdentity, Tracker
 from pipeline.tracking.delivery_state import Status
 from pipeline.tracking.journal import FILE_NAME, Journal, read
@@ -24,7 +24,7 @@ class ToldRun:
         self._status: Status = "RUNNING"
         self._upto_noted: tuple[int, Status] | None = None
         self._closed_at: int | None = None
-        self._courier = Courier(tracker, identity, journal_id, folder)
+        self._courier = BackgroundDelivery(tracker, identity, journal_id, folder)
         self._kinds: set[str] = set()
         self._tags: dict[str, str] = {}
         self._steps: set[tuple[str, int]] = set()
@@ -85,7 +85,7 @@ class ToldRun:
 
     def wait(self, until: float) -> None:
         """Wait for what is being told, until then."""
-        if self._courier.has_begun:
+        if self._courier.has_started:
             self.close(self._status, until)
 
     @property

@@ -15,8 +15,9 @@ from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.results import Evaluation, Registration, TrainedModel
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
-from pipeline.tracking import delivery_state, still_registered
-from pipeline.tracking.settings import ResolvedMlflow, sqlite_path, task_name
+from pipeline.tracking import delivery_state, registration_check
+from pipeline.tracking.settings import ResolvedMlflow, task_name
+from pipeline.tracking.sqlite_files import sqlite_path
 from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.manifests import Manifest, read_manifest
 from pipeline.workspace.paths import Workspace
@@ -59,10 +60,10 @@ def missing_store(manifest: Manifest, mlflow: ResolvedMlflow, workspace: Workspa
         store = delivery_state.read_store(workspace, str(manifest.result.get("run_key")), mlflow.address)
         if store is not None and store.run_id != run_id:
             return f"{database.name} was made anew since"
-        if gone := still_registered.missing_run(database, run_id):
+        if gone := registration_check.missing_run(database, run_id):
             return gone if store is not None else f"{database.name} was made anew since"
     registry = sqlite_path(mlflow.registry_uri) if mlflow.registry_uri else database
-    return still_registered.missing_version(registry, name, version) if registry is not None else None
+    return registration_check.missing_version(registry, name, version) if registry is not None else None
 
 
 def register(
@@ -81,6 +82,7 @@ def register(
     import json
 
     from pipeline.evaluation.metrics import ClassificationReport
+    from pipeline.tracking import logged_model
     from pipeline.tracking import registry as model_registry
 
     identity = identity_of(trained)
@@ -111,7 +113,7 @@ def register(
         context.tracker,
         run_id,
         name,
-        model_registry.Candidate(
+        logged_model.Candidate(
             key=trained.run_key,
             weights=trained.weights,
             card=card,
@@ -157,7 +159,7 @@ def _test_hashes(workspace: Workspace) -> dict[str, str]:
 def _problem(context: Context) -> str:
     """What keeps the store from having a run."""
     try:
-        context.tracker.experiment_id()
+        context.tracker.connection.experiment_id()
     except TrackingError as error:
         return str(error)
     return f"{context.mlflow.address} did not take it; repeat the command"

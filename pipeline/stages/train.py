@@ -14,10 +14,10 @@ from pipeline.errors import BudgetExhaustedError, InterruptedRunError
 from pipeline.provenance import git_commit, versions
 from pipeline.stages.context import Context
 from pipeline.stages.results import TrainedModel
-from pipeline.tracking.background import Courier
+from pipeline.tracking.background import BackgroundDelivery
 from pipeline.tracking.delivery import RunIdentity
-from pipeline.tracking.delivery_state import RUN_FILE
 from pipeline.tracking.journal import Journal
+from pipeline.tracking.training_folders import RUN_FILE
 from pipeline.workspace.durable_files import write_atomically, write_json, writing
 from pipeline.workspace.manifests import StageFolder, stage_lock
 
@@ -59,10 +59,10 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
     numerics = kept_numerics.numerics_of(config, len(prepared.class_names), folder, context.reporter)
     context.reporter.note(kept_numerics.in_words(numerics, config))
     journal_id = f"{NAME}/{folder.name.removesuffix('.partial')}"
-    courier = Courier(context.tracker, identity, journal_id, folder)
+    delivery = BackgroundDelivery(context.tracker, identity, journal_id, folder)
     status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
     with session.opened(
-        config, prepared, folder, numerics, context.reporter, context.stop_token, durable=courier.notify
+        config, prepared, folder, numerics, context.reporter, context.stop_token, durable=delivery.notify
     ) as opened:
         training, journal, writer = opened.training, opened.journal, opened.writer
         try:
@@ -88,7 +88,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
                     status = "FAILED"
                 raise
             finally:
-                courier.close(upto=writer.durable_offset, status=status, timeout_s=patience_s)
+                delivery.close(upto=writer.durable_offset, status=status, timeout_s=patience_s)
     checkpoints.save_weights(folder / "last.safetensors", training.model.state_dict())
     write_json(folder / "epochs.json", progress.rows)
     return TrainedModel(

@@ -3,14 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+from offline_store import offline_tracker
 
 from pipeline.config.resolution import resolve
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
-from pipeline.errors import TrackingError
 from pipeline.progress import SilentReporter
 from pipeline.stages import evaluate, prepare, register, train
 from pipeline.stages.context import Context
@@ -19,15 +18,7 @@ from pipeline.stages.runner import ModelOutcome, Runner
 from pipeline.stop import StopToken
 from pipeline.tracking import delivery_state
 from pipeline.tracking import settings as mlflow_settings
-from pipeline.tracking.delivery import Tracker
 from pipeline.workspace.paths import Workspace
-
-
-class DeafTracker(Tracker):
-    """Its store never answers: what it should be told stays in the workspace."""
-
-    def connect(self) -> NoReturn:
-        raise TrackingError("nobody listens")
 
 
 class Recorder(SilentReporter):
@@ -79,7 +70,7 @@ def config_of(*sets: str, model: str = "vanilla") -> RunConfig:
 def context(tmp_path: Path) -> Context:
     workspace = Workspace(tmp_path)
     settings = mlflow_settings.load(workspace, {})
-    return Context(workspace, Recorder(), StopToken(), settings, DeafTracker(settings, workspace, lambda text: None))
+    return Context(workspace, Recorder(), StopToken(), settings, offline_tracker(settings, workspace))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from pipeline.errors import WorkspaceError
 from pipeline.maintenance import doctor
 from pipeline.maintenance.doctor import Finding, examine
-from pipeline.tracking import delivery
+from pipeline.tracking.connection import StoreConnection
 from pipeline.workspace.manifests import MANIFEST
 from pipeline.workspace.paths import Workspace
 from tuning.capped import run_capped as memory
@@ -63,7 +63,7 @@ def test_variables_that_change_a_run_are_told_and_those_that_may_not(monkeypatch
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # our own
     monkeypatch.setenv("CC", "clang")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@server:5000")
-    monkeypatch.setattr(doctor.environment, "_set_aside", {"MPLBACKEND": "there is no window"})
+    monkeypatch.setattr(doctor.environment, "_removed", {"MPLBACKEND": "there is no window"})
     assert doctor._variables() == [
         Finding("MLFLOW_TRACKING_URI", "note", "http://server:5000: where runs are recorded"),
         Finding("CC", "note", "clang: the C compiler that is tried first"),
@@ -89,7 +89,7 @@ def test_a_server_that_gives_no_answer_is_a_finding(tmp_path, monkeypatch):
             raise Exception("Max retries exceeded\nand more")  # MLflow's own is no kind of ours
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(delivery.Tracker, "connect", lambda self: Client())
+    monkeypatch.setattr(StoreConnection, "client", lambda self: Client())
     finding = by_name(examine(Workspace(tmp_path)))["mlflow store"]
     assert finding.verdict == "bad"
     assert finding.found.startswith("MLflow store http://127.0.0.1:9: Max retries exceeded;")

@@ -2,13 +2,13 @@ import json
 
 import pytest
 
-from pipeline.maintenance.gc import holdings
+from pipeline.maintenance.inventory import stage_folders
 from pipeline.workspace.locks import exclusive
 from pipeline.workspace.manifests import MANIFEST, StageFolder
 
 
 def found(house) -> list[tuple[str, str]]:
-    return [(one.stage, one.state) for one in holdings(house.workspace)]
+    return [(one.stage, one.state) for one in stage_folders(house.workspace)]
 
 
 def age(house) -> None:
@@ -24,7 +24,7 @@ def test_an_empty_workspace_holds_nothing_and_asking_makes_nothing(house):
 
 def test_every_stage_of_one_run_is_current_and_says_what_it_holds(house):
     house.run()
-    held = holdings(house.workspace)
+    held = stage_folders(house.workspace)
     assert [(one.stage, one.state) for one in held] == [
         ("prepare", "current"), ("train", "current"), ("evaluate", "current"), ("register", "current"),
     ]  # fmt: skip
@@ -42,7 +42,7 @@ def test_an_older_training_of_the_same_model_on_the_same_data_is_superseded(hous
     house.run(through="train")
     age(house)
     house.run("train.epochs=3", through="train")
-    held = [one for one in holdings(house.workspace) if one.stage == "train"]
+    held = [one for one in stage_folders(house.workspace) if one.stage == "train"]
     assert [one.state for one in held] == ["current", "superseded"]
     assert "3 epochs" in held[0].holds
     assert "11 epochs" in held[1].holds
@@ -63,7 +63,7 @@ def test_work_that_is_not_finished_is_partial_and_in_use_while_somebody_holds_it
     folder = StageFolder(house.workspace, "train", house.folder("train").name.removesuffix(".partial"))
     (folder.partial / "step-00000040.json").write_text('{"progress": {"epoch": 2, "step": 40}}')
     with exclusive(folder.lock_path, print, what="it"):
-        (training,) = [one for one in holdings(house.workspace) if one.stage == "train"]
+        (training,) = [one for one in stage_folders(house.workspace) if one.stage == "train"]
     assert (training.state, training.holds) == ("in use", "2 epochs done, step 40")
     assert found(house)[-1] == ("train", "partial")
 
@@ -86,7 +86,7 @@ def test_a_whole_folder_without_its_manifest_is_damaged_and_a_stray_file_is_no_f
 def test_a_file_that_is_gone_while_it_is_counted_counts_nothing(house, monkeypatch):
     house.run(through="prepare")
     (house.folder("prepare") / "big").write_bytes(b"x" * 10_000)
-    before = holdings(house.workspace)[0].bytes
+    before = stage_folders(house.workspace)[0].bytes
     path_type = type(house.workspace.root)
     is_file, stat = path_type.is_file, path_type.stat
 
@@ -97,10 +97,4 @@ def test_a_file_that_is_gone_while_it_is_counted_counts_nothing(house, monkeypat
 
     monkeypatch.setattr(path_type, "is_file", lambda path, **rest: path.name == "big" or is_file(path, **rest))
     monkeypatch.setattr(path_type, "stat", is_gone)
-    assert holdings(house.workspace)[0].bytes == before - 10_000
-
-
-def test_a_holding_is_plain_values(house):
-    house.run(through="prepare")
-    (one,) = holdings(house.workspace)
-    assert json.loads(json.dumps(one.to_json()))["folder"] == str(one.folder)
+    assert stage_folders(house.workspace)[0].bytes == before - 10_000
