@@ -9,7 +9,7 @@ BIN = .venv/bin
 export PYTHON
 export TORCH_INDEX_URL
 
-.PHONY: help run test test-machines test-avx2 test-no-compiler test-faults lint format bench constraints setup setup-dev clean
+.PHONY: help run test test-machines test-avx2 test-no-compiler test-faults lint format bench constraints map setup setup-dev clean
 .DEFAULT_GOAL = help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make format         let ruff mend what it can"
 	@echo "make bench          measure what the README claims       (BENCH=name: one of them; search: of tune; long: whole trainings)"
 	@echo "make constraints    resolve the pinned versions anew"
+	@echo "make map            write the map of the modules in docs/design.md anew"
 	@echo "make clean          remove .venv and caches; data, runs and models stay"
 
 run: setup
@@ -68,6 +69,9 @@ bench: setup-dev
 
 constraints: setup-dev
 	$(BIN)/python scripts/constraints.py
+
+map: setup-dev
+	$(BIN)/python scripts/house_map.py --write
 
 setup:
 	@sh scripts/setup.sh

@@ -27,7 +27,7 @@ from measuring.watcher import watching
 from measuring.workspaces import Place, with_data
 
 from pipeline.config.resolution import resolve
-from pipeline.search.trial import load
+from pipeline.search.trial import warm_up
 from tuning.ledger import Ledger, Row
 from tuning.observer import Observer
 from tuning.search import run_search
@@ -107,7 +107,7 @@ def _searched(objective: WithHogs, settings: Settings, folder: Path) -> tuple[Ro
         IDENTITY,
         settings,
         observer=Telling(),
-        warm_up=partial(load, objective.training.base),
+        warm_up=partial(warm_up, objective.training.base),
     ).rows
 
 

@@ -23,8 +23,8 @@ from measuring.timing import interleaved, say, speedup
 from measuring.training import batches_of, first_batch, made_up_split, step, training_of
 from measuring.variants import networks, variants
 
+from pipeline.config.models import MODEL_NAMES
 from pipeline.config.resolution import resolve
-from pipeline.config.schema import MODEL_NAMES
 from sequencer_models.flops import training_flops
 
 STEPS_FOR_MEMORY = 4

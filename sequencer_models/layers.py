@@ -6,15 +6,14 @@ Nothing here mixes the images of a batch, and no layer keeps running statistics.
 
 import math
 from itertools import pairwise
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sequencer_models.linear import TokenLinear
+from sequencer_models.model_spec import Init
 
-Init = Literal["he", "paper"]
 LAYER_NORM_EPS = 1e-6  # the paper's code; torch's own default is 1e-5
 
 

@@ -1,7 +1,7 @@
-"""What the nodes give to trials, and how many trials of which cap they hold at once.
+"""Capacity: the memory and cores that nodes give to trials, and how many trials of which cap that holds at once.
 
-Ray's `memory` is a number that it schedules by and nothing more; here it stands for what a node gives to trials, so
-that what is left to the operating system and to Ray itself is decided in one place, before anything starts.
+Ray's `memory` is only a number that it schedules by. Here it stands for what a node gives to trials, so what is left
+to the operating system and to Ray itself is decided in one place, before anything starts.
 """
 
 import socket
@@ -12,11 +12,11 @@ from tuning import machine
 from tuning.errors import CapDoesNotFitError, ClusterError
 
 WORKER_MB = 160
-"""What the Ray worker of one trial holds beside the trial itself."""
+"""Memory of a trial's Ray worker, apart from the trial itself."""
 
 RAY_MB = 850
-"""What a local Ray adds: its servers and agents, its object store, the keeper of the checkpoints, and what the driver
-loads (of MLflow too). In searches of medium 610 to 850 were measured, memory that processes share counted once."""
+"""Memory of a local Ray: its servers and agents, its object store, the checkpoint store, and the driver's libraries
+(MLflow too). In searches of medium 610 to 850 were measured, counting shared memory once."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Capacity:
-    """How trials lie on the nodes."""
+    """How trials are spread over the nodes."""
 
     cap_mb: int
     concurrency: int
@@ -41,23 +41,26 @@ class Capacity:
 
     @property
     def request_bytes(self) -> int:
-        """What Ray is asked to set aside for one trial."""
+        """Memory that Ray sets aside for one trial."""
         return (self.cap_mb + WORKER_MB) * 1_000_000
 
 
 def capacity_of(
-    nodes: Sequence[Node], cap_mb: int | None, concurrency: int | None, cpus_per_trial: float, least_mb: int = 0
+    nodes: Sequence[Node], cap_mb: int | None, concurrency: int | None, cpus_per_trial: float, least_mb: int
 ) -> Capacity:
-    """How trials of that cap lie on the nodes, `concurrency` of them at once at most.
+    """How many trials run at once on the nodes, and under which cap; at most `concurrency`.
 
-    Without a cap it is the largest one at which as many trials as wished fit: `concurrency`, or else one for each
-    share of cores, but fewer where each would get less than `least_mb`. Raises `CapDoesNotFitError` where no node
-    can hold one.
+    Without `cap_mb` it is the largest cap at which the wanted number of trials fits: `concurrency`, or else one for
+    each share of cores, but fewer where each would get less than `least_mb`.
+
+    Raises:
+        CapDoesNotFitError: no node can hold one trial.
+        ClusterError: no node has the cores for one trial.
     """
     by_cpu = [int(node.cpus / cpus_per_trial) for node in nodes]
     if not any(by_cpu):
         raise ClusterError(f"no node has the {cpus_per_trial:g} cores that one trial is to get; ask for fewer")
-    wished = min(concurrency or sum(by_cpu), sum(by_cpu))
+    wanted = min(concurrency or sum(by_cpu), sum(by_cpu))
 
     def fits(cap: int) -> tuple[int, ...]:
         return tuple(
@@ -68,29 +71,29 @@ def capacity_of(
     if largest <= 0:
         raise CapDoesNotFitError("no node has memory for a trial now; close other programs", 0)
     if cap_mb is None:
-        candidates = {node.memory_mb // count - WORKER_MB for node in nodes for count in range(1, wished + 1)}
+        candidates = {node.memory_mb // count - WORKER_MB for node in nodes for count in range(1, wanted + 1)}
 
         def largest_for(trials: int) -> int:
             return max((cap for cap in candidates if cap > 0 and sum(fits(cap)) >= trials), default=0)
 
         if concurrency is None:
-            while wished > 1 and largest_for(wished) < least_mb:
-                wished -= 1
-        cap_mb = largest_for(wished) or 1
+            while wanted > 1 and largest_for(wanted) < least_mb:
+                wanted -= 1
+        cap_mb = largest_for(wanted) or 1
     if not any(fits(cap_mb)):
         raise CapDoesNotFitError(
             f"no node can hold a trial of {cap_mb} MB; the largest cap that fits now is {largest} MB", largest
         )
-    return Capacity(cap_mb, min(wished, sum(fits(cap_mb))), tuple(nodes), fits(cap_mb), cpus_per_trial)
+    return Capacity(cap_mb, min(wanted, sum(fits(cap_mb))), tuple(nodes), fits(cap_mb), cpus_per_trial)
 
 
-def this_machine(reserve_mb: int | None = None) -> Node:
-    """What this machine can give to trials now: what is available, less Ray itself, less a reserve for the rest.
+def this_machine() -> Node:
+    """What this machine can give to trials now: the available memory, less Ray's own, less a reserve for the rest.
 
-    The reserve is a tenth of the machine's memory, at least 512 MB, unless told.
+    The reserve is a tenth of the machine's memory, at least 512 MB.
     """
     here = machine.this_machine()
     total_mb, available_mb = here.memory_bytes // 1_000_000, here.available_bytes // 1_000_000
-    reserve_mb = max(512, total_mb // 10) if reserve_mb is None else reserve_mb
+    reserve_mb = max(512, total_mb // 10)
     cores = max(1, int(here.cores))  # a trial has whole cores: on a share of one, two would only take turns
     return Node(socket.gethostname(), cores, max(0, available_mb - RAY_MB - reserve_mb))

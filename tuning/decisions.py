@@ -1,7 +1,7 @@
-"""What a search does next: which row to run, what a message means, what follows a loss, when to leave.
+"""The decisions of a search: which row runs next, what a message means, what follows a lost process, when to leave.
 
-Knows no Ray: `tuning.on_ray.run` asks for rows, tells what it hears, and carries out what is decided here. Every
-figure is in the ledger before anything follows from it, so a search that is killed anywhere goes on from its ledger.
+No Ray here: `tuning.on_ray.run` asks for rows, passes messages on, and carries out what is decided. Everything is in
+the ledger before it has consequences, so a search that is killed anywhere continues from its ledger.
 """
 
 import math
@@ -12,19 +12,19 @@ from collections.abc import Callable
 from tuning import sampler
 from tuning.errors import AllTrialsFailedError
 from tuning.ledger import EpochReport, Finish, Ledger, Row
-from tuning.observer import Ended, Observer, State, best_row
+from tuning.observer import Ended, Observer, Snapshot, best_row
 from tuning.settings import Settings
 from tuning.space import Config, Space
 
 LOST_S = 15.0
-"""For how long a trial that was to leave may be silent after its grace time: its node may be gone."""
+"""How long to wait for a trial that was asked to leave, after its grace time: its node may be gone."""
 
 
 class Decisions:
     """The decisions of one run of a search, over its ledger.
 
-    `drop_checkpoint` deletes what is kept of a row and tells the bytes that this freed. `clock` counts seconds, and
-    the time limit counts from `began`.
+    `drop_checkpoint` deletes a row's checkpoint and returns the bytes that this freed. `clock` counts seconds, from
+    which the elapsed time since `began` follows.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Decisions:
         self._attempts: dict[int, int] = {}
         self._least_attempts: dict[int, int] = {}
         self._losses = Counter[int]()
+        self._losses_of_all = 0
         self._failures: list[Row] = []
         self._has_worked = any(row.finish and row.finish.outcome != "failed" for row in ledger.rows)
         self._gave_up = self._is_exhausted = False
@@ -66,12 +67,12 @@ class Decisions:
         self._kept: int | None = None
         self.freed_bytes = 0
         for row in ledger.rows:
-            self._let_go_of_losers(row)
+            self._drop_losers(row)
 
-    # what to run
+    # which row runs next
 
     def next_row(self) -> Row | None:
-        """The row to run next: one that was left over, or a new one; None when there is none now."""
+        """The row to run next: an unfinished one of an earlier run, or a new one; None when there is none now."""
         if self._ended or len(self._running) >= self._concurrency:
             return None
         if self._left_over:
@@ -93,31 +94,35 @@ class Decisions:
             proposed = sampler.propose(rows, self._space, settings.seed, settings.searcher, settings.mode)
             if proposed is not None:
                 return self._ledger.propose(*proposed)
-            self._is_exhausted = True  # for good; Ray asks again, some ten times a second
+            self._is_exhausted = True  # remembered, since Ray asks some ten times a second
         if self._is_exhausted and not self._running:
             self._ended = "exhausted"
         return None
 
     @property
     def has_no_more(self) -> bool:
-        """Whether no row will be handed out any more, unless a process is lost."""
+        """Whether no further row will be run, unless a process is lost."""
         return self._ended is not None or (not self._left_over and len(self._ledger.rows) >= self._ledger.target)
 
     @property
     def has_rows_left(self) -> bool:
-        """Whether rows wait although nobody asks for them: a process was lost after the last one was asked for."""
+        """Whether rows wait to run: a process was lost after Ray had asked for its last row."""
         return self._ended is None and bool(self._left_over)
 
-    def begin_anew(self) -> None:
-        """Every trial is gone at once: those without an end wait again."""
+    def restart_all(self) -> bool:
+        """All trials were lost at once: the unfinished ones wait to run again; False if it has happened too often."""
+        self._losses_of_all += 1
+        if self._losses_of_all > self._settings.restarts:
+            return False
         self._left_over = _open_rows(self._ledger)
         for number in list(self._running):
             self.left(number)
+        return True
 
-    # what trials say
+    # messages of trials
 
     def started(self, number: int, attempt: int, node: str) -> None:
-        """An attempt at a row trains on that node."""
+        """An attempt at a row has started training on that node."""
         if attempt < max(self._least_attempts.get(number, 0), self._attempts.get(number, 0)):
             return
         if number not in self._running or self._ledger.rows[number].finish is not None:
@@ -128,7 +133,7 @@ class Decisions:
         self._observer.started(self._ledger.start(number, node))
 
     def reported(self, number: int, attempt: int, report: EpochReport, *, stopped: bool = False) -> None:
-        """An epoch is done; `stopped`: the scheduler ends the trial for what it reported."""
+        """A trial has finished an epoch; `stopped`: the scheduler stops it because of this report."""
         if not self._is_current(number, attempt):
             return
         if report not in self._ledger.rows[number].reports:
@@ -137,68 +142,63 @@ class Decisions:
             self._finish(number, self._stopped(self._ledger.rows[number]))
 
     def finished(self, number: int, attempt: int, finish: Finish) -> None:
-        """A trial says how it ended."""
+        """A trial has ended."""
         if self._is_current(number, attempt):
             self._finish(number, finish)
 
     def noted(self, number: int, text: str) -> None:
-        """A trial has something to say to the user."""
+        """A trial has a message for the user."""
         self._observer.noted(f"trial {number}: {text}")
 
-    # what becomes of processes
+    # lost processes
 
-    def begun_again(self, number: int, error: str) -> None:
-        """A trial's process was lost, and another attempt begins."""
+    def restarted(self, number: int, error: str) -> None:
+        """A trial's process was lost, and Ray starts another attempt."""
         self._losses[number] += 1
         self._fence(number)
-        self._observer.noted(f"trial {number} lost its process and is begun again ({error})")
+        self._observer.noted(f"trial {number} lost its process and is started again ({error})")
 
     def lost(self, number: int, error: str) -> None:
-        """A trial's process was lost, and no other attempt has begun."""
+        """A trial's process was lost, and Ray starts no other attempt."""
         row = self._ledger.rows[number]
         if row.finish is not None:
             return
         if self._losses[number] < self._settings.restarts:  # Ray gives up at once on a worker lost between two trials
-            self.begun_again(number, error)
+            self.restarted(number, error)
             self._left_over.append(number)
         else:
             error = f"its process was lost {self._losses[number] + 1} times: {error}"
             self._finish(number, Finish("failed", node=row.node, epochs=row.last_epoch, error=error, lost=True))
 
     def left(self, number: int) -> None:
-        """A trial's process is gone, whatever the row's state."""
+        """A trial no longer has a process, whether or not its row has ended."""
         self._running.discard(number)
         self._training.discard(number)
 
     def _fence(self, number: int) -> None:
-        """From now on, what the present attempt says is too late."""
+        """Ignore every further message of the current attempt."""
         if number in self._attempts:
             self._least_attempts[number] = self._attempts.pop(number) + 1
 
     def _is_current(self, number: int, attempt: int) -> bool:
-        """Whether a message counts: of the newest attempt at a row that has no end."""
+        """Whether to listen to a message: it comes from the newest attempt at an unfinished row."""
         return self._attempts.get(number) == attempt and self._ledger.rows[number].finish is None
 
     # when to leave
 
     def leave_if_due(self, asked: bool) -> bool:
-        """Leave when asked or when the time is up; whether trials are to leave now."""
-        now = self._clock()
-        if self._ended is None:
-            limit_s = self._settings.max_time_s
-            if asked:
-                self._ended = "asked"
-            elif limit_s is not None and now - self._began >= limit_s:
-                self._ended = "budget"
+        """Leave if asked to, or if the search has ended otherwise; whether trials have to leave now."""
+        if self._ended is None and asked:
+            self._ended = "asked"
         if self._ended is None:
             return False
         if self._leave_by == math.inf:
-            self._leave_by = now + self._settings.grace_s + LOST_S
+            self._leave_by = self._clock() + self._settings.grace_s + LOST_S
         return True
 
     @property
     def has_left(self) -> bool:
-        """Whether a run that is to end waits for nothing: no trial is saving, or the time for that is over."""
+        """Whether the run can end now: it has to leave, and no trial is saving, or their time for that is over."""
         return self._ended is not None and (not self._training or self._clock() >= self._leave_by)
 
     def conclusion(self) -> Ended:
@@ -214,9 +214,9 @@ class Decisions:
             raise AllTrialsFailedError(f"every trial failed, the first with: {first.error}", first.details)
         return self._ended or "finished"
 
-    def state(self, overhead_mb: float) -> State:
-        """The search at this moment; `overhead_mb` is what it holds beside its trials."""
-        return State(
+    def snapshot(self, overhead_mb: float) -> Snapshot:
+        """The search at this moment; `overhead_mb` is its peak memory apart from its trials."""
+        return Snapshot(
             rows=tuple(self._ledger.rows),
             running=frozenset(self._running),
             target=self._ledger.target,
@@ -233,7 +233,7 @@ class Decisions:
     def _stopped(self, row: Row) -> Finish:
         pick = max if self._settings.mode == "max" else min
         peak_mb = max(report.peak_mb for report in row.reports)
-        is_over = peak_mb > self._cap_mb  # it was being killed for that when the scheduler spoke
+        is_over = peak_mb > self._cap_mb  # it was being killed for that when the scheduler stopped it
         return Finish(
             "memory_cap" if is_over else "stopped",
             value=None if is_over else pick(report.value for report in row.reports),
@@ -248,7 +248,7 @@ class Decisions:
         row = self._ledger.finish(number, finish)
         self._training.discard(number)
         self._observer.finished(row)
-        self._let_go_of_losers(row)
+        self._drop_losers(row)
         if finish.outcome != "failed":
             self._has_worked = True
             return
@@ -259,12 +259,12 @@ class Decisions:
             self._gave_up, self._ended = True, "asked"
 
     def _works_now(self) -> bool:
-        """Whether a running trial has come further than every one that failed."""
+        """Whether a running trial has finished more epochs than every one that failed."""
         failed_after = max(row.last_epoch for row in self._failures)
         return any(self._ledger.rows[number].last_epoch > failed_after for number in self._running)
 
-    def _let_go_of_losers(self, row: Row) -> None:
-        """Of the rows that have ended, the best alone keeps its checkpoint."""
+    def _drop_losers(self, row: Row) -> None:
+        """Of the rows that have ended, only the best one keeps its checkpoint."""
         if row.finish is None:
             return
         best = best_row(self._ledger.rows, self._settings.mode)

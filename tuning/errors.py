@@ -1,11 +1,11 @@
-"""What can go wrong in a search for a user: one line each, with what to do.
+"""Errors of a search that a user can cause: one line each, with what to do.
 
-The caller maps the classes to its own exit codes; nothing here knows a command line.
+The caller maps the classes to its own exit codes; no command line is known here.
 """
 
 
 class SearchError(Exception):
-    """A search that cannot be started or go on."""
+    """A search that cannot start or continue."""
 
 
 class SpaceError(SearchError, ValueError):
@@ -13,11 +13,11 @@ class SpaceError(SearchError, ValueError):
 
 
 class LedgerError(SearchError):
-    """The record of a search cannot be read or written."""
+    """The ledger of a search cannot be read or written."""
 
 
 class LedgerMismatchError(LedgerError):
-    """A search folder that belongs to another search; `differing` names what is not the same."""
+    """A folder that belongs to another search; `differing` names the parts of its identity that differ."""
 
     def __init__(self, message: str, differing: tuple[str, ...]) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class LedgerMismatchError(LedgerError):
 
 
 class CheckpointTransferError(SearchError):
-    """A checkpoint could not be carried to or from the search folder."""
+    """A checkpoint could not be copied to or from the search folder."""
 
 
 class ClusterError(SearchError):
@@ -33,7 +33,7 @@ class ClusterError(SearchError):
 
 
 class AskedToLeaveError(SearchError):
-    """The search was asked to leave before a trial had begun; the caller, who asked, knows why."""
+    """The search was asked to leave before a trial had started; the caller knows why, since it asked."""
 
     def __init__(self) -> None:
         super().__init__("the search was asked to leave")
@@ -48,9 +48,9 @@ class CapDoesNotFitError(SearchError):
 
 
 class AllTrialsFailedError(SearchError):
-    """Every trial failed; the message holds the first one's error.
+    """Every trial failed; the message contains the first one's error.
 
-    `details` is its traceback where there is one; `kind` names the exception's class where no trial could start.
+    `details` is its traceback, if there is one; `kind` is the exception's class name where no trial could start.
     """
 
     def __init__(self, message: str, details: str = "", kind: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What a search proposed and what came of it: append-only, one durable JSON line per event.
+"""The record of a search: what was proposed and how it ended; append-only, one durable JSON line per event.
 
     {"event": "search",   "version": 1, "identity": {"space": {...}, ...}}
     {"event": "target",   "trials": 30}
@@ -10,8 +10,8 @@
     {"event": "reopened", "row": 0}
     {"event": "exhausted"}
 
-Everything that a search needs to go on is replayed from here; Ray's own state is thrown away. One process writes it:
-the caller holds a lock on the folder.
+A search continues from this record alone; Ray's own state is thrown away. One process writes it, and holds a lock on
+the folder; `read` looks at it from any other process. No other module parses these lines.
 """
 
 import contextlib
@@ -36,18 +36,18 @@ Origin = Literal["default", "optuna", "random", "enumerated"]
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What a trial said after an epoch; a value that is not finite is NaN."""
+    """What a trial reported after an epoch; a value that is not finite is NaN."""
 
     epoch: int
     value: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     peak_mb: float = 0.0
-    """The most that the trial's own process was seen to hold so far."""
+    """Peak memory so far of the trial's own process."""
 
 
 @dataclass(frozen=True)
 class Finish:
-    """How a trial ended. `value` is its best reported one, None where it has none that counts."""
+    """How a trial ended. `value` is its best reported one, None where none counts."""
 
     outcome: Outcome
     value: float | None = None
@@ -60,12 +60,12 @@ class Finish:
     details: str = ""
     """The traceback, where there is one."""
     lost: bool = False
-    """The process was lost, again and again: this says nothing about the configuration."""
+    """The process was lost too often, which says nothing about the configuration."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration of the search; without a `finish` it is to be run, or to be gone on with."""
+    """A trial: one configuration of the search. Without a `finish` it has still to be run, or to be resumed."""
 
     number: int
     config: Config
@@ -79,8 +79,18 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What no other row of the search has."""
+        """Identifies the configuration; unique within the search."""
         return canonical(dict(self.config))
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None before its end."""
+        return self.finish.outcome if self.finish else None
+
+    @property
+    def score(self) -> float | None:
+        """The value that trials are compared by: that of a completed trial, None for every other."""
+        return self.finish.value if self.finish and self.finish.outcome == "completed" else None
 
     @property
     def last_epoch(self) -> int:
@@ -88,40 +98,91 @@ class Row:
         return self.reports[-1].epoch if self.reports else 0
 
 
-class Ledger:
-    """The open record of one search; opening it replays it, and cuts off a line that a crash tore."""
+class Contents:
+    """What the events of a ledger amount to."""
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
-        self.path = folder / FILE_NAME
+    def __init__(self) -> None:
+        self.identity: Mapping[str, Any] | None = None
         self.rows: list[Row] = []
         self.target = 0
+        """How many trials the search is to have; 0 before the first target."""
         self.cap_mb: int | None = None
-        """What a trial may hold, as it was decided last."""
+        """The memory cap of a trial that was decided last."""
         self.is_exhausted = False
         """Whether there was nothing left to propose."""
-        self._identity: Mapping[str, Any] | None = None
+
+    @property
+    def finished(self) -> int:
+        """How many rows have ended."""
+        return sum(row.finish is not None for row in self.rows)
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take one event into account; raises one of `DAMAGE` where it does not fit."""
+        match event["event"]:
+            case "search":
+                self.identity = event["identity"]
+            case "target":
+                self.target = event["trials"]
+            case "cap":
+                self.cap_mb = event["mb"]
+            case "exhausted":
+                self.is_exhausted = True
+            case "proposed":
+                assert event["row"] == len(self.rows), "rows are numbered in order"
+                self.rows.append(Row(event["row"], event["config"], event["origin"]))
+            case _:
+                assert event["row"] >= 0
+                self.rows[event["row"]] = _changed(self.rows[event["row"]], event)
+
+
+DAMAGE = (KeyError, TypeError, ValueError, IndexError, AssertionError)
+"""What `Contents.apply` and parsing a line raise where a line is damaged."""
+
+
+def read(folder: Path) -> Contents | None:
+    """The contents of the ledger in a folder, which another process may be writing; None if there is no ledger.
+
+    A torn or damaged line is skipped: `Ledger` reports it when the search continues.
+    """
+    contents = Contents()
+    try:
+        lines = (folder / FILE_NAME).read_bytes().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        with contextlib.suppress(*DAMAGE):
+            contents.apply(json.loads(line))
+    return contents
+
+
+class Ledger(Contents):
+    """The ledger of one search, open for writing. Opening it replays it, and cuts off a line that a crash tore."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.path = folder / FILE_NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")
         except OSError as error:
             raise LedgerError(f"cannot write {self.path}: {error.strerror}") from error
         try:
-            kept = self._replay()
-            if kept is None:
+            self._replay()
+            if self.identity is None:
                 self._append({"event": "search", "version": VERSION, "identity": dict(identity)})
             else:
-                self._compare(kept, identity)
+                self._compare(self.identity, identity)
         except BaseException:
             self._file.close()
             raise
 
     def raise_target(self, trials: int) -> None:
-        """Aim for that many trials; a lower number than before changes nothing."""
+        """Record how many trials the search is to have; a lower number than before changes nothing."""
         if trials > self.target:
             self._append({"event": "target", "trials": trials})
 
     def decide_cap(self, cap_mb: int) -> None:
-        """Record what a trial may hold from now on."""
+        """Record the memory cap of a trial from now on."""
         if cap_mb != self.cap_mb:
             self._append({"event": "cap", "mb": cap_mb})
 
@@ -131,12 +192,12 @@ class Ledger:
             self._append({"event": "exhausted"})
 
     def propose(self, config: Config, origin: Origin) -> Row:
-        """Record a new row; durable before anything is run."""
+        """Record a new row; it is durable before anything is run."""
         self._append({"event": "proposed", "row": len(self.rows), "config": dict(config), "origin": origin})
         return self.rows[-1]
 
     def start(self, row: int, node: str) -> Row:
-        """Record that a row runs there from now on."""
+        """Record that a row runs on that node from now on."""
         self._append({"event": "started", "row": row, "node": node})
         return self.rows[row]
 
@@ -157,8 +218,8 @@ class Ledger:
         return self.rows[row]
 
     def close(self) -> None:
-        """Let go of the file."""
-        with contextlib.suppress(OSError):  # of a write that failed, which `_append` has told; it is tried again here
+        """Close the file."""
+        with contextlib.suppress(OSError):  # closing retries a failed write, which `_append` has reported already
             self._file.close()
 
     def __enter__(self) -> "Ledger":
@@ -175,9 +236,9 @@ class Ledger:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise LedgerError(f"cannot write {self.path}: {error.strerror}; the search can go on later") from error
-        self._apply(json.loads(line))  # the rows are what a replay would make of the file, never anything else
+        self.apply(json.loads(line))  # from the line as written, so the rows are exactly what a replay would give
 
-    def _replay(self) -> Mapping[str, Any] | None:
+    def _replay(self) -> None:
         self._file.seek(0)
         lines = self._file.read().splitlines(keepends=True)
         whole = 0
@@ -192,12 +253,13 @@ class Ledger:
                 self._file.truncate(whole)  # a crash in the middle of a write
                 break
             try:
-                self._apply(event)
-            except (KeyError, TypeError, ValueError, IndexError, AssertionError) as error:
+                self._check_version(event)
+                self.apply(event)
+                assert self.identity is not None, "the first line says which search this is"
+            except DAMAGE as error:
                 raise self._damaged(number) from error
             whole += len(line)
         self._file.seek(0, os.SEEK_END)
-        return self._identity
 
     def _damaged(self, number: int) -> LedgerError:
         return LedgerError(f"line {number} of {self.path} is damaged; put a copy back, or start the search afresh")
@@ -214,30 +276,13 @@ class Ledger:
             tuple(names),
         )
 
-    def _apply(self, event: Mapping[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "search":
-            if event["version"] != VERSION:
-                raise LedgerMismatchError(
-                    f"{self.path} was written by another version of this program (format {event['version']}, "
-                    f"not {VERSION}); use that version, or start afresh",
-                    ("version",),
-                )
-            self._identity = event["identity"]
-            return
-        assert self._identity is not None, "the first line says which search this is"
-        if kind == "target":
-            self.target = event["trials"]
-        elif kind == "cap":
-            self.cap_mb = event["mb"]
-        elif kind == "exhausted":
-            self.is_exhausted = True
-        elif kind == "proposed":
-            assert event["row"] == len(self.rows), "rows are numbered in order"
-            self.rows.append(Row(event["row"], event["config"], event["origin"]))
-        else:
-            assert event["row"] >= 0
-            self.rows[event["row"]] = _changed(self.rows[event["row"]], event)
+    def _check_version(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "search" and event["version"] != VERSION:
+            raise LedgerMismatchError(
+                f"{self.path} was written by another version of this program (format {event['version']}, "
+                f"not {VERSION}); use that version, or start afresh",
+                ("version",),
+            )
 
 
 def _changed(row: Row, event: Mapping[str, Any]) -> Row:

@@ -1,4 +1,4 @@
-"""Whether this machine reaches itself: what starts servers of its own asks first, since a firewall makes no error."""
+"""Whether this machine reaches itself; to check before starting servers, since a firewall causes no error."""
 
 import socket
 
@@ -7,7 +7,7 @@ LIMIT_S = 2.0
 
 
 def check(host: str = HOST) -> None:
-    """Say a word from a client to a server, both our own; OSError, within seconds, where it does not pass."""
+    """Send a byte from a client to a server of our own; raises `OSError`, within seconds, if it does not arrive."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as server:
         server.settimeout(LIMIT_S)

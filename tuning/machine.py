@@ -1,10 +1,10 @@
-"""Memory and cores that this process may use: the machine's, or what control groups of Linux leave of them.
+"""Memory and cores that this process may use: the machine's, or less where Linux control groups limit it.
 
-A container's limits are those of its control group and of every group above it: the smallest counts, wherever it
-stands. Both versions are read (1 has a tree for each controller, 2 has one tree), also side by side, and where only
-a part of a tree can be seen, as inside a container.
+A container's limits are those of its control group and of every group above it; the smallest one counts. Both
+versions of control groups are read (1 has a tree for each controller, 2 has one tree), also side by side, and also
+where only a part of a tree is visible, as inside a container.
 
-https://docs.kernel.org/admin-guide/cgroup-v2.html and .../cgroup-v1/memory.html say what the files hold.
+The files are described in https://docs.kernel.org/admin-guide/cgroup-v2.html and .../cgroup-v1/memory.html.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import psutil
 
 Controller = Literal["memory", "cpu"]
 _NO_LIMIT = 2**60
-"""Version 1 has no word for "no limit", but a number close to 2^63."""
+"""Version 1 writes "no limit" as a number close to 2^63."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class Machine:
     memory_bytes: int
     available_bytes: int
     cores: float
-    """Logical processors; 0.5 where control groups grant half of one's time."""
+    """Logical processors; 0.5 if control groups grant half the time of one."""
     memory_limit_bytes: int | None = None
-    """The control groups' limit, where it is less than the machine has."""
+    """The control groups' limit, if it is less than the machine has."""
     core_limit: float | None = None
 
     @property
     def threads(self) -> int:
-        """How many threads can be kept busy: a share of a core is worth one more."""
+        """How many threads can be kept busy: a part of a core counts as one."""
         return max(1, math.ceil(self.cores))
 
     @property
     def limits(self) -> str | None:
-        """What control groups leave of the machine, in words; None where they leave all of it."""
+        """A sentence about the control groups' limits; None if there are none."""
         parts = []
         if self.memory_limit_bytes is not None:
             parts.append(f"{self.memory_limit_bytes / 1e9:.3g} GB")
@@ -52,7 +52,7 @@ class Machine:
 
 
 def this_machine(root: Path = Path("/")) -> Machine:
-    """What this process may use now; `/proc` and the files of control groups are looked for below `root`."""
+    """What this process may use now; `/proc` and the control groups are read below `root`."""
     memory, processors = psutil.virtual_memory(), _processors()
     budgets = [budget for group in _groups(root, "memory") for budget in group.memory()]
     limit = min((budget.limit for budget in budgets), default=_NO_LIMIT)
@@ -68,18 +68,18 @@ def this_machine(root: Path = Path("/")) -> Machine:
 
 
 def out_of_memory_kills(root: Path = Path("/")) -> int:
-    """How many processes of this control group the kernel has killed for want of memory, as far as it says."""
+    """How many processes of this control group the kernel's out-of-memory killer has ended; 0 if unknown."""
     return sum(group.kills() for group in _groups(root, "memory"))
 
 
 def _processors() -> int:
-    """Those that this process may run on; a group's `cpuset` narrows its affinity too."""
+    """How many processors this process may run on; a group's `cpuset` narrows its affinity too."""
     affinity = getattr(os, "sched_getaffinity", None)
     return (len(affinity(0)) if affinity else os.cpu_count()) or 1
 
 
 class _Budget(NamedTuple):
-    """A limit on memory, and what is used of it."""
+    """A limit on memory, and how much of it is used."""
 
     limit: int
     used: int
@@ -87,20 +87,22 @@ class _Budget(NamedTuple):
 
 @dataclass(frozen=True)
 class _Group:
-    """A control group: one folder of a tree. What a file does not say, or may not be read, limits nothing."""
+    """A control group: one folder of a tree. A file that is missing or unreadable sets no limit."""
 
     folder: Path
     version: Literal[1, 2]
 
     def memory(self) -> Iterator[_Budget]:
-        """Its budgets; file pages that can be dropped at any time are not counted as used."""
+        """Its memory limits; file pages that can be dropped at any time do not count as used."""
         if self.version == 2:
             files = [("memory.max", "memory.current"), ("memory.high", "memory.current")]
             droppable = self._counter("memory.stat", "inactive_file")
         else:
             files = [(f"memory.{kind}limit_in_bytes", f"memory.{kind}usage_in_bytes") for kind in ("", "memsw.")]
             droppable = self._counter("memory.stat", "total_inactive_file")
-            above = self._counter("memory.stat", "hierarchical_memory_limit")  # of groups that cannot be seen, too
+            above = self._counter(
+                "memory.stat", "hierarchical_memory_limit"
+            )  # includes groups that are not visible here
             if 0 < above < _NO_LIMIT:
                 yield _Budget(above, 0)
         for limit_file, used_file in files:
@@ -109,7 +111,7 @@ class _Group:
                 yield _Budget(limit, max(0, (self._first_number(used_file) or 0) - droppable))
 
     def cores(self) -> float:
-        """How many processors' time it is granted."""
+        """How many processors' time it may use."""
         if self.version == 2:
             words = self._read("cpu.max").split()  # "max 100000", or quota and period
         else:
@@ -119,7 +121,7 @@ class _Group:
         return int(words[0]) / int(words[1])
 
     def kills(self) -> int:
-        """How many of its processes were killed for want of memory."""
+        """How many of its processes the out-of-memory killer has ended."""
         return self._counter("memory.events.local" if self.version == 2 else "memory.oom_control", "oom_kill")
 
     def _read(self, name: str) -> str:
@@ -137,7 +139,7 @@ class _Group:
 
 
 def _groups(root: Path, controller: Controller) -> Iterator[_Group]:
-    """The groups of this process that may limit it, from its own upwards as far as they can be seen."""
+    """The visible groups that limit this process: its own and those above."""
     for mount in _mounts(root, controller):
         inside = mount.inside(_own_path(root, mount.version, controller))
         levels = [inside, *inside.parents] if inside is not None else [PurePosixPath()]
@@ -146,16 +148,16 @@ def _groups(root: Path, controller: Controller) -> Iterator[_Group]:
 
 
 class _Mount(NamedTuple):
-    """Where a tree of groups can be seen, or the part of it below `top`."""
+    """Where a tree of groups is mounted, or the part of it below `top`."""
 
     folder: Path
     top: str
     version: Literal[1, 2]
 
     def inside(self, path: str | None) -> PurePosixPath | None:
-        """A group's place below the folder; None where it is not seen there.
+        """A group's path below the folder; None if it is not visible there.
 
-        Inside a container a group is often told by the path that it has outside, with its own folder mounted.
+        Inside a container a group is often named by its path outside, while its own folder is what is mounted.
         """
         if path is None or ".." in PurePosixPath(path).parts:
             return None
@@ -182,7 +184,7 @@ def _mounts(root: Path, controller: Controller) -> list[_Mount]:
 
 
 def _own_path(root: Path, version: int, controller: Controller) -> str | None:
-    """This process' group in a tree: lines are `0::/path` (version 2) or `4:cpu,cpuacct:/path`."""
+    """This process' group in a tree; lines are `0::/path` (version 2) or `4:cpu,cpuacct:/path` (version 1)."""
     for line in _lines(root / "proc/self/cgroup"):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -198,5 +200,5 @@ def _lines(path: Path) -> list[str]:
 
 
 def _unescaped(word: str) -> str:
-    """The kernel writes a blank in a path as `\\040`."""
+    """Undo the kernel's escapes in a path, such as `\\040` for a space."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), word)

@@ -1,4 +1,4 @@
-"""What a search tells of itself while it runs."""
+"""Watching a search while it runs: the calls that an observer gets, and a snapshot of the search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Literal
 from tuning.ledger import EpochReport, Row
 from tuning.sampler import Mode
 
-Ended = Literal["finished", "exhausted", "budget", "asked"]
-"""Why a run of a search ended: it has its trials; the space has no more; the time is up; it was asked to."""
+Ended = Literal["finished", "exhausted", "asked"]
+"""Why a run of a search ended: it has its trials; the space has no more; `should_stop` asked it to leave."""
 
 
 @dataclass(frozen=True)
-class State:
+class Snapshot:
     """A search at one moment: all that a live table shows."""
 
     rows: Sequence[Row]
@@ -21,7 +21,7 @@ class State:
     concurrency: int
     cap_mb: int
     overhead_mb: float
-    """The most that this run was seen to hold on this machine beside its trials: the driver and all below it."""
+    """Peak memory of this run on this machine apart from its trials: the driver and all processes below it."""
     elapsed_s: float
     best: Row | None
     leaving: bool
@@ -29,29 +29,55 @@ class State:
 
 
 class Observer:
-    """Told of everything, in the driver's process and thread; override what is of interest, and be quick."""
+    """Gets each event of a search, in the driver's process and thread; override what you need, and be quick."""
 
     def started(self, row: Row) -> None:
         """A trial runs on `row.node`: for the first time, or again after a crash (`row.starts` counts)."""
 
     def reported(self, row: Row, report: EpochReport) -> None:
-        """An epoch of a trial is done; after a crash one that was reported before may come again."""
+        """A trial has finished an epoch; after a crash, one that was reported before may come again."""
 
     def finished(self, row: Row) -> None:
-        """A trial has its `finish`."""
+        """A trial has ended, as `row.finish` says."""
 
     def noted(self, text: str) -> None:
-        """Something that a user should read once: the first failure, a lost node, a checkpoint not kept."""
+        """There is something that a user should read once: the first failure, a lost node, a lost checkpoint."""
 
-    def ticked(self, state: State) -> None:
-        """About once a second."""
+    def ticked(self, snapshot: Snapshot) -> None:
+        """About a second has passed."""
+
+
+class Observers(Observer):
+    """Several observers as one: each call goes to all of them, in order."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def started(self, row: Row) -> None:
+        for observer in self._observers:
+            observer.started(row)
+
+    def reported(self, row: Row, report: EpochReport) -> None:
+        for observer in self._observers:
+            observer.reported(row, report)
+
+    def finished(self, row: Row) -> None:
+        for observer in self._observers:
+            observer.finished(row)
+
+    def noted(self, text: str) -> None:
+        for observer in self._observers:
+            observer.noted(text)
+
+    def ticked(self, snapshot: Snapshot) -> None:
+        for observer in self._observers:
+            observer.ticked(snapshot)
 
 
 def best_row(rows: Sequence[Row], mode: Mode) -> Row | None:
     """The completed row with the best value; the earliest among equals."""
-    completed = [row for row in rows if row.finish and row.finish.outcome == "completed"]
-    values = {row.number: row.finish.value for row in completed if row.finish and row.finish.value is not None}
-    if not values:
+    scored = [(row.score, row) for row in rows if row.score is not None]
+    if not scored:
         return None
     pick = max if mode == "max" else min
-    return rows[pick(values, key=lambda number: values[number])]
+    return pick(scored, key=lambda each: each[0])[1]

@@ -1,12 +1,11 @@
-"""A search: propose, run under the cap, write down, until there are enough trials.
+"""A search: propose, run under the cap, record, until there are enough trials.
 
     result = run_search(objective, space, default, folder, identity, Settings(trials=30, max_epochs=12, cap_mb=2000))
 
-The ledger in `folder` is the search; Ray is the means. Whatever ends a run of it, the same call goes on: rows left
-without an end are run first, from their checkpoints. The caller holds a lock on the folder.
+The ledger in `folder` is the search; Ray only runs it. However a run of it ends, the same call continues: unfinished
+rows run first, from their checkpoints. The caller holds a lock on the folder.
 """
 
-import contextlib
 import math
 import re
 import time
@@ -17,47 +16,46 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tuning import capacity
-from tuning.capacity import Capacity, Node
+from tuning.capacity import Capacity, Node, capacity_of, this_machine
 from tuning.capped.run_capped import CapTooLowError, floor_mb
 from tuning.errors import AllTrialsFailedError
 from tuning.ledger import Ledger, Row
 from tuning.observer import Ended, Observer, best_row
-from tuning.on_ray import cluster
-from tuning.on_ray.shared_files import Inputs
+from tuning.on_ray import cluster, local_ray
+from tuning.on_ray.shared_files import SharedFiles
 from tuning.settings import Settings
 from tuning.space import Config, Space
-from tuning.trial import Objective, Packed, run_objective, warm_up_objective
+from tuning.trial import Objective, PickledObjective, run_objective, warm_up_objective
 from tuning.waiting import Helper, result_of
 
-ROOM_TO_GO_ON = 1.1
-"""Of what a trial held so far: what it gets at least when it goes on."""
+RESUME_MARGIN = 1.1
+"""A resumed trial gets at least 1.1x its peak memory so far."""
 FLOOR_MARGIN_MB = 16
-"""A cap this little above the floor leaves nothing to train in."""
+"""A cap closer than this to the memory of the imports alone leaves nothing to train in."""
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a run of a search left: all rows, also of earlier runs."""
+    """What a run of a search left: all rows, those of earlier runs included."""
 
     rows: tuple[Row, ...]
     best: Row | None
     ended: Ended
     target: int
-    freed_bytes: int
-    """Checkpoints of losing trials that were deleted in this run."""
-    overhead_mb: float
-    """The most that this run was seen to hold on this machine beside its trials: the driver and all below it."""
-    plan: Capacity | None
+    freed_bytes: int = 0
+    """Size of the losing trials' checkpoints that this run deleted."""
+    overhead_mb: float = 0.0
+    """Peak memory of this run on this machine apart from its trials: the driver and all processes below it."""
+    capacity: Capacity | None = None
     """None where there was nothing left to run."""
 
 
 def survey(settings: Settings) -> Capacity:
-    """How trials would lie on the nodes; starts no Ray of its own."""
+    """The capacity for a new search; starts no Ray."""
     if settings.address is None:
-        return _plan([capacity.this_machine(settings.reserve_mb)], settings)
+        return _capacity([this_machine()], settings)
     with cluster.joined(settings.address):
-        return _plan(cluster.nodes(), settings)
+        return _capacity(cluster.nodes(), settings)
 
 
 def run_search(
@@ -70,124 +68,139 @@ def run_search(
     *,
     observer: Observer | None = None,
     warm_up: Callable[[], object] | None = None,
-    inputs: Sequence[Path] = (),
+    shared_files: Sequence[Path] = (),
     should_stop: Callable[[], bool] = lambda: False,
     extend: int = 0,
 ) -> SearchResult:
-    """Search, or go on with the search in `folder`, until it has its trials or is asked to stop.
+    """Search, or continue the search in `folder`, until it has its trials or is asked to stop.
 
     Args:
         objective: what a trial runs, in a process of its own; picklable and importable.
         space: what may vary.
         default: the configuration of row 0, by the names of the space; it may lie outside of it.
-        folder: the search's home on this machine: ledger and checkpoints.
-        identity: JSON that tells this search from others (model, data, ...); space, mode and epochs are added.
+        folder: where the search is kept on this machine: ledger and checkpoints.
+        identity: JSON that identifies this search (model, data, ...); space, mode and epochs are added.
         settings: how to search.
-        observer: told of everything, in this thread.
+        observer: called with each event, in this thread.
         warm_up: called in a trial's process before its memory is limited: imports.
-        inputs: files of one folder that every trial reads; `Trial.inputs` is the folder to find them in, also on
-            nodes that do not share this machine's disk.
+        shared_files: files of one folder that every trial reads; `Trial.shared_files` is the folder to find them in,
+            also on nodes that do not share this machine's disk.
         should_stop: asked several times a second; True ends the search in order, resumable.
-        extend: more trials on top of a search that has all of its own.
+        extend: more trials for a search that has all of its own.
 
     Raises:
         LedgerError: the folder holds another search, or a damaged one.
         CapDoesNotFitError, CapTooLowError: no node can grant the cap; the imports alone need more.
         ClusterError: no Ray could be started or joined.
-        AskedToLeaveError: `should_stop` said so before the first trial.
+        AskedToLeaveError: `should_stop` returned True before the first trial.
         AllTrialsFailedError: the first trials all failed.
     """
     began = time.monotonic()
-    packed = Packed.of(objective, warm_up)
-    files = Inputs.of(inputs)
+    packed = PickledObjective.of(objective, warm_up)
+    files = SharedFiles.of(shared_files)
     whole_identity = {**identity, "space": space.to_json(), "mode": settings.mode, "max_epochs": settings.max_epochs}
     observer = observer or Observer()
     with Ledger(folder, whole_identity) as ledger:
-        _aim(ledger, settings.trials, extend)
-        if (done := _is_done(ledger)) or _is_exhausted(ledger, space):
-            best = best_row(ledger.rows, settings.mode)
-            ended: Ended = "finished" if done else "exhausted"
-            if not done:
-                ledger.exhaust()
-            return SearchResult(tuple(ledger.rows), best, ended, ledger.target, 0, 0.0, None)
+        set_target(ledger, settings.trials, extend)
+        reopen_failures(ledger)
+        if (ended := end_of(ledger, space)) is not None:
+            return _result(ledger, settings, ended)
+        capacity: Capacity | None = None
         connection: AbstractContextManager[None]
         if settings.address is None:
-            node = capacity.this_machine(settings.reserve_mb)
-            plan = _plan_again([node], settings, ledger)  # refuse before anything is started
-            connection = cluster.local(node, should_stop)
+            node = this_machine()
+            capacity = capacity_for(ledger, [node], settings)  # refuses before anything starts
+            connection = local_ray.started(node, should_stop)
         else:
             connection = cluster.joined(settings.address, should_stop)
-        with contextlib.ExitStack() as stack:
-            probe = stack.enter_context(Helper("floor")).begin(partial(_floor_mb, packed))
-            stack.enter_context(connection)
-            if settings.address is not None:
-                plan = _plan_again(cluster.nodes(), settings, ledger)
-            if plan.cap_mb < (floor := result_of(probe, should_stop=should_stop)) + FLOOR_MARGIN_MB:
-                raise CapTooLowError(floor, plan.cap_mb)
+        with Helper("floor") as helper:
+            floor = helper.begin(partial(_floor_mb, packed))  # while Ray starts
+            with connection:
+                capacity = capacity or capacity_for(ledger, cluster.nodes(), settings)
+                _refuse_low_cap(capacity.cap_mb, result_of(floor, should_stop=should_stop))
+                _record_cap(ledger, capacity.cap_mb, settings, observer)
 
-            if ledger.cap_mb is not None and plan.cap_mb < ledger.cap_mb and settings.cap_mb is None:
-                observer.noted(
-                    f"less memory is free than before: a trial may hold {plan.cap_mb} MB now, not {ledger.cap_mb}"
-                )
-            ledger.decide_cap(plan.cap_mb)
+                from tuning.on_ray.run import TuneRun  # Ray Tune: nothing above needs it
 
-            from tuning.on_ray.run import Driver  # Ray Tune: nothing above needs it
-
-            driver = Driver(ledger, space, default, packed, settings, plan, files, observer, should_stop, began)
-            ended = driver.run()
-            if ended == "exhausted":
-                ledger.exhaust()
-        best = best_row(ledger.rows, settings.mode)
-        return SearchResult(
-            tuple(ledger.rows), best, ended, ledger.target, driver.decisions.freed_bytes, driver.overhead_mb, plan
-        )
+                run = TuneRun(ledger, space, default, packed, settings, capacity, files, observer, should_stop, began)
+                ended = run.run()
+        result = _result(ledger, settings, ended)
+        return replace(result, freed_bytes=run.decisions.freed_bytes, overhead_mb=run.overhead_mb, capacity=capacity)
 
 
-def aim(target: int, is_done: bool, trials: int, extend: int) -> int:
+def next_target(target: int, is_done: bool, trials: int, extend: int) -> int:
     """How many trials a search with this target (0: a new one) is to have.
 
-    One that does not have all of its own yet is not extended: it is the same command, repeated.
+    A search that does not have all of its trials yet is not extended: the command may be a repeated one.
     """
     return target + extend if extend and target and is_done else max(target, trials)
 
 
-def _aim(ledger: Ledger, trials: int, extend: int) -> None:
-    ledger.raise_target(aim(ledger.target, _is_done(ledger), trials, extend))
-    finished = [row for row in ledger.rows if row.finish]
-    if finished and all(row.finish and row.finish.outcome == "failed" for row in finished):
-        for row in finished:  # what made every trial fail may be mended by now
-            ledger.reopen(row.number)
+def set_target(ledger: Ledger, trials: int, extend: int) -> None:
+    """Raise the target of a search as far as asked."""
+    ledger.raise_target(next_target(ledger.target, ledger.finished >= ledger.target, trials, extend))
 
 
-def _is_done(ledger: Ledger) -> bool:
-    return sum(row.finish is not None for row in ledger.rows) >= ledger.target
+def reopen_failures(ledger: Ledger) -> None:
+    """Run the trials of a search again if every one of them failed: the cause may be fixed by now."""
+    outcomes = {row.number: row.outcome for row in ledger.rows if row.outcome}
+    if set(outcomes.values()) == {"failed"}:
+        for number in outcomes:
+            ledger.reopen(number)
 
 
-def _is_exhausted(ledger: Ledger, space: Space) -> bool:
+def end_of(ledger: Ledger, space: Space) -> Ended | None:
+    """How a search has ended with the rows that it has; None if there is something left to run."""
+    if ledger.finished >= ledger.target:
+        return "finished"
     tried = sum(row.finish is not None and not space.outside(row.config) for row in ledger.rows)
-    return space.size is not None and tried >= space.size and all(row.finish for row in ledger.rows)
+    if space.size is not None and tried >= space.size and all(row.finish for row in ledger.rows):
+        return "exhausted"
+    return None
 
 
-def _plan(nodes: list[Node], settings: Settings, least_mb: int = 0) -> Capacity:
-    least_mb = max(least_mb, settings.least_cap_mb)
-    return capacity.capacity_of(nodes, settings.cap_mb, settings.concurrency, settings.cpus_per_trial, least_mb)
+def capacity_for(ledger: Ledger, nodes: Sequence[Node], settings: Settings) -> Capacity:
+    """The capacity for a search that may have started before.
 
+    The cap that was decided then stays as long as as many trials fit, so that which trials are capped does not depend
+    on what else the machine does now; and an unfinished trial gets no less than it needed so far.
 
-def _plan_again(nodes: list[Node], settings: Settings, ledger: Ledger) -> Capacity:
-    """The plan of a search that may have begun: who is capped shall not depend on what else the machine does now.
-
-    A cap that was decided before stays while as many trials fit; what an unfinished trial holds is never too little.
+    Raises:
+        CapDoesNotFitError, ClusterError: as `capacity_of`.
     """
-    held_mb = max(
+    peak_mb = max(
         (report.peak_mb for row in ledger.rows if row.finish is None for report in row.reports), default=0.0
     )
-    plan = _plan(nodes, settings, math.ceil(held_mb * ROOM_TO_GO_ON))
-    if settings.cap_mb is None and ledger.cap_mb is not None and held_mb < ledger.cap_mb < plan.cap_mb:
-        return replace(plan, cap_mb=ledger.cap_mb)
-    return plan
+    capacity = _capacity(nodes, settings, math.ceil(peak_mb * RESUME_MARGIN))
+    if settings.cap_mb is None and ledger.cap_mb is not None and peak_mb < ledger.cap_mb < capacity.cap_mb:
+        return replace(capacity, cap_mb=ledger.cap_mb)
+    return capacity
 
 
-def _floor_mb(packed: Packed) -> int:
+def _capacity(nodes: Sequence[Node], settings: Settings, least_mb: int = 0) -> Capacity:
+    least_mb = max(least_mb, settings.least_cap_mb)
+    return capacity_of(nodes, settings.cap_mb, settings.concurrency, settings.cpus_per_trial, least_mb)
+
+
+def _refuse_low_cap(cap_mb: int, floor: int) -> None:
+    if cap_mb < floor + FLOOR_MARGIN_MB:
+        raise CapTooLowError(floor, cap_mb)
+
+
+def _record_cap(ledger: Ledger, cap_mb: int, settings: Settings, observer: Observer) -> None:
+    if settings.cap_mb is None and ledger.cap_mb is not None and cap_mb < ledger.cap_mb:
+        observer.noted(f"less memory is free than before: a trial may hold {cap_mb} MB now, not {ledger.cap_mb}")
+    ledger.decide_cap(cap_mb)
+
+
+def _result(ledger: Ledger, settings: Settings, ended: Ended) -> SearchResult:
+    if ended == "exhausted":
+        ledger.exhaust()
+    return SearchResult(tuple(ledger.rows), best_row(ledger.rows, settings.mode), ended, ledger.target)
+
+
+def _floor_mb(packed: PickledObjective) -> int:
+    """What a trial's imports alone hold."""
     try:
         return math.ceil(floor_mb(run_objective, packed, {}, Path(), warm_up=partial(warm_up_objective, packed)))
     except RuntimeError as error:
@@ -196,7 +209,7 @@ def _floor_mb(packed: Packed) -> int:
 
 
 def _last_exception(text: str) -> tuple[str, str]:
-    """Class name and words of the last exception of a traceback, or the last line of what is none."""
+    """Class name and message of a traceback's last exception; of any other text, the last line."""
     found = list(re.finditer(r"^(?:\w+\.)*([A-Z]\w*): (?=\S)", text, re.MULTILINE))
     if not found:
         return "", text.strip().splitlines()[-1].strip()

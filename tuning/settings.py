@@ -1,4 +1,4 @@
-"""How to search: what a caller chooses, checked once."""
+"""How to search: the choices of a caller, checked."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from tuning.sampler import Kind, Mode
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search. None of it but `max_epochs` and `mode` is part of what the search is."""
+    """How to search. All but `max_epochs` and `mode` may change when a search continues."""
 
     trials: int
     max_epochs: int
@@ -17,31 +17,30 @@ class Settings:
     searcher: Kind = "optuna"
     scheduler: Literal["asha", "none"] = "asha"
     cap_mb: int | None = None
-    """Memory of one trial; None for the most that lets `concurrency` trials run at once."""
+    """Memory cap of a trial; None for the largest that lets `concurrency` trials run at once."""
     least_cap_mb: int = 0
-    """Without a cap and a concurrency: rather fewer trials at once than less memory for each."""
+    """Without `cap_mb` and `concurrency`: run fewer trials at once rather than give each less than this."""
     concurrency: int | None = None
     """Trials at once; None for as many as fit."""
     cpus_per_trial: float = 1.0
-    max_time_s: float | None = None
     address: str | None = None
-    """HOST:PORT of a Ray cluster that this machine is a node of; None for a Ray of the search's own."""
-    reserve_mb: int | None = None
-    """What a local search leaves to everything else; None for a tenth of the memory, at least 512 MB."""
+    """HOST:PORT of a Ray cluster that this machine is a node of; None to start a local Ray for this search."""
     grace_epochs: int = 1
+    """ASHA stops no trial before this epoch."""
     reduction_factor: float = 3.0
+    """ASHA lets one in so many trials continue."""
     grace_s: float = 30.0
-    """How long a trial that was asked to leave may take for it."""
+    """How long a trial may take to save and leave when asked to."""
     failures_to_stop: int = 3
-    """If the first so many trials all fail, the search ends."""
+    """The search ends if this many trials fail and none has worked."""
     restarts: int = 2
-    """How often a trial whose process was lost is begun again."""
+    """How often a trial is started again after its process was lost."""
 
     def __post_init__(self) -> None:
         for name in ("trials", "max_epochs", "grace_epochs", "failures_to_stop"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("cap_mb", "concurrency", "cpus_per_trial", "max_time_s"):
+        for name in ("cap_mb", "concurrency", "cpus_per_trial"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above 0, not {value:g}")

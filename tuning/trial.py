@@ -1,4 +1,4 @@
-"""What an objective sees of the search; this runs in the trial's own process and knows no Ray.
+"""A trial as its objective sees it, in the trial's own process; no Ray here.
 
 def objective(trial: Trial) -> None:
     model = resume(trial.folder) or build(trial.config)
@@ -30,47 +30,47 @@ WORK = "work"
 REPORTS = "reports.json"
 
 
-class Diverged(Exception):  # noqa: N818 - an outcome, not a fault
+class Diverged(Exception):  # noqa: N818 - an outcome, not an error
     """Raised by an objective whose figures are no longer finite."""
 
 
 class Paused(BaseException):
-    """Raised by `Trial.leave_if_asked`; no `Exception`, so that no objective's own handler keeps it."""
+    """Raised by `Trial.leave_if_asked`; not an `Exception`, so that an objective's own `except` does not catch it."""
 
 
 class Objective(Protocol):
-    """What is searched: a picklable, importable callable that trains one configuration and reports after each epoch.
+    """What a search optimises: a picklable, importable callable that trains a configuration and reports each epoch.
 
-    It raises `Diverged` when its figures are no longer finite; any other exception is a failure of the trial.
+    It raises `Diverged` when its figures are no longer finite; any other exception makes the trial a failed one.
     """
 
     def __call__(self, trial: "Trial") -> None:
-        """Train `trial.config`, going on from what `trial.folder` holds."""
+        """Train `trial.config`, resuming from the checkpoint in `trial.folder` if there is one."""
 
 
 @dataclass(frozen=True)
 class Began:
-    """Child to supervisor: the objective is about to run in this process."""
+    """Child to trial worker: the objective is about to run in this process."""
 
     pid: int
 
 
 @dataclass(frozen=True)
 class Reported:
-    """Child to supervisor: an epoch is done."""
+    """Child to trial worker: an epoch is done."""
 
     report: EpochReport
 
 
 @dataclass(frozen=True)
 class CheckpointReady:
-    """Child to supervisor: this folder is a whole checkpoint, the supervisor's to send and delete."""
+    """Child to trial worker: this folder holds a complete checkpoint, for the worker to send and delete."""
 
     folder: Path
 
 
 class Trial:
-    """One configuration at work."""
+    """One configuration that is being trained."""
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class Trial:
         scratch: Path,
         send: Callable[[Any], None],
         stop_asked: Callable[[], bool],
-        inputs: Path | None = None,
+        shared_files: Path | None = None,
     ) -> None:
         self.config: Mapping[str, Any] = config
-        self.inputs = inputs
-        """The folder of the files that every trial reads, on this node; None where the search has none."""
+        self.shared_files = shared_files
+        """The folder on this node of the files that every trial reads; None if the search has none."""
         self.folder = scratch / WORK
         self.folder.mkdir(exist_ok=True)
         self._scratch = scratch
@@ -92,9 +92,9 @@ class Trial:
         self._checkpoints = 0
 
     def report(self, epoch: int, value: float, metrics: Mapping[str, float] | None = None) -> None:
-        """Say what an epoch (from 1) reached; the trial's value is the best of them.
+        """Report an epoch (counted from 1); the trial's value is the best reported one.
 
-        Come before the checkpoint that covers the epoch. A value that is not finite is for `Diverged`.
+        Call it before the checkpoint that covers the epoch. A value that is not finite raises `Diverged`.
         """
         if epoch < 1:
             raise ValueError(f"epochs are counted from 1, not {epoch}")
@@ -105,7 +105,7 @@ class Trial:
         self._send(Reported(report))
 
     def checkpoint(self) -> None:
-        """`folder` now holds all that is needed to go on: have it carried to where the search is kept.
+        """Send `folder`, which holds all that is needed to resume, to where the search is kept.
 
         It is copied first, so the objective may change its files at once.
         """
@@ -122,23 +122,23 @@ class Trial:
         return self._stop_asked()
 
     def leave_if_asked(self) -> None:
-        """Raise `Paused` when the search wants to leave; ask it often, after a checkpoint."""
+        """Raise `Paused` when the search wants to leave; call it often, after a checkpoint."""
         if self._stop_asked():
             raise Paused
 
 
 @dataclass(frozen=True)
-class Packed:
-    """An objective, and what it wants done before it is limited, on their way to the trial's process."""
+class PickledObjective:
+    """An objective and its warm-up, pickled for the trial's process."""
 
     objective: bytes
     warm_up: bytes
     path: tuple[str, ...]
-    """Where the driver finds its modules; Ray tells its workers only a part of that."""
+    """The driver's `sys.path`, of which Ray gives its workers only a part."""
 
     @classmethod
-    def of(cls, objective: Objective, warm_up: Callable[[], object] | None) -> "Packed":
-        """Pack them; raises `ValueError` where another process could not import them."""
+    def of(cls, objective: Objective, warm_up: Callable[[], object] | None) -> "PickledObjective":
+        """Pickle them; raises `ValueError` where another process could not import them."""
         for thing in (objective, warm_up):
             if getattr(thing, "__module__", None) == "__main__":
                 raise ValueError(f"{thing!r} is part of the started script; move it to a module that can be imported")
@@ -148,22 +148,26 @@ class Packed:
             raise ValueError(f"the objective cannot be sent to another process: {error}") from error
 
 
-def warm_up_objective(packed: Packed) -> None:
-    """In the trial's process, before its memory is limited: import what the objective needs."""
+def warm_up_objective(packed: PickledObjective) -> None:
+    """Import what the objective needs: runs in the trial's process, before its memory is limited."""
     sys.path.extend(entry for entry in packed.path if entry not in sys.path)
     pickle.loads(packed.objective)  # noqa: S301 - from the driver, by way of Ray
-    first = pickle.loads(packed.warm_up)  # noqa: S301
-    if first is not None:
-        first()
+    warm_up = pickle.loads(packed.warm_up)  # noqa: S301
+    if warm_up is not None:
+        warm_up()
 
 
 def run_objective(
-    send: Callable[[object], None], packed: Packed, config: Config, scratch: Path, inputs: Path | None = None
+    send: Callable[[object], None],
+    packed: PickledObjective,
+    config: Config,
+    scratch: Path,
+    shared_files: Path | None = None,
 ) -> str:
-    """In the trial's process: run the objective, and say how it left."""
+    """Run the objective, and return how it ended: runs in the trial's process."""
     asked = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    trial = Trial(config, scratch, send, asked.is_set, inputs)
+    trial = Trial(config, scratch, send, asked.is_set, shared_files)
     send(Began(os.getpid()))
     try:
         pickle.loads(packed.objective)(trial)  # noqa: S301
@@ -175,7 +179,7 @@ def run_objective(
 
 
 def read_reports(scratch: Path) -> list[EpochReport]:
-    """What the checkpoint in `scratch` had already reported; empty without one."""
+    """The epochs reported up to the checkpoint in `scratch`; empty without one."""
     try:
         written = json.loads((scratch / REPORTS).read_bytes())
     except FileNotFoundError:

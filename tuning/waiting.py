@@ -1,8 +1,8 @@
-"""Waiting for what may never come: for so long at most, and no longer than the search itself goes on.
+"""Calls that may hang: waited for up to a time limit, and no longer than the caller wants to go on.
 
-A library that hangs below Python (Ray, where it cannot reach itself) hears no signal and knows no time limit. So a
-helper, a thread, makes the call, and this thread waits. A call that was given up cannot be ended: a process with one
-in it has to leave by `os._exit`, for the interpreter's own end may wait for it, or crash.
+A library that hangs outside Python (Ray, if it cannot reach itself) reacts to no signal and has no time limit. So a
+helper thread makes the call while this thread waits. A call that was given up cannot be ended: a process with one in
+it has to exit by `os._exit`, since the interpreter's normal exit may wait for the call, or crash.
 """
 
 import math
@@ -23,7 +23,7 @@ _given_up: list[Future[Any]] = []
 class Helper:
     """A thread that makes one call after another, until the context is left.
 
-    It stays so long because on Linux a process may be bound to the thread that started it, as Ray's servers are.
+    It has to live that long: on Linux a process may be bound to the thread that started it, as Ray's servers are.
     """
 
     def __init__(self, name: str) -> None:
@@ -37,7 +37,7 @@ class Helper:
         self._calls.put(None)
 
     def begin(self, call: Callable[[], T]) -> Future[T]:
-        """Have it called; returns at once."""
+        """Start a call; returns at once."""
         future: Future[T] = Future()
         self._calls.put((future, call))
         return future
@@ -52,11 +52,11 @@ class Helper:
 
 
 def result_of(future: Future[T], limit_s: float = math.inf, should_stop: Callable[[], bool] = lambda: False) -> T:
-    """What the call returns; whatever it raises.
+    """Wait for a call, and return or raise what it does.
 
     Raises:
         TimeoutError: it took too long.
-        AskedToLeaveError: `should_stop` said so first.
+        AskedToLeaveError: `should_stop` returned True first.
     """
     until = time.monotonic() + limit_s
     try:
@@ -65,12 +65,12 @@ def result_of(future: Future[T], limit_s: float = math.inf, should_stop: Callabl
                 raise AskedToLeaveError
             if time.monotonic() >= until:
                 raise TimeoutError(f"no answer within {limit_s:g} s")
-    finally:  # also when the handler of a signal raises
+    finally:  # also if a signal handler raises
         if not future.done():
             _given_up.append(future)
     return future.result()
 
 
 def is_anything_stuck() -> bool:
-    """Whether a call that was given up still goes on."""
+    """Whether a call that was given up is still running."""
     return not all(future.done() for future in _given_up)

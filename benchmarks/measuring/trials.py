@@ -14,7 +14,7 @@ from typing import Any
 from measuring.timing import say
 from pipeline.config.schema import RunConfig
 from pipeline.progress import SilentReporter
-from pipeline.search.trial import TrainTrial, load
+from pipeline.search.trial import TrainTrial, warm_up
 from pipeline.stages import prepare
 from pipeline.stages.context import Context
 from pipeline.stop import StopToken
@@ -85,7 +85,7 @@ def run_in_a_loop(
     objective: TrainTrial, configs: Sequence[Mapping[str, Any]], folder: Path
 ) -> list[dict[int, dict[str, float]]]:
     """Each configuration's epochs, trained one after the other in this process, without any search."""
-    load(objective.base)
+    warm_up(objective.base)
     found = []
     for number, config in enumerate(configs):
         scratch = folder / f"alone-{number}"

@@ -95,6 +95,11 @@ class Watcher:
         self._task_text = ""
         self._said_at = 0.0
 
+    def stage(self, model: str, stage: str, why: str) -> None:
+        """Say that a stage starts; one that is up to date is passed over."""
+        if why != "up to date":
+            self.heading(f"{stage} ({model}): {why}")
+
     def heading(self, text: str) -> None:
         """Begin something new."""
         self._end_bar()

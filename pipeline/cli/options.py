@@ -1,18 +1,17 @@
 """Options that several commands share."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.stages.catalog import ALL, STAGES
+from sequencer_models.catalog import MODELS
 
-class Model(StrEnum):
-    """The architectures."""
-
-    small = "small"
-    medium = "medium"
-    vanilla = "vanilla"
+Model = StrEnum("Model", {name: name for name in MODELS})  # type: ignore[misc]  # mypy cannot know the names
+"""The models of the catalog."""
 
 
 class Device(StrEnum):
@@ -24,9 +23,26 @@ class Device(StrEnum):
     mps = "mps"
 
 
+if TYPE_CHECKING:
+    Stage = str
+else:
+    Stage = StrEnum("Stage", [(name, name) for name in (ALL, *STAGES)])
+
+
+def names_of(models: Sequence[Model] | None) -> list[str]:
+    """The models that were named, each once."""
+    return list(dict.fromkeys(model.value for model in models or ()))
+
+
 Models = Annotated[
     list[Model] | None,
-    typer.Option("--model", "-m", help="Which model; repeat it for several. Default: small.", show_default=False),
+    typer.Option(
+        "--model",
+        "-m",
+        help=f"Which model; repeat it for several. Default: {next(iter(MODELS))}. "
+        + " ".join(f"{name}: {spec.summary}." for name, spec in MODELS.items()),
+        show_default=False,
+    ),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="A YAML file of settings (`seqpipe config show` writes one).")

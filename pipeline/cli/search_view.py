@@ -1,4 +1,4 @@
-"""How a search looks while it runs: a live table in a terminal, one plain line per finished trial in a pipe."""
+"""A running search on stderr: a live table in a terminal, one plain line for each finished trial in a pipe."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from pipeline.cli.console import Watcher, percent
 from pipeline.durations import readable
 from pipeline.search.report import memory_in_words, settings_in_words
 from tuning.ledger import EpochReport, Row
-from tuning.observer import Observer, State
+from tuning.observer import Observer, Snapshot
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SearchView(Observer):
-    """Shows a search on stderr."""
+    """Shows a search on stderr; `default` is the configuration of trial 0."""
 
     def __init__(self, watcher: Watcher, epochs: int, default: Mapping[str, Any], max_time_s: float | None) -> None:
         self._watcher = watcher
@@ -28,16 +28,13 @@ class SearchView(Observer):
         self._failures: list[str] = []
 
     def started(self, row: Row) -> None:
-        """Say that a trial goes on; of new ones the live table tells."""
         if row.starts > 1:
             self._watcher.note(f"trial {row.number:>3} goes on on {row.node} after epoch {row.last_epoch}")
 
     def reported(self, row: Row, report: EpochReport) -> None:
-        """The live table tells it."""
         self._has_worked = True
 
     def finished(self, row: Row) -> None:
-        """One line, kept on the screen."""
         finish = row.finish
         assert finish is not None
         if finish.outcome == "failed":
@@ -47,34 +44,32 @@ class SearchView(Observer):
         self._watcher.note(finished_line(row, self._default))
 
     def noted(self, text: str) -> None:
-        """Say it; the error of a search in which every trial fails is said once, at its end."""
+        # a search in which every trial fails ends with the first one's error, which need not be shown twice
         if self._failures and text.endswith(self._failures[0]) and not self._has_worked:
             return
         self._watcher.warn(text)
 
-    def ticked(self, state: State) -> None:
-        """Draw the live table anew."""
+    def ticked(self, snapshot: Snapshot) -> None:
         if self._watcher.is_live:
             if self._live is None:
                 from rich.live import Live
 
                 self._live = Live(console=self._watcher.console(), auto_refresh=False, transient=True)
                 self._live.start()
-            self._live.update(self._drawn(state), refresh=True)
+            self._live.update(self._drawn(snapshot), refresh=True)
 
     def close(self) -> None:
-        """End what is drawn."""
         if self._live is not None:
             self._live.stop()
         self._live = None
 
-    def _drawn(self, state: State) -> "Group":
+    def _drawn(self, snapshot: Snapshot) -> "Group":
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        head = Text(self.headline(state), style="bold")
-        if not state.running:
+        head = Text(self.headline(snapshot), style="bold")
+        if not snapshot.running:
             return Group(head)
         drawn = Table(header_style="bold", expand=True)
         drawn.add_column("trial", no_wrap=True)
@@ -82,50 +77,53 @@ class SearchView(Observer):
         drawn.add_column("validation", no_wrap=True)
         drawn.add_column("memory", no_wrap=True)
         drawn.add_column("settings (the default's aside)", no_wrap=True, overflow="ellipsis", ratio=1)
-        for number in sorted(state.running):
-            row = state.rows[number]
+        for number in sorted(snapshot.running):
+            row = snapshot.rows[number]
             last = row.reports[-1] if row.reports else None
             drawn.add_row(
                 str(number),
                 f"{row.last_epoch}/{self._epochs}",
                 percent(last.value if last else None),
-                f"{last.peak_mb:.0f} of {state.cap_mb} MB" if last else f"of {state.cap_mb} MB",
+                f"{last.peak_mb:.0f} of {snapshot.cap_mb} MB" if last else f"of {snapshot.cap_mb} MB",
                 Text(settings_in_words(row, self._default)),
             )
         return Group(head, drawn)
 
-    def headline(self, state: State) -> str:
-        """Best so far, how many of each kind, time left."""
-        counts = Counter(row.finish.outcome for row in state.rows if row.finish)
+    def headline(self, snapshot: Snapshot) -> str:
+        """How many trials of each kind, the best value so far, and the time left."""
+        counts = Counter(row.finish.outcome for row in snapshot.rows if row.finish)
         done = sum(counts.values())
-        best = state.best.finish.value if state.best and state.best.finish else None
+        best = snapshot.best.finish.value if snapshot.best and snapshot.best.finish else None
         parts = [
-            f"{done} of {state.target} trials",
-            f"best {percent(best)}" + (f" (trial {state.best.number})" if state.best else ""),
-            f"{len(state.running)} running",
+            f"{done} of {snapshot.target} trials",
+            f"best {percent(best)}" + (f" (trial {snapshot.best.number})" if snapshot.best else ""),
+            f"{len(snapshot.running)} running",
             f"{counts['completed']} completed",
             f"{counts['stopped']} stopped",
             f"{counts['memory_cap']} capped",
             f"{counts['failed'] + counts['diverged']} failed",
         ]
-        left_s = time_left_s(state, self._max_time_s)
-        parts.append("leaving" if state.leaving else f"{readable(left_s)} left" if left_s is not None else "")
-        parts.append(f"{state.overhead_mb:.0f} MB beside the trials" if state.overhead_mb else "")
+        left_s = time_left_s(snapshot, self._max_time_s)
+        parts.append("leaving" if snapshot.leaving else f"{readable(left_s)} left" if left_s is not None else "")
+        parts.append(f"{snapshot.overhead_mb:.0f} MB beside the trials" if snapshot.overhead_mb else "")
         return ", ".join(part for part in parts if part)
 
 
-def time_left_s(state: State, max_time_s: float | None) -> float | None:
-    """What the trials that are left should take, from those that are done; None before the first is."""
-    took = [row.finish.duration_s for row in state.rows if row.finish and row.finish.duration_s > 0]
-    left = [] if max_time_s is None else [max(max_time_s - state.elapsed_s, 0.0)]
+def time_left_s(snapshot: Snapshot, max_time_s: float | None) -> float | None:
+    """The time that the remaining trials should take, from that of finished ones; no more than is left of the limit.
+
+    None before the first trial has finished, without a limit.
+    """
+    took = [row.finish.duration_s for row in snapshot.rows if row.finish and row.finish.duration_s > 0]
+    left = [] if max_time_s is None else [max(max_time_s - snapshot.elapsed_s, 0.0)]
     if took:
-        open_trials = state.target - sum(row.finish is not None for row in state.rows)
-        left.append(max(open_trials, 0) * sum(took) / len(took) / state.concurrency)
+        unfinished = snapshot.target - sum(row.finish is not None for row in snapshot.rows)
+        left.append(max(unfinished, 0) * sum(took) / len(took) / snapshot.concurrency)
     return min(left, default=None)
 
 
 def finished_line(row: Row, default: Mapping[str, Any]) -> str:
-    """A finished trial in a line."""
+    """A finished trial in a line: outcome, value, memory, time, and the settings that differ from the default."""
     finish = row.finish
     assert finish is not None
     settings = settings_in_words(row, default)
@@ -133,9 +131,9 @@ def finished_line(row: Row, default: Mapping[str, Any]) -> str:
     memory = f"{finish.peak_mb:.0f} MB"
     match finish.outcome:
         case "memory_cap":
-            told = memory_in_words(finish)
+            result = memory_in_words(finish)
         case "diverged" | "failed":
-            told = f"after {finish.epochs} epochs"
+            result = f"after {finish.epochs} epochs"
         case _:
-            told = f"{percent(finish.value)}  {finish.epochs} epochs  {memory}"
-    return f"{head}  {told}  {readable(finish.duration_s)}  {settings}"
+            result = f"{percent(finish.value)}  {finish.epochs} epochs  {memory}"
+    return f"{head}  {result}  {readable(finish.duration_s)}  {settings}"

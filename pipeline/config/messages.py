@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.config.group import short
 from pipeline.config.keys import known_keys
-from pipeline.config.schema import MODEL_NAMES, short
+from pipeline.config.models import MODEL_NAMES
 from pipeline.config.suggestions import nearest
 from pipeline.yaml_files import line_of
 

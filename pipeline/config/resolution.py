@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.config.messages import explain, place
-from pipeline.config.schema import MODEL_NAMES, RECIPES, RunConfig
+from pipeline.config.models import MODEL_NAMES, RECIPES
+from pipeline.config.schema import RunConfig
 from pipeline.config.suggestions import nearest
 from pipeline.errors import ConfigError
 from pipeline.yaml_files import YamlError, parse, read_mapping

@@ -4,50 +4,24 @@ Validators are pure: no disk, no network, no torch.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, field_validator, model_validator
 
+from pipeline.config.group import Group
+from pipeline.config.models import ModelConfig
 from pipeline.config.suggestions import nearest
+from sequencer_models.catalog import MODELS
 
-MODEL_NAMES = ("small", "medium", "vanilla")
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 Classes = tuple[str, ...] | Literal["all"]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-Initialisation = Literal["he", "paper"]
 
 
-class _Group(BaseModel):
-    """Frozen, an unknown key is an error, and a truth value is neither a number nor one made of it."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), validate_default=True
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _truth_is_no_number(cls, given: object) -> object:
-        for key, value in given.items() if isinstance(given, dict) else ():
-            if key not in cls.model_fields:
-                continue
-            is_truth = cls.model_fields[key].annotation is bool
-            if is_truth and not isinstance(value, bool):
-                raise _misread(key, f"{short(value)} is not a truth value; write true or false")
-            parts = value if isinstance(value, (list, tuple)) else [value]
-            if not is_truth and any(isinstance(part, bool) for part in parts):
-                raise _misread(key, f"{short(value).lower()} is a truth value here; quote it if you mean the word")
-        return given
-
-
-def _misread(key: str, text: str) -> PydanticCustomError:
-    return PydanticCustomError("misread", "{text}", {"key": key, "text": text})
-
-
-class DataConfig(_Group):
+class DataConfig(Group):
     """Which images, and how they are split."""
 
     source: Literal["auto", "folder", "torchvision", "npm", "synthetic"] = Field(
@@ -108,51 +82,7 @@ class DataConfig(_Group):
         return "synthetic" if self.source == "synthetic" else "cifar10"
 
 
-class SequencerConfig(_Group):
-    """Sequencer2D: levels of blocks that mix tokens with a BiLSTM down the columns and one along the rows."""
-
-    name: Literal["small", "medium"] = Field(description="The architecture.")
-    dims: tuple[Annotated[int, Field(ge=4, le=4096, multiple_of=4)], ...] = Field(
-        description="Channels, one per level."
-    )
-    depths: tuple[Positive, ...] = Field(description="Blocks of each level.")
-    grid: Literal[4, 8, 16] = Field(
-        8, description="Tokens on a side: 8 cuts patches of 4 pixels; the notebooks had 4 (patches of 8 pixels)."
-    )
-    stem: Literal["patch", "conv"] = Field(
-        "patch", description="patch: one linear embedding per patch; conv: 3x3 convolutions of stride 2."
-    )
-    mlp_ratio: float = Field(3.0, gt=0, le=8, description="Hidden width of the MLP, in multiples of the channels.")
-    dropout: Rate = Field(0.0, description="Dropout before the classification head.")
-    drop_path: Rate = Field(0.1, description="Drop path of the last block; it ramps up linearly from 0.")
-    init: Initialisation = Field("he", description="He initialisation of linear layers, or the paper's own.")
-
-    @model_validator(mode="after")
-    def _levels(self) -> "SequencerConfig":
-        levels = {"small": 2, "medium": 3}[self.name]
-        for key, value in (("dims", self.dims), ("depths", self.depths)):
-            if len(value) != levels:
-                raise ValueError(f"model.{key} needs {levels} numbers for {self.name}, got {len(value)}")
-        return self
-
-
-class VanillaConfig(_Group):
-    """A vanilla BiLSTM over the image as one sequence."""
-
-    name: Literal["vanilla"] = Field(description="The architecture.")
-    sequence: Literal["rows", "patches"] = Field(
-        "rows", description="One step of the sequence: a row of pixels, or a 4x4 patch."
-    )
-    hidden: Annotated[int, Field(ge=1, le=4096)] = Field(192, description="Hidden size of each direction.")
-    layers: Annotated[int, Field(ge=1, le=16)] = Field(2, description="Stacked BiLSTM layers.")
-    dropout: Rate = Field(0.1, description="Dropout between the layers and before the classification head.")
-    init: Initialisation = Field("he", description="He initialisation of linear layers, or the paper's own.")
-
-
-ModelConfig = Annotated[SequencerConfig | VanillaConfig, Field(discriminator="name")]
-
-
-class AugmentConfig(_Group):
+class AugmentConfig(Group):
     """Random changes of the training images, drawn for each image on its own."""
 
     translate_pixels: int = Field(4, ge=0, le=16, description="Shift by up to this many pixels, each way.")
@@ -160,7 +90,7 @@ class AugmentConfig(_Group):
     cutout_pixels: int = Field(0, ge=0, le=32, description="Side of a square that is blanked; 0 for none.")
 
 
-class TrainConfig(_Group):
+class TrainConfig(Group):
     """How the weights are found."""
 
     epochs: Positive = Field(11, description="Passes over the training split.")
@@ -183,14 +113,14 @@ class TrainConfig(_Group):
     augment: AugmentConfig = AugmentConfig()
 
 
-class EvaluateConfig(_Group):
+class EvaluateConfig(Group):
     """How the kept predictions are reported."""
 
     calibration_bins: int = Field(15, ge=2, le=100, description="Bins of the reliability diagram and of ECE.")
     mistakes: int = Field(24, ge=1, le=100, description="How many of the most confident mistakes are shown.")
 
 
-class ComputeConfig(_Group):
+class ComputeConfig(Group):
     """What the machine does; only the precision is part of what a stage's result is."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where the model trains.")
@@ -219,7 +149,7 @@ class ComputeConfig(_Group):
     )
 
 
-class RunConfig(_Group):
+class RunConfig(Group):
     """Everything that decides what a run computes, and how the machine does it."""
 
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of weights, order and augmentation.")
@@ -231,25 +161,7 @@ class RunConfig(_Group):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RunConfig":
-        if self.compute.recompute and self.model.name == "vanilla":
-            raise ValueError("compute.recompute is for small and medium: vanilla has no blocks to compute again")
+        if self.compute.recompute and not MODELS[self.model.name].has_blocks:
+            names = " and ".join(name for name, spec in MODELS.items() if spec.has_blocks)
+            raise ValueError(f"compute.recompute is for {names}: {self.model.name} has no blocks to compute again")
         return self
-
-
-RECIPES: dict[str, dict[str, Any]] = {
-    "small": {"model": {"dims": (192, 384), "depths": (4, 3)}},
-    "medium": {"model": {"dims": (192, 384, 384), "depths": (4, 3, 3)}},
-    "vanilla": {},
-}
-"""What each model has in place of the defaults."""
-
-
-def short(value: object) -> str:
-    """A value as a message shows it."""
-    if value is None:
-        return "null"
-    try:
-        text = repr(value)
-    except ValueError:  # Python prints no integer of more than 4300 digits
-        return "a very long number"
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,28 +1,14 @@
 """The figures that the original notebooks published, and how ours compare with them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
-
-@dataclass(frozen=True)
-class Published:
-    """Test figures of one notebook model; accuracy is a fraction, loss the mean cross entropy in nats."""
-
-    accuracy: float
-    loss: float
-
+from sequencer_models.catalog import MODELS
+from sequencer_models.model_spec import Published
 
 PUBLISHED_DATASET = "cifar10"
 PUBLISHED_CLASSES = ("airplane", "automobile", "bird", "cat")
 PUBLISHED_IMAGES = 4000
-PUBLISHED: Mapping[str, Published] = MappingProxyType(
-    {
-        "small": Published(accuracy=0.8411, loss=0.4246),
-        "medium": Published(accuracy=0.8485, loss=0.4407),
-        "vanilla": Published(accuracy=0.6777, loss=0.9368),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -68,7 +54,7 @@ def comparison_rows(results: Sequence[ModelResult]) -> list[ComparisonRow]:
 
 def _row(result: ModelResult) -> ComparisonRow:
     reasons = _why_not_comparable(result)
-    published = None if reasons else PUBLISHED[result.model]
+    published = None if reasons else _published(result.model)
     return ComparisonRow(
         model=result.model,
         accuracy=result.accuracy,
@@ -84,9 +70,14 @@ def _row(result: ModelResult) -> ComparisonRow:
     )
 
 
+def _published(model: str) -> Published | None:
+    spec = MODELS.get(model)
+    return spec.published if spec else None
+
+
 def _why_not_comparable(result: ModelResult) -> list[str]:
     reasons = []
-    if result.model not in PUBLISHED:
+    if _published(result.model) is None:
         reasons.append(f"nothing was published for {result.model}")
     if result.dataset != PUBLISHED_DATASET:
         reasons.append(f"data set {result.dataset}, not {PUBLISHED_DATASET}")

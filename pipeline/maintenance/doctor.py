@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import environment
 from pipeline.errors import SeqpipeError
-from pipeline.stages.runner import STAGES
+from pipeline.stages.catalog import STAGES
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.workspace.manifests import changed_files, read_manifest
 from pipeline.workspace.paths import Workspace

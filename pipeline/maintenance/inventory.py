@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipeline.errors import WorkspaceError
 from pipeline.stages import evaluate, prepare, train
-from pipeline.stages.runner import STAGES
+from pipeline.stages.catalog import STAGES, stage_named
 from pipeline.workspace.locks import is_held
 from pipeline.workspace.manifests import Manifest, read_manifest
 from pipeline.workspace.paths import Workspace
@@ -27,6 +27,8 @@ class InventoryItem:
     holds: str
     lock: Path
     manifest: Manifest | None = None
+    progress: str | None = None
+    """How far unfinished work is that can be resumed."""
 
     @property
     def fingerprint(self) -> str:
@@ -65,15 +67,15 @@ def _folders_of(workspace: Workspace, stage: str) -> Iterator[InventoryItem]:
         lock = workspace.lock(f"{stage}-{_fingerprint(path)}")
         size = bytes_in(path)
         if isinstance(manifest, Manifest):
-            kind = (manifest.reads.get("model", {}).get("name"), str(manifest.inputs), stage == prepare.NAME)
+            kind = (manifest.reads.get("model", {}).get("name"), str(manifest.inputs))
             state: State = "superseded" if kind in seen else "current"
             seen.add(kind)
             holds = f"made {manifest.created}; {_summary(manifest)}"
             yield InventoryItem(stage, path, size, state, holds, lock, manifest)
         elif path.name.endswith(_PARTIAL):
             state = "in use" if is_held(lock) else "partial"
-            holds = (train.progress_text(path) if stage == train.NAME else None) or "started"
-            yield InventoryItem(stage, path, size, state, holds, lock)
+            progress = stage_named(stage).progress(path)
+            yield InventoryItem(stage, path, size, state, progress or "started", lock, progress=progress)
         else:
             holds = str(manifest) if manifest else "its manifest is missing; the next run makes it again"
             yield InventoryItem(stage, path, size, "damaged", holds, lock)

@@ -14,7 +14,8 @@ from typing import Any
 from pipeline.config.resolution import resolve
 from pipeline.errors import SeqpipeError
 from pipeline.maintenance.inventory import InventoryItem, bytes_in, stage_folders
-from pipeline.search import store as search_store
+from pipeline.search.store import NAME as SEARCH
+from pipeline.search.store import StoredSearch, stored_searches
 from pipeline.stages import evaluate, prepare, register, train
 from pipeline.tracking import delivery_state
 from pipeline.workspace.fingerprints import fingerprint
@@ -72,7 +73,7 @@ class _Retention:
         self._workspace = workspace
         self._ask_registry = registered_keys
         self._folders = stage_folders(workspace)
-        self._searches = search_store.begun(workspace)
+        self._searches = stored_searches(workspace)
         pending = delivery_state.pending(workspace, address)
         self._undelivered = {journal for record in pending for journal in record.journals}
         self._stages_in_use = {one.stage for one in self._folders if one.state == "in use"}
@@ -89,10 +90,10 @@ class _Retention:
         for one in self._searches:
             kind = (one.model, str(one.data))
             removable, why = self._search(one, has_newer=kind in seen)
-            if one.standing.is_done and one.is_of_this_version:
+            if one.status.is_done and one.is_of_this_version:
                 seen.add(kind)
-            text = f"{one.model}, started {one.created}, {one.standing.in_words()}; {why}"
-            yield Decision(search_store.NAME, one.folder, bytes_in(one.folder), removable, text, one.lock)
+            text = f"{one.model}, started {one.created}, {one.status.in_words()}; {why}"
+            yield Decision(SEARCH, one.folder, bytes_in(one.folder), removable, text, one.lock)
 
     def predictions(self) -> Iterator[Decision]:
         kept = {one.run_key for one in self._kept_trainings}
@@ -151,7 +152,7 @@ class _Retention:
         if (reason := self._why_kept_anyway(one)) is not None:
             return False, reason
         if one.state == "partial":
-            if train.progress_text(one.folder) is None:
+            if one.progress is None:
                 return True, "no step was made"
             return False, "unfinished work; only --fresh discards it"
         if one.state == "current":
@@ -176,14 +177,14 @@ class _Retention:
             return True, "superseded by a newer report"
         return False, "the newest report on its training"
 
-    def _search(self, one: search_store.Begun, *, has_newer: bool) -> _Choice:
+    def _search(self, one: StoredSearch, *, has_newer: bool) -> _Choice:
         if one.state == "running":
             return False, "in use"
         if any(journal.startswith(one.journals) for journal in self._undelivered):
             return False, "MLflow was not told all of it yet"
         if not one.is_of_this_version:
             return True, "of another version of seqpipe, which alone could go on with it"
-        if not one.standing.is_done:
+        if not one.status.is_done:
             return False, "unfinished work; only --fresh discards it"
         if has_newer:
             return True, "superseded by a newer search"

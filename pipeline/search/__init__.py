@@ -1,1 +1,1 @@
-"""The product's search: what is varied, what a trial runs, where a search lies, and what MLflow is told of it."""
+"""`seqpipe tune`: what is varied, what a trial runs, where a search is kept, and its runs in MLflow."""

@@ -1,4 +1,4 @@
-"""A search as charts."""
+"""The plots of a search."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from tuning.ledger import Row
 
 @in_own_style
 def history(points: Sequence[tuple[int, float, float]], rows: Sequence[Row]) -> Figure:
-    """What each trial reached, the best so far, and the trials without a figure that counts.
+    """The value of each trial, the best so far, and the trials without a value that counts.
 
     `points` are number, value and best value so far of the completed trials.
     """
@@ -22,7 +22,7 @@ def history(points: Sequence[tuple[int, float, float]], rows: Sequence[Row]) -> 
     stopped = [
         (row.number, row.finish.value)
         for row in rows
-        if row.finish and row.finish.outcome == "stopped" and row.finish.value is not None
+        if row.finish and row.outcome == "stopped" and row.finish.value is not None
     ]
     if stopped:
         axes.plot(
@@ -32,7 +32,7 @@ def history(points: Sequence[tuple[int, float, float]], rows: Sequence[Row]) -> 
             color=SKY,
             label="stopped early (its best epoch)",
         )
-    lost = [row.number for row in rows if row.finish and row.finish.outcome in ("memory_cap", "diverged", "failed")]
+    lost = [row.number for row in rows if row.outcome in ("memory_cap", "diverged", "failed")]
     if lost:
         floor = min([*values, *(value for _, value in stopped)])
         axes.plot(
@@ -55,7 +55,7 @@ def history(points: Sequence[tuple[int, float, float]], rows: Sequence[Row]) -> 
 
 @in_own_style
 def importance(shares: Mapping[str, float]) -> Figure:
-    """How much of the spread of the completed trials each parameter explains (fANOVA), the most telling on top."""
+    """The share of the completed trials' variance that each parameter explains (fANOVA), the largest on top."""
     figure = Figure(figsize=(7, 1.4 + 0.36 * len(shares)), layout="constrained")
     axes = figure.subplots()
     names = list(shares)

@@ -1,4 +1,4 @@
-"""What a search came to, as files: the best config, a table of the trials, and two plots."""
+"""The results of a search as files: the best config, a table of the trials, and two plots; and its rows in words."""
 
 import csv
 import io
@@ -17,46 +17,41 @@ from tuning.space import Space
 
 BEST_FILE = "best.yaml"
 TABLE = "trials.csv"
-SHOWN = 10
 
 
 @dataclass(frozen=True)
 class SearchReport:
-    """A search's files, each with the folder that MLflow shows it in."""
+    """The files of a search, each with the folder that MLflow shows it in."""
 
     best_config: Path | None
     files: tuple[tuple[Path, str], ...]
     importances: Mapping[str, float]
-    """How much of the spread each parameter explains; empty with too few trials to tell."""
+    """The share of the variance that each parameter explains; empty with too few trials to say."""
 
 
 def write(folder: Path, base: RunConfig, space: Space, rows: Sequence[Row], best: Row | None) -> SearchReport:
-    """Write the files of a search that has these rows into its folder.
+    """Write the result files of a search into its folder.
 
     Raises:
         WorkspaceError: the folder cannot be written.
     """
     from tuning.sampler import history, importances
 
-    files: list[tuple[Path, str]] = []
     table = [as_record(row) for row in rows]
     write_json(folder / "trials.json", table)
     write_atomically(folder / TABLE, _csv(table, space).encode())
-    files += [(folder / TABLE, ""), (folder / "trials.json", "")]
+    files = [(folder / TABLE, ""), (folder / "trials.json", "")]
     best_config = None
-    if best is not None and best.finish is not None and best.finish.value is not None:
+    if best is not None:
         best_config = folder / BEST_FILE
-        head = (
-            f"# trial {best.number} of {len(rows)}: validation accuracy {best.finish.value:.4f}, "
-            f"{best.finish.epochs} epochs\n"
-        )
+        epochs = as_record(best)["epochs"]
+        head = f"# trial {best.number} of {len(rows)}: validation accuracy {best.score:.4f}, {epochs} epochs\n"
         write_atomically(best_config, (head + to_yaml(configuration(base, best.config))).encode())
         files.append((best_config, ""))
-    telling = importances(rows, space, "max")
-    points = history(rows, "max")
-    if points:
-        files += [(path, "plots") for path in _draw(folder / "plots", points, rows, telling)]
-    return SearchReport(best_config, tuple(files), telling)
+    shares = importances(rows, space, "max")
+    if points := history(rows, "max"):
+        files += [(path, "plots") for path in _draw(folder / "plots", points, rows, shares)]
+    return SearchReport(best_config, tuple(files), shares)
 
 
 def as_record(row: Row) -> dict[str, Any]:
@@ -64,7 +59,7 @@ def as_record(row: Row) -> dict[str, Any]:
     finish = row.finish
     return {
         "trial": row.number,
-        "outcome": finish.outcome if finish else "unfinished",
+        "outcome": row.outcome or "unfinished",
         "validation_accuracy": finish.value if finish else None,
         "epochs": finish.epochs if finish else row.last_epoch,
         "seconds": round(finish.duration_s, 1) if finish else None,
@@ -78,55 +73,53 @@ def as_record(row: Row) -> dict[str, Any]:
 
 
 def memory_in_words(finish: Finish) -> str:
-    """What a capped trial held; a refused allocation leaves it below its cap."""
+    """The memory of a capped trial; below its cap where an allocation was refused."""
     if finish.peak_mb >= finish.cap_mb:
         return f"held {finish.peak_mb:.0f} MB, cap {finish.cap_mb:.0f} MB"
     return f"held {finish.peak_mb:.0f} MB and asked for more than its cap of {finish.cap_mb:.0f} MB"
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
-    """The rows, the completed ones first, each kind by its value, then by number."""
+    """The completed rows by value, then the others by value; equal ones by number."""
 
     def rank(row: Row) -> tuple[bool, float, int]:
-        finish = row.finish
-        value = finish.value if finish and finish.value is not None else -1.0
-        return not (finish and finish.outcome == "completed"), -value, row.number
+        value = row.finish.value if row.finish and row.finish.value is not None else -1.0
+        return row.outcome != "completed", -value, row.number
 
     return sorted(rows, key=rank)
 
 
 def settings_in_words(row: Row, default: Mapping[str, Any] | None = None) -> str:
-    """A row's configuration in a line; only what is not as in `default`, where that is given."""
-    told = {
+    """The settings of a row in a line; with `default`, only those that differ from it."""
+    shown = {
         key: value
         for key, value in row.config.items()
-        if default is None or _plain(default.get(key)) != _plain(value)
+        if default is None or json.dumps(default.get(key)) != json.dumps(value)
     }
-    if not told:
+    if not shown:
         return "the default config"
-    return ", ".join(f"{key.rpartition('.')[2]} {value_in_words(value)}" for key, value in told.items())
+    return ", ".join(f"{key.rpartition('.')[2]} {value_in_words(value)}" for key, value in shown.items())
 
 
-def note(name: str, rows: Sequence[Row], space: Space, telling: Mapping[str, float], command: str) -> str:
-    """What the search's page in MLflow says, in Markdown."""
+def importances_in_words(shares: Mapping[str, float]) -> str:
+    """The three most important parameters: `train.learning_rate 60 %, model.hidden 30 %, ...`."""
+    return ", ".join(f"{key} {100 * share:.0f} %" for key, share in list(shares.items())[:3])
+
+
+def description(
+    config: RunConfig, rows: Sequence[Row], space: Space, shares: Mapping[str, float], command: str
+) -> str:
+    """The description of the search's run in MLflow, in Markdown; `shares` are the importances of the parameters."""
+    name = f"**{config.model.name}**, {len(config.data.class_names)} classes, {config.train.epochs} epochs"
     lines = [f"{name}: {len(rows)} trials over {', '.join(f'`{key}`' for key in space)}.", ""]
-    best = [row for row in ranked(rows)[:5] if row.finish and row.finish.outcome == "completed"]
+    best = [row for row in ranked(rows)[:5] if row.score is not None]
     if best:
         lines += ["| trial | validation accuracy | settings |", "| --- | --- | --- |"]
-        lines += [
-            f"| {row.number:03d} | {row.finish.value:.4f} | {settings_in_words(row)} |"
-            for row in best
-            if row.finish and row.finish.value is not None
-        ]
+        lines += [f"| {row.number:03d} | {row.score:.4f} | {settings_in_words(row)} |" for row in best]
         lines += ["", f"The best one's config is among the artifacts: `{command} run all --config {BEST_FILE}`"]
-    if telling:
-        shares = ", ".join(f"{key} {100 * share:.0f} %" for key, share in list(telling.items())[:3])
-        lines += ["", f"What made the difference: {shares}."]
+    if shares:
+        lines += ["", f"What made the difference: {importances_in_words(shares)}."]
     return "\n".join(lines)
-
-
-def _plain(value: Any) -> str:
-    return json.dumps(value)
 
 
 def _csv(table: Sequence[Mapping[str, Any]], space: Space) -> str:
@@ -144,15 +137,15 @@ def _csv(table: Sequence[Mapping[str, Any]], space: Space) -> str:
 
 
 def _draw(
-    folder: Path, points: Sequence[tuple[int, float, float]], rows: Sequence[Row], telling: Mapping[str, float]
+    folder: Path, points: Sequence[tuple[int, float, float]], rows: Sequence[Row], shares: Mapping[str, float]
 ) -> list[Path]:
-    """The plots: what each trial reached, and what mattered."""
+    """Draw the value of each trial, and the importance of each parameter."""
     from pipeline.evaluation.plots import save_figure
     from pipeline.search import plots
 
     drawn = {"history.png": plots.history(points, rows)}
-    if telling:
-        drawn["importance.png"] = plots.importance(telling)
+    if shares:
+        drawn["importance.png"] = plots.importance(shares)
     with writing(folder):
         folder.mkdir(exist_ok=True)
         for name, figure in drawn.items():

@@ -1,6 +1,6 @@
-"""What a search varies: a default space for each model, or a file's; checked before anything starts.
+"""The search space: a model's default one, or a file's; checked before anything starts.
 
-A file maps dotted keys of the config to what they may be:
+A file maps dotted keys of the config to the values they may take:
 
     train.learning_rate: {log_uniform: [5e-4, 8e-3]}
     train.batch_size:    {choice: [64, 128, 256]}
@@ -18,14 +18,15 @@ from pipeline.config.resolution import with_values
 from pipeline.config.schema import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.yaml_files import read_mapping
+from sequencer_models.catalog import MODELS
 from tuning.errors import SpaceError
 from tuning.space import Choice, Integer, LogUniform, Parameter, Space, Uniform
 
 EXAMPLE = "train.learning_rate: {log_uniform: [5e-4, 8e-3]}"
-PRODUCTS_UP_TO = 1000
-"""Configurations of the countable part that are all validated; of a larger one each value by itself."""
-GOLDEN = 0.381966
-"""Where in an interval a number is tried that is no round one, so that a key for whole numbers says so."""
+MAX_COMBINATIONS = 1000
+"""Up to this many combinations of countable values are all validated; beyond it, each value by itself."""
+PROBE = 0.381966
+"""A non-round probe value, as a share of the interval, so that integer-only keys are rejected."""
 
 _TRAINING: dict[str, Parameter] = {
     "train.learning_rate": LogUniform(5e-4, 8e-3),
@@ -35,31 +36,6 @@ _TRAINING: dict[str, Parameter] = {
     "train.augment.translate_pixels": Integer(0, 4),
     "train.augment.cutout_pixels": Choice((0, 8, 12)),
 }
-_SEQUENCER: dict[str, Parameter] = {
-    "model.drop_path": Uniform(0.0, 0.3),
-    "model.dropout": Uniform(0.0, 0.3),
-    "model.stem": Choice(("patch", "conv")),
-}
-DEFAULTS: dict[str, dict[str, Parameter]] = {
-    "small": {
-        **_TRAINING,
-        **_SEQUENCER,
-        "model.dims": Choice(([128, 256], [192, 384], [256, 512])),
-        "model.depths": Choice(([3, 2], [4, 3], [5, 4])),
-    },
-    "medium": {
-        **_TRAINING,
-        **_SEQUENCER,
-        "model.dims": Choice(([128, 256, 256], [192, 384, 384], [256, 512, 512])),
-        "model.depths": Choice(([3, 2, 2], [4, 3, 3], [5, 4, 3])),
-    },
-    "vanilla": {
-        **_TRAINING,
-        "model.dropout": Uniform(0.0, 0.4),
-        "model.hidden": Choice((128, 192, 256, 384)),
-        "model.layers": Integer(1, 3),
-    },
-}
 
 _FIXED = {
     "data.": "it says which data the trials are compared on",
@@ -67,19 +43,19 @@ _FIXED = {
     "compute.": "it says what the machine does, not what is trained",
     "model.name": "one search is of one model",
     "train.epochs": "trials are compared at equal epochs",
-    "seed": "a lucky seed is no better configuration",
+    "seed": "a lucky seed is not a better configuration",
 }
-"""What no search may vary, and why."""
+"""Keys that no search may vary, and why; a trailing dot stands for the whole group."""
 
 
 def space_for(config: RunConfig, file: Path | None = None) -> Space:
-    """The file's space, or the model's default one, checked.
+    """The space in a file, or the model's default one, checked.
 
     Raises:
         ConfigError: the space cannot be used; the message names the parameter.
     """
     if file is None:
-        space = Space(DEFAULTS[config.model.name])
+        space = default_space(config.model.name)
     else:
         try:
             space = Space.parse(read_mapping(file, EXAMPLE))
@@ -92,10 +68,19 @@ def space_for(config: RunConfig, file: Path | None = None) -> Space:
     return space
 
 
-def check(space: Space, config: RunConfig) -> None:
-    """Refuse a space that could propose what is no `RunConfig`.
+def default_space(model: str) -> Space:
+    """What a search of a model varies by default: how it is trained, and what its spec names."""
+    of_model = {f"model.{key}": written for key, written in MODELS[model].search_space.items()}
+    return Space({**_TRAINING, **Space.parse(of_model)} if of_model else _TRAINING)
 
-    Every key and every bound is tried; so is every combination of values, where they are few.
+
+def check(space: Space, config: RunConfig) -> None:
+    """Refuse a space that could propose an invalid `RunConfig`.
+
+    Every key and every bound is tried, and every combination of countable values, if there are few.
+
+    Raises:
+        ConfigError: the message names the parameter.
     """
     known = known_keys(config.model.name)
     for key, parameter in space.items():
@@ -105,25 +90,25 @@ def check(space: Space, config: RunConfig) -> None:
         within = [name for name in known if name.startswith(f"{key}.")]
         if within:
             raise ConfigError(f"{key} is a group of settings; name one of them, such as {within[0]}")
-        for value in _telling_values(parameter):
+        for value in _probes(parameter):
             with_values(config, {key: value})
     for values in _combinations(space):
         with_values(config, values)
 
 
 def default_of(space: Space, config: RunConfig) -> dict[str, Any]:
-    """Trial 0: the config's own values of what the space varies."""
+    """Trial 0: the config's own values of the settings that the space varies."""
     values = flatten(config)
     return {key: values[key] for key in space}
 
 
 def configuration(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """The config of a trial."""
+    """The config of a trial: `config` with the values that were proposed."""
     return with_values(config, values)
 
 
 def in_words(parameter: Parameter) -> str:
-    """A parameter as a person reads it."""
+    """A parameter's values, for people: `0.0005 to 0.008, each factor as likely`."""
     match parameter:
         case LogUniform(low, high):
             return f"{low:g} to {high:g}, each factor as likely"
@@ -136,7 +121,7 @@ def in_words(parameter: Parameter) -> str:
 
 
 def value_in_words(value: Any) -> str:
-    """A value of a configuration, short."""
+    """A value of a configuration, in short: `[128,256]`."""
     if isinstance(value, bool) or value is None:
         return str(value).lower() if value is not None else "null"
     if isinstance(value, float):
@@ -146,22 +131,23 @@ def value_in_words(value: Any) -> str:
     return str(value)
 
 
-def _telling_values(parameter: Parameter) -> Iterator[Any]:
+def _probes(parameter: Parameter) -> Iterator[Any]:
+    """Values that show whether a key takes what the parameter may propose."""
     if isinstance(parameter, Uniform):
-        yield from (parameter.low, parameter.high, parameter.low + GOLDEN * (parameter.high - parameter.low))
-    elif isinstance(parameter, Integer) and len(parameter.values()) > PRODUCTS_UP_TO:
+        yield from (parameter.low, parameter.high, parameter.low + PROBE * (parameter.high - parameter.low))
+    elif isinstance(parameter, Integer) and len(parameter.values()) > MAX_COMBINATIONS:
         values = parameter.values()
-        yield from (values[0], values[-1], *values[:: len(values) // PRODUCTS_UP_TO])
+        yield from (values[0], values[-1], *values[:: len(values) // MAX_COMBINATIONS])
     else:
         yield from parameter.values() or ()
 
 
 def _combinations(space: Space) -> Iterator[dict[str, Any]]:
-    """All that the countable part can be, where that is little; the uncountable keys stay as they are."""
+    """All combinations of the countable parameters, if there are few; the other keys keep the config's values."""
     countable = {key: values for key, parameter in space.items() if (values := parameter.values()) is not None}
     size = 1
     for values in countable.values():
         size *= len(values)
-    if size <= PRODUCTS_UP_TO:
+    if size <= MAX_COMBINATIONS:
         for chosen in itertools.product(*countable.values()):
             yield dict(zip(countable, chosen, strict=True))

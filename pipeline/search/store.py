@@ -1,15 +1,15 @@
-"""Where a search lies, what tells it from others, and how far it is.
+"""The search store: the folder of each search in a workspace, its identity and its status.
 
     .seqpipe/searches/<fingerprint>/
-        search.json           what it searches, its MLflow run
+        search.json           the identity of the search, and the key of its MLflow run
         ledger.jsonl          every proposal and outcome (tuning.ledger)
         checkpoints/          of unfinished trials, and of the best one
-        journal.jsonl         what MLflow is told of the search
-        trials/<number>/      what MLflow is told of a trial, and its config
+        journal.jsonl         the journal of the search's MLflow run
+        trials/<number>/      the journal of a trial's MLflow run, and its config
         best.yaml, trials.csv, trials.json, plots/
 
-The fingerprint is the hash of the model, the data, the base config as far as training reads it, the space, and this
-version's way to search. So other settings are another search, and the one before stays. Light: reads files only.
+The fingerprint is the hash of the model, the data, the base config as far as training reads it, the space, and the
+versions of the code. So other settings are another search, and the earlier one stays. Light: reads files only.
 """
 
 import json
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.difference import differences
 from pipeline.config.schema import RunConfig
 from pipeline.stages import prepare, train
 from pipeline.workspace.durable_files import write_json, writing
@@ -27,18 +28,18 @@ from pipeline.workspace.fingerprints import canonical_json, fingerprint
 from pipeline.workspace.locks import is_held
 from pipeline.workspace.manifests import remove_folder
 from pipeline.workspace.paths import Workspace
+from tuning import ledger
 from tuning.space import Space
 
 NAME = "search"
 VERSION = 1
 """Raised when trials of an older version can no longer be compared with new ones."""
 DESCRIPTION = "search.json"
-LEDGER = "ledger.jsonl"
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far a search is."""
+class SearchStatus:
+    """The status of a search that has started: how many of its trials are done, and the best value."""
 
     target: int
     proposed: int
@@ -49,7 +50,7 @@ class Standing:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has all of its trials, or all that there can be."""
+        """Whether it has all of its trials, or all that the space allows."""
         return self.finished >= (self.proposed if self.is_exhausted else self.target)
 
     def in_words(self) -> str:
@@ -58,18 +59,33 @@ class Standing:
         return f"{self.finished} of {self.target} trials{best}"
 
 
+def status_in(folder: Path) -> SearchStatus | None:
+    """The status of the search in a folder, which another process may be running; None if it has not started."""
+    contents = ledger.read(folder)
+    if contents is None or not contents.target:
+        return None
+    scores = [row.score for row in contents.rows if row.score is not None]
+    return SearchStatus(
+        target=contents.target,
+        proposed=len(contents.rows),
+        finished=contents.finished,
+        best=max(scores, default=None),
+        is_exhausted=contents.is_exhausted,
+    )
+
+
 @dataclass(frozen=True)
-class SearchPlace:
-    """The folder of one search, by what it searches."""
+class SearchFolder:
+    """The folder of one search, found by the identity of the search."""
 
     workspace: Workspace
     model: str
     identity: Mapping[str, Any]
-    """What tells it from others, in JSON."""
+    """What makes it another search than others, in JSON."""
 
     @classmethod
-    def of(cls, workspace: Workspace, config: RunConfig, space: Space) -> "SearchPlace":
-        """The place of the search of this config and space."""
+    def of(cls, workspace: Workspace, config: RunConfig, space: Space) -> "SearchFolder":
+        """The folder of the search of this config and space."""
         identity = {
             "model": config.model.name,
             "data": prepare.reads(config)["data"],
@@ -81,79 +97,85 @@ class SearchPlace:
 
     @property
     def fingerprint(self) -> str:
-        """The hash that names the folder."""
+        """The hash of the identity, which names the folder."""
         return fingerprint(NAME, VERSION, self.identity, {})
 
     @property
-    def folder(self) -> Path:
-        """Where it lies."""
-        return searches(self.workspace) / self.fingerprint
+    def path(self) -> Path:
+        """The folder itself."""
+        return _searches(self.workspace) / self.fingerprint
 
     @property
     def lock(self) -> Path:
-        """Held by the command that searches."""
+        """Held by the command that runs the search."""
         return self.workspace.lock(self.lock_name)
 
     @property
     def lock_name(self) -> str:
-        """The lock's name, which the records of the search's runs keep."""
+        """The name of the lock, which the delivery state of the search's runs refers to."""
         return _lock_name(self.fingerprint)
 
-    def standing(self) -> Standing | None:
-        """How far it is, or None if it was not begun."""
-        return standing(self.folder)
+    def status(self) -> SearchStatus | None:
+        """The status of the search, or None if it has not started."""
+        return status_in(self.path)
 
-    def begin(self) -> str:
-        """Make the folder if it is not there; the key of the search's MLflow run."""
+    def create(self) -> str:
+        """Create the folder if it is not there; returns the key of the search's MLflow run."""
         try:
-            return str(json.loads((self.folder / DESCRIPTION).read_bytes())["key"])
+            return str(json.loads((self.path / DESCRIPTION).read_bytes())["key"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             key = f"{NAME}-{self.fingerprint}-{uuid.uuid4().hex[:8]}"
-            with writing(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
+            with writing(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
             created = time.strftime("%Y-%m-%d %H:%M:%S")
-            write_json(self.folder / DESCRIPTION, {"key": key, "created": created, "identity": self.identity})
+            write_json(self.path / DESCRIPTION, {"key": key, "created": created, "identity": self.identity})
             return key
 
     def discard(self) -> None:
-        """Remove all of it."""
-        if self.folder.exists():
-            with writing(self.folder):
-                (self.folder / DESCRIPTION).unlink(missing_ok=True)
-                remove_folder(self.folder)
+        """Remove the folder."""
+        if self.path.exists():
+            with writing(self.path):
+                (self.path / DESCRIPTION).unlink(missing_ok=True)
+                remove_folder(self.path)
+
+    def discard_if_unused(self) -> None:
+        """Remove the folder of a search that proposed nothing."""
+        status = self.status()
+        if status is not None and not status.proposed:
+            self.discard()
 
     def set_aside(self) -> None:
-        """Make room for a new search in its place; `settle` decides which of the two stays."""
+        """Move the folder away to make room for a new search; `drop_or_restore` decides which of the two stays."""
         with writing(self._aside):
             self._aside.parent.mkdir(parents=True, exist_ok=True)
-            self.folder.rename(self._aside)
+            self.path.rename(self._aside)
 
-    def settle(self) -> bool:
-        """Drop what was set aside if the new search has begun a trial, else put it back; whether it was dropped.
+    def drop_or_restore(self) -> bool:
+        """Drop what was set aside if the new search has a trial, else put it back; whether it was dropped.
 
-        Nothing is lost by a new search that is refused before it has begun.
+        So a new search that is refused before its first trial loses nothing.
         """
         if not self._aside.is_dir():
             return False
-        standing = self.standing()
+        status = self.status()
         with writing(self._aside):
-            if standing is not None and standing.proposed:
+            if status is not None and status.proposed:
                 remove_folder(self._aside)
                 return True
             self.discard()
-            self._aside.rename(self.folder)
+            self._aside.rename(self.path)
         return False
 
     @property
     def _aside(self) -> Path:
         return self.workspace.hidden / "set-aside" / self.fingerprint
 
-    def nearest_other(self) -> tuple[Path, list[str]] | None:
-        """The begun search of the same model that differs least, the newest among equals; and in what it differs."""
-        found = []
-        for folder, content in described(self.workspace):
-            if folder != self.folder and content["identity"].get("model") == self.model and standing(folder):
-                differing = list(_differences(content["identity"], self.identity))
+    def closest_other(self) -> tuple[Path, list[str]] | None:
+        """The started search of the same model that differs in the fewest settings, and these settings."""
+        found = []  # the newest among equals
+        for folder, content in _descriptions(self.workspace):
+            if folder != self.path and content["identity"].get("model") == self.model and status_in(folder):
+                differing = _differing_settings(content["identity"], self.identity)
                 found.append((-len(differing), content.get("created", ""), folder, differing))
         if not found:
             return None
@@ -162,48 +184,48 @@ class SearchPlace:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A search of a workspace, under whatever settings."""
+class StoredSearch:
+    """A started search of a workspace, under whatever settings."""
 
     folder: Path
     model: str
     created: str
     data: Mapping[str, Any]
-    """What its prepared data depend on."""
-    standing: Standing
+    """The settings that its prepared data depend on."""
+    status: SearchStatus
     lock: Path
     is_of_this_version: bool
-    """Whether this program would go on with it."""
+    """Whether this version of seqpipe could continue it."""
 
     @property
     def state(self) -> str:
         """`running`, `finished` or `unfinished`."""
-        return "running" if is_held(self.lock) else "finished" if self.standing.is_done else "unfinished"
+        return "running" if is_held(self.lock) else "finished" if self.status.is_done else "unfinished"
 
     @property
     def journals(self) -> str:
-        """What the names of its journals begin with."""
+        """The prefix of its journals' names."""
         return f"{NAME}/{self.folder.name}"
 
     @property
     def prepared(self) -> str:
-        """The prepared data that its trials read."""
+        """The fingerprint of the prepared data that its trials read."""
         return fingerprint(prepare.NAME, prepare.VERSION, {"data": self.data}, {})
 
 
-def begun(workspace: Workspace) -> list[Begun]:
-    """Every search of a workspace, the newest first."""
+def stored_searches(workspace: Workspace) -> list[StoredSearch]:
+    """Every started search of a workspace, the newest first."""
     found = []
-    for folder, content in described(workspace):
-        identity, how_far = content["identity"], standing(folder)
-        if how_far is not None:
+    for folder, content in _descriptions(workspace):
+        identity, status = content["identity"], status_in(folder)
+        if status is not None:
             found.append(
-                Begun(
+                StoredSearch(
                     folder=folder,
                     model=str(identity.get("model")),
                     created=str(content.get("created", "")),
                     data=identity.get("data", {}),
-                    standing=how_far,
+                    status=status,
                     lock=workspace.lock(_lock_name(folder.name)),
                     is_of_this_version=identity.get("versions") == _versions(),
                 )
@@ -211,48 +233,19 @@ def begun(workspace: Workspace) -> list[Begun]:
     return sorted(found, key=lambda one: one.created, reverse=True)
 
 
-def searches(workspace: Workspace) -> Path:
-    """The folder of all searches."""
+def _searches(workspace: Workspace) -> Path:
     return workspace.hidden / "searches"
 
 
-def described(workspace: Workspace) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Every search of a workspace, and what it says of itself."""
-    for path in sorted(searches(workspace).glob(f"*/{DESCRIPTION}")):
+def _descriptions(workspace: Workspace) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The folder of every search, and the contents of its search.json."""
+    for path in sorted(_searches(workspace).glob(f"*/{DESCRIPTION}")):
         try:
             content = json.loads(path.read_bytes())
             if isinstance(content["identity"], dict):
                 yield path.parent, content
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # said by whoever goes on with it
-
-
-def standing(folder: Path) -> Standing | None:
-    """How far the search in a folder is, while another process may be writing it; None if it was not begun."""
-    target, proposed, is_exhausted = 0, 0, False
-    values: dict[int, float | None] = {}
-    try:
-        lines = (folder / LEDGER).read_bytes().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        try:
-            event = json.loads(line)
-            match event["event"]:
-                case "target":
-                    target = event["trials"]
-                case "proposed":
-                    proposed += 1
-                case "finished":
-                    values[event["row"]] = event["value"] if event["outcome"] == "completed" else None
-                case "exhausted":
-                    is_exhausted = True
-                case "reopened":
-                    values.pop(event["row"], None)
-        except (ValueError, KeyError, TypeError):  # torn; a damaged ledger is told by whoever opens it
-            continue
-    known = [value for value in values.values() if value is not None]
-    return Standing(target, proposed, len(values), max(known, default=None), is_exhausted) if target else None
+            continue  # damaged: reported by the command that continues it
 
 
 def _versions() -> dict[str, int]:
@@ -263,11 +256,12 @@ def _lock_name(search: str) -> str:
     return f"{NAME}-{search}"
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted names of what is not the same."""
-    for key in [*new, *(key for key in old if key not in new)]:
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict) and prefix.count(".") < 2 and prefix != "space.":
-            yield from _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            yield f"{prefix}{key}"
+def _differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The dotted names of what differs between two identities; a parameter of the space is one setting."""
+
+    def flat(identity: Mapping[str, Any]) -> Mapping[str, Any]:
+        space = identity.get("space")
+        parameters = {key: str(parameter) for key, parameter in space.items()} if isinstance(space, dict) else {}
+        return {**identity, "space": parameters}
+
+    return [difference.key for difference in differences(flat(old), flat(new))]

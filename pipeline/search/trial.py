@@ -1,6 +1,6 @@
-"""What a trial runs in its own process: the training that `seqpipe run train` runs, on the validation split only.
+"""What a trial runs in its own process: the training of `seqpipe run train`, judged on the validation split only.
 
-Nothing heavy is imported with this module: the driver packs the objective and never trains.
+Importing this module imports nothing heavy: the driver pickles the objective and never trains.
 """
 
 from dataclasses import dataclass
@@ -16,33 +16,33 @@ from tuning.trial import Diverged, Trial
 
 VALUE = "validation/accuracy"
 SPLITS = ("train", "validation")
-"""What a search reads; the test split is for `seqpipe run`."""
+"""The splits that a search reads; the test split is for `seqpipe run`."""
 
 
 @dataclass(frozen=True)
 class TrainTrial:
-    """Trains a configuration, from the checkpoint in the trial's folder where there is one.
+    """The objective: trains a configuration, from the checkpoint in the trial's folder if there is one.
 
-    `base` is the config that trials differ from; the arrays of `prepared` are mapped into memory, so that trials
-    share them, and those of the test split are neither opened nor carried to other nodes.
+    `base` is the config that trials differ from. The arrays of `prepared` are memory-mapped, so trials share them;
+    those of the test split are neither opened nor sent to other nodes.
     """
 
     base: RunConfig
     prepared: PreparedData
 
     @property
-    def inputs(self) -> list[Path]:
+    def shared_files(self) -> list[Path]:
         """The files that every trial reads."""
         return [self.prepared.file(f"{split}_{what}") for split in SPLITS for what in ("images", "labels")]
 
     def __call__(self, trial: Trial) -> None:
-        """Train, report each epoch, and hand over each checkpoint as soon as it is on disk."""
+        """Train, report each epoch, and send each checkpoint as soon as it is on disk."""
         from pipeline.training import numerics as kept_numerics
         from pipeline.training import session
 
         config = configuration(self.base, trial.config)
-        prepared = self.prepared.model_copy(update={"folder": trial.inputs or self.prepared.folder})
-        reporter = _Reporting(trial)
+        prepared = self.prepared.model_copy(update={"folder": trial.shared_files or self.prepared.folder})
+        reporter = _EpochReporter(trial)
         try:
             numerics = kept_numerics.numerics_of(config, len(prepared.class_names), trial.folder, reporter)
             with session.opened(
@@ -51,9 +51,9 @@ class TrainTrial:
                 trial.folder,
                 numerics,
                 reporter,
-                _Leaving(trial),
-                durable=lambda _: trial.checkpoint(),  # in the writer's thread: the training goes on meanwhile
-                kept=1,  # the search keeps the one before until this one is whole
+                _SearchStopToken(trial),
+                durable=lambda _: trial.checkpoint(),  # in the writer's thread, beside the training
+                kept=1,  # the search keeps the previous one until this one is complete
                 keeps_best=False,
             ) as opened:
                 try:
@@ -71,15 +71,15 @@ class TrainTrial:
             raise
 
 
-def load(base: RunConfig) -> None:
-    """Before the trial's memory is limited: what a training needs."""
+def warm_up(base: RunConfig) -> None:
+    """Import what a training needs, before the trial's memory is limited."""
     from pipeline.training import numerics as kept_numerics
 
     kept_numerics.warm_up(base)
 
 
-class _Leaving(StopToken):
-    """Asks to leave when the search does."""
+class _SearchStopToken(StopToken):
+    """Asks the training to leave when the search leaves."""
 
     def __init__(self, trial: Trial) -> None:
         super().__init__()
@@ -89,8 +89,8 @@ class _Leaving(StopToken):
         return InterruptedRunError("the search leaves") if self._trial.stop_asked else None
 
 
-class _Reporting(SilentReporter):
-    """Reports each epoch, which comes before the checkpoint that covers it."""
+class _EpochReporter(SilentReporter):
+    """Reports each epoch to the search; the training calls it before the checkpoint that covers the epoch."""
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.stages.context import Context
-from pipeline.stages.results import Evaluation, TrainedModel
+from pipeline.stages.results import Evaluation, Results, TrainedModel
+from pipeline.stages.stage import Stage
+from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
 from pipeline.tracking.journal import Journal
+from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.workspace.durable_files import write_json, writing
 from pipeline.workspace.locks import exclusive
 from pipeline.workspace.paths import Workspace
@@ -22,9 +25,28 @@ NAME = "evaluate"
 VERSION = 1
 
 
-def reads(config: RunConfig) -> dict[str, Any]:
-    """What the report depends on beside the trained model."""
-    return {"model": {"name": config.model.name}, "evaluate": config.evaluate.model_dump(mode="json")}
+class Evaluate(Stage):
+    """Its figures belong to the MLflow run of the training."""
+
+    name = NAME
+    version = VERSION
+    result = Evaluation
+    inputs = (TRAIN,)
+    loads_model = True
+
+    def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
+        """What the report depends on, apart from the trained model."""
+        return {"model": {"name": config.model.name}, "evaluate": config.evaluate.model_dump(mode="json")}
+
+    def run(self, config: RunConfig, made: Results, folder: Path, context: Context) -> Evaluation:
+        return evaluate(config, made[PreparedData], made[TrainedModel], folder, context)
+
+    def after(self, made: Results, context: Context) -> None:
+        folder = made[Evaluation].folder
+        context.tracker.deliver(identity_of(made[TrainedModel]), f"{NAME}/{folder.name}", folder)
+
+
+STAGE = Evaluate()
 
 
 def evaluate(
@@ -57,7 +79,7 @@ def evaluate(
             with writing(folder):
                 plots.save_figure(figure, folder / f"{name}.png")
             journal.artifact(folder / f"{name}.png", "plots")
-    # Noted before the folder is whole: from then on a later command would not look at this stage again.
+    # Recorded before the folder is whole, after which no command looks at this stage again.
     context.tracker.record(identity_of(trained), f"{NAME}/{folder.name.removesuffix('.partial')}", folder)
     return Evaluation(
         folder=folder,
@@ -72,14 +94,14 @@ def evaluate(
 
 
 def predictions_folder(workspace: Workspace, trained: TrainedModel) -> Path:
-    """Where the predictions of a trained model lie, whatever is reported on them."""
+    """The folder of a trained model's predictions, which every report on it shares."""
     return workspace.predictions / trained.run_key
 
 
 def kept_predictions(
     config: RunConfig, prepared: PreparedData, trained: TrainedModel, context: Context
 ) -> "Predictions":
-    """The model's predictions of the test split, made at the first call and read back at every later one."""
+    """The model's predictions of the test split: made by the first call, read from disk by later ones."""
     from pipeline.evaluation.predictions import load_predictions
 
     folder = predictions_folder(context.workspace, trained)
@@ -125,7 +147,7 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
 
 
 def run_metrics(report: "ClassificationReport") -> dict[str, float]:
-    """The figures that the run's page shows, under the names that people look for."""
+    """The figures on the run's page in MLflow, by name."""
     return {
         "test/accuracy": report.accuracy,
         "test/accuracy_low": report.accuracy_low,

@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.config.keys import flatten
+from pipeline.config.models import MODEL_NAMES
 from pipeline.config.resolution import resolve
-from pipeline.config.schema import MODEL_NAMES, RunConfig
+from pipeline.config.schema import RunConfig
 from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.paths import Workspace
 

@@ -7,6 +7,9 @@ from typing import Any
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.stages.context import Context
+from pipeline.stages.results import Results
+from pipeline.stages.stage import Stage
+from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.workspace.durable_files import writing
 from pipeline.workspace.fingerprints import canonical_json
 
@@ -15,8 +18,25 @@ VERSION = 1
 SPLITS = ("train", "validation", "test")
 
 
+class Prepare(Stage):
+    """Makes the same arrays each time, so that what stands on them stays when it runs again."""
+
+    name = NAME
+    version = VERSION
+    result = PreparedData
+
+    def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
+        return reads(config)
+
+    def run(self, config: RunConfig, made: Results, folder: Path, context: Context) -> PreparedData:
+        return prepare(config, folder, context)
+
+
+STAGE = Prepare()
+
+
 def reads(config: RunConfig) -> dict[str, Any]:
-    """What the result depends on; the source does not count, since its arrays are verified."""
+    """The data settings; the source does not count, since its arrays are verified."""
     data = config.data.model_dump(mode="json", exclude={"source", "folder"})
     return {"data": data | {"dataset": config.data.dataset, "classes": list(config.data.class_names)}}
 
@@ -25,7 +45,7 @@ def prepare(config: RunConfig, folder: Path, context: Context) -> PreparedData:
     """Write `<split>_images.npy`, `<split>_labels.npy`, `test_ids.npy` and a contact sheet into `folder`.
 
     Raises:
-        DataError: the data set cannot be had, or is not what it should be.
+        DataError: the data set cannot be fetched, or is not what it should be.
         ConfigError: a class with too few images to split.
     """
     import numpy as np

@@ -1,7 +1,9 @@
 """register: a version in the MLflow registry under the task's name, with everything that it takes to trust it."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -12,7 +14,8 @@ from pipeline.errors import TrackingError, WorkspaceError
 from pipeline.stages.context import Context
 from pipeline.stages.evaluate import run_metrics
 from pipeline.stages.prepare import NAME as PREPARE
-from pipeline.stages.results import Evaluation, Registration, TrainedModel
+from pipeline.stages.results import Evaluation, Registration, Results, TrainedModel
+from pipeline.stages.stage import Stage
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
 from pipeline.tracking import delivery_state, registration_check
@@ -22,48 +25,62 @@ from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.manifests import Manifest, read_manifest
 from pipeline.workspace.paths import Workspace
 
+if TYPE_CHECKING:
+    from pipeline.tracking.logged_model import Candidate
+
 NAME = "register"
 VERSION = 1
 EXAMPLES = 4
 """Test images that are logged as the input example."""
 
 
-def reads(config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
-    """Where the version goes, and under which name."""
-    registry = mlflow.registry_uri or mlflow.address
-    return {
-        "model": {"name": config.model.name},
-        "registry": registry,
-        "registered_model": model_name(config, mlflow),
-    }
+class Register(Stage):
+    """Makes a new version for each training; a new report on the same training makes none."""
+
+    name = NAME
+    version = VERSION
+    result = Registration
+    inputs = (TRAIN,)
+
+    def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
+        """Where the version goes, and under which name."""
+        return {
+            "model": {"name": config.model.name},
+            "registry": mlflow.registry_uri or mlflow.address,
+            "registered_model": model_name(config, mlflow),
+        }
+
+    def run(self, config: RunConfig, made: Results, folder: Path, context: Context) -> Registration:
+        return register(config, made[PreparedData], made[TrainedModel], made[Evaluation], folder, context)
+
+    def why_invalid(self, manifest: Manifest, mlflow: ResolvedMlflow, workspace: Workspace) -> str | None:
+        """Why the registered version is no longer in MLflow; None if it is, as far as files on this disk show.
+
+        A server is not asked: a command with nothing to do works without it.
+        """
+        kept = {key: str(manifest.result.get(key)) for key in ("name", "version", "run_id", "run_key")}
+        if (database := mlflow.database) is not None:
+            if mlflow.is_gone:
+                return f"{database.name} is gone"
+            store = delivery_state.read_store(workspace, kept["run_key"], mlflow.address)
+            if store is not None and store.run_id != kept["run_id"]:
+                return f"{database.name} was made anew since"
+            if missing := registration_check.missing_run(database, kept["run_id"]):
+                return missing if store is not None else f"{database.name} was made anew since"
+        registry = sqlite_path(mlflow.registry_uri) if mlflow.registry_uri else database
+        if registry is None:
+            return None
+        return registration_check.missing_version(registry, kept["name"], kept["version"])
+
+
+STAGE = Register()
 
 
 def model_name(config: RunConfig, mlflow: ResolvedMlflow) -> str:
     """The registered model's name: it stands for the task, whatever the architecture."""
     name = mlflow.model_name(task_name(config.data.dataset, config.data.classes))
-    is_told_apart = config.data.dataset != "synthetic" or "{task}" in mlflow.registered_model
-    return name if is_told_apart else f"{name}-synthetic"  # made-up images never compete with real ones
-
-
-def missing_store(manifest: Manifest, mlflow: ResolvedMlflow, workspace: Workspace) -> str | None:
-    """Why a registration that was made no longer stands; None where it does, as far as a look at the disk tells.
-
-    What a server holds is not asked: a command with nothing to do works without it.
-    """
-    if manifest.stage != NAME:
-        return None
-    name, version = str(manifest.result.get("name")), str(manifest.result.get("version"))
-    run_id = str(manifest.result.get("run_id"))
-    if (database := mlflow.database) is not None:
-        if mlflow.is_gone:
-            return f"{database.name} is gone"
-        store = delivery_state.read_store(workspace, str(manifest.result.get("run_key")), mlflow.address)
-        if store is not None and store.run_id != run_id:
-            return f"{database.name} was made anew since"
-        if gone := registration_check.missing_run(database, run_id):
-            return gone if store is not None else f"{database.name} was made anew since"
-    registry = sqlite_path(mlflow.registry_uri) if mlflow.registry_uri else database
-    return registration_check.missing_version(registry, name, version) if registry is not None else None
+    names_data_set = config.data.dataset != "synthetic" or "{task}" in mlflow.registered_model
+    return name if names_data_set else f"{name}-synthetic"  # made-up images never compete with real ones
 
 
 def register(
@@ -74,60 +91,21 @@ def register(
     folder: Path,
     context: Context,
 ) -> Registration:
-    """Register the trained model, and let it have the aliases that it deserves.
+    """Register the trained model, and give it the aliases that it deserves.
 
     Raises:
         TrackingError: the store or the registry cannot be used.
     """
-    import json
-
-    from pipeline.evaluation.metrics import ClassificationReport
-    from pipeline.tracking import logged_model
     from pipeline.tracking import registry as model_registry
 
-    identity = identity_of(trained)
-    told = context.tracker.deliver(identity, f"{TRAIN}/{trained.folder.name}", trained.folder, force=True)
-    run_id = context.tracker.run_id(identity)
-    if not told or run_id is None:
-        raise TrackingError(f"not registered, since MLflow does not have all of the run: {_problem(context)}")
-    report = ClassificationReport.from_json(json.loads((evaluation.folder / "report.json").read_bytes()))
-    lineage = {
-        "data_hash": prepared.data_hash,
-        "config_hash": folder.name.removesuffix(".partial"),
-        "train_fingerprint": trained.folder.name,
-        "run_key": trained.run_key,
-        "git_commit": trained.git_commit or "unknown",
-    }
-    card = {
-        "architecture": config.model.model_dump(mode="json"),
-        "classes": list(prepared.class_names),
-        "mean": list(prepared.mean),
-        "std": list(prepared.std),
-        "dataset": prepared.dataset,
-        "lineage": lineage,
-        "test": {"images": evaluation.images, "accuracy": evaluation.accuracy, "loss": evaluation.loss},
-        "config": to_yaml(config),
-    }
-    name = model_name(config, context.mlflow)
+    run_id = _delivered_run(trained, context)
+    lineage = lineage_of(prepared, trained, folder.name.removesuffix(".partial"))
+    card = model_card(config, prepared, evaluation, lineage)
     version = model_registry.register(
         context.tracker,
         run_id,
-        name,
-        logged_model.Candidate(
-            key=trained.run_key,
-            weights=trained.weights,
-            card=card,
-            accuracy=evaluation.accuracy,
-            test_hash=prepared.test_hash,
-            metrics=run_metrics(report),
-            tags={**lineage, "model": config.model.name, "dataset": prepared.dataset},
-            example=prepared.array("test_images")[:EXAMPLES].copy(),
-            description=(
-                f"{config.model.name}, test accuracy {evaluation.accuracy:.2%} "
-                f"({evaluation.accuracy_low:.2%} to {evaluation.accuracy_high:.2%}) on {evaluation.images} images"
-            ),
-            earlier_test_hashes=_test_hashes(context.workspace),
-        ),
+        model_name(config, context.mlflow),
+        _candidate(prepared, trained, evaluation, card, _test_hashes(context.workspace)),
     )
     write_json(folder / "model.json", card)
     return Registration(
@@ -143,17 +121,74 @@ def register(
     )
 
 
-def _test_hashes(workspace: Workspace) -> dict[str, str]:
-    """The test split's hash of all prepared data that are still here, by the hash of the whole."""
-    found = {}
-    for path in workspace.stage(PREPARE).glob("*"):
-        try:
-            if (manifest := read_manifest(path)) is not None:
-                prepared = PreparedData.model_validate({**manifest.result, "folder": path})
-                found[prepared.data_hash] = prepared.test_hash
-        except (WorkspaceError, ValidationError, KeyError):  # said when that folder itself is asked for
-            continue
-    return found
+def lineage_of(prepared: PreparedData, trained: TrainedModel, fingerprint: str) -> dict[str, str]:
+    """Which data, settings, training and code a version comes from."""
+    return {
+        "data_hash": prepared.data_hash,
+        "config_hash": fingerprint,
+        "train_fingerprint": trained.folder.name,
+        "run_key": trained.run_key,
+        "git_commit": trained.git_commit or "unknown",
+    }
+
+
+def model_card(
+    config: RunConfig, prepared: PreparedData, evaluation: Evaluation, lineage: Mapping[str, str]
+) -> dict[str, Any]:
+    """What is kept beside the weights: how to build the model, how to feed it, and what it is worth."""
+    return {
+        "architecture": config.model.model_dump(mode="json"),
+        "classes": list(prepared.class_names),
+        "mean": list(prepared.mean),
+        "std": list(prepared.std),
+        "dataset": prepared.dataset,
+        "lineage": dict(lineage),
+        "test": {"images": evaluation.images, "accuracy": evaluation.accuracy, "loss": evaluation.loss},
+        "config": to_yaml(config),
+    }
+
+
+def _candidate(
+    prepared: PreparedData,
+    trained: TrainedModel,
+    evaluation: Evaluation,
+    card: dict[str, Any],
+    earlier_test_hashes: Mapping[str, str],
+) -> "Candidate":
+    """The version that is offered to the registry."""
+    from pipeline.evaluation.metrics import ClassificationReport
+    from pipeline.tracking.logged_model import Candidate
+
+    report = ClassificationReport.from_json(json.loads((evaluation.folder / "report.json").read_bytes()))
+    return Candidate(
+        key=trained.run_key,
+        weights=trained.weights,
+        card=card,
+        accuracy=evaluation.accuracy,
+        test_hash=prepared.test_hash,
+        metrics=run_metrics(report),
+        tags={**card["lineage"], "model": trained.model, "dataset": prepared.dataset},
+        example=prepared.array("test_images")[:EXAMPLES].copy(),
+        description=(
+            f"{trained.model}, test accuracy {evaluation.accuracy:.2%} "
+            f"({evaluation.accuracy_low:.2%} to {evaluation.accuracy_high:.2%}) on {evaluation.images} images"
+        ),
+        earlier_test_hashes=earlier_test_hashes,
+    )
+
+
+def _delivered_run(trained: TrainedModel, context: Context) -> str:
+    """The MLflow id of the training's run, once the store has all of it.
+
+    Raises:
+        TrackingError: the store does not take it.
+    """
+    identity = identity_of(trained)
+    is_delivered = context.tracker.deliver(identity, f"{TRAIN}/{trained.folder.name}", trained.folder, force=True)
+    run_id = context.tracker.run_id(identity)
+    if not is_delivered or run_id is None:
+        raise TrackingError(f"not registered, since MLflow does not have all of the run: {_problem(context)}")
+    return run_id
 
 
 def _problem(context: Context) -> str:
@@ -163,3 +198,16 @@ def _problem(context: Context) -> str:
     except TrackingError as error:
         return str(error)
     return f"{context.mlflow.address} did not take it; repeat the command"
+
+
+def _test_hashes(workspace: Workspace) -> dict[str, str]:
+    """The hash of the test split, by the hash of the whole, of all prepared data that are still here."""
+    found = {}
+    for path in workspace.stage(PREPARE).glob("*"):
+        try:
+            if (manifest := read_manifest(path)) is not None:
+                prepared = PreparedData.model_validate({**manifest.result, "folder": path})
+                found[prepared.data_hash] = prepared.test_hash
+        except (WorkspaceError, ValidationError, KeyError):  # reported when that folder itself is asked for
+            continue
+    return found

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.workspace.manifests import StageResult
+
+Result = TypeVar("Result", bound=StageResult)
 
 
 class TrainedModel(StageResult):
@@ -60,3 +62,24 @@ class Registration(StageResult):
     """Of the images that it was judged on; empty in registrations of earlier versions of seqpipe."""
     not_compared: str = ""
     """Why it was not compared with the champion."""
+
+
+class Results:
+    """What the stages have made so far for one model, by the type of the result."""
+
+    def __init__(self) -> None:
+        self._made: dict[type[StageResult], StageResult] = {}
+
+    def add(self, result: StageResult) -> None:
+        self._made[type(result)] = result
+
+    def get(self, kind: type[Result]) -> Result | None:
+        """The result of that type; None if its stage has not run."""
+        found = self._made.get(kind)
+        assert found is None or isinstance(found, kind)
+        return found
+
+    def __getitem__(self, kind: type[Result]) -> Result:
+        found = self.get(kind)
+        assert found is not None, f"no {kind.__name__}: its stage has not run"
+        return found

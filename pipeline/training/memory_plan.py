@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from pipeline.errors import MemoryCapError
 from pipeline.training.device import Numerics
 from sequencer_models import backends
+from sequencer_models.activation_checkpointing import blocks_of
 from sequencer_models.bilstm2d import BiLSTM2D
-from sequencer_models.sequencer2d import Sequencer2DBlock
 from tuning.capped.run_capped import tree_memory_mb
 
 WORKING_SHARE = 1.4
@@ -90,7 +90,7 @@ def _kept_bytes(model: nn.Module, numerics: Numerics, recompute: bool, images: i
     mixers = [mixer for mixer in model.modules() if isinstance(mixer, BiLSTM2D)]
     again: list[nn.Module] = []
     if recompute:
-        again += [block for block in model.modules() if isinstance(block, Sequencer2DBlock)]
+        again += blocks_of(model)
     elif numerics.device == "cpu" and backends.selected().recurrence == "eager":
         again += mixers
     hooks = [

@@ -21,7 +21,7 @@ from pipeline.training.checkpoint import KEPT, Checkpoint, CheckpointWriter
 from pipeline.training.device import Numerics
 from pipeline.training.loop import Training, Validation, telling_of_memory
 from pipeline.training.models import build_model
-from sequencer_models.sequencer2d import Sequencer2DLevel
+from sequencer_models.activation_checkpointing import checkpoint_activations
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,7 @@ def opened(
     batches = TrainBatches(train_split, normalise, config.train.augment, config.train.batch_size, config.seed)
     with telling_of_memory(numerics):
         model = build_model(config, len(prepared.class_names))
-    for level in model.modules():
-        if isinstance(level, Sequencer2DLevel):
-            level.recompute = config.compute.recompute
+    checkpoint_activations(model, config.compute.recompute)
     torch.manual_seed(derive_seed(config.seed, "dropout"))
 
     checkpoint = checkpoints.latest(folder, reporter.warn)

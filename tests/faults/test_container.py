@@ -86,7 +86,7 @@ def test_a_search_runs_within_the_group(place, group):
     assert done.code == 0, done.err
 
 
-def test_a_training_that_the_group_cannot_hold_is_told_before_it_begins(place, group):
+def test_a_training_that_the_group_cannot_hold_is_refused_before_it_starts(place, group):
     group.limit(600, 2.0)
     done = place.run("run", "train", *tiny(), preexec_fn=group.enter)
     assert done.code == 5
@@ -94,7 +94,7 @@ def test_a_training_that_the_group_cannot_hold_is_told_before_it_begins(place, g
     assert "the container's limit" in done.errors[1]
 
 
-def test_a_guarded_command_that_the_group_kills_is_out_of_memory(place, group):
+def test_a_capped_command_that_the_group_kills_is_out_of_memory(place, group):
     group.limit(500, 2.0)
     whole_batches = settings(data__source="synthetic", compute__micro_batch_size=128)
     done = place.run(

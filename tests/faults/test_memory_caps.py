@@ -1,6 +1,5 @@
 """Capped functions inside Ray actors, whose process is Ray's: it is started, and ended, as Ray sees fit."""
 
-import contextlib
 import os
 import time
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import hogs
 import psutil
 import pytest
+from capped_calls import all_gone, members
 
 FOLDERS = os.pathsep.join(str(Path(file).parent) for file in (__file__, hogs.__file__))
 
@@ -30,7 +30,7 @@ def ray(tmp_path_factory):
     ray.shutdown()
 
 
-class Supervisor:
+class Worker:
     def run(self, name: str, *args: object, cap_mb: float) -> tuple[object, ...]:
         from tuning.capped.run_capped import run_capped
 
@@ -46,22 +46,8 @@ class Supervisor:
         return os.getpid()
 
 
-def all_gone(pids: list[int], within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        left = []
-        for pid in pids:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                    left.append(pid)
-        if not left:
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_a_child_of_an_actor_holds_nothing_of_ray(ray):
-    actor = ray.remote(Supervisor).remote()
+    actor = ray.remote(Worker).remote()
     outcome, value, floor, duration = ray.get(actor.run.remote("add", 1, 2, cap_mb=100))
     assert (outcome, value) == ("completed", 3)
     assert floor < 20
@@ -72,12 +58,12 @@ def test_a_child_of_an_actor_holds_nothing_of_ray(ray):
 
 @pytest.mark.parametrize("end", ["killed by Ray", "SIGKILL"])
 def test_nothing_outlives_an_actor(ray, tmp_path, end):
-    actor = ray.remote(Supervisor).options(max_concurrency=2).remote()
+    actor = ray.remote(Worker).options(max_concurrency=2).remote()
     worker = ray.get(actor.who.remote())
     actor.run_family.remote(str(tmp_path / "pids"))
     while not (tmp_path / "pids.whole").exists():
         time.sleep(0.05)
-    family = [int(line) for line in (tmp_path / "pids").read_text().split()]
+    family = members(tmp_path / "pids")
     assert len(family) == 3
     if end == "killed by Ray":
         ray.kill(actor)

@@ -53,7 +53,7 @@ def temp(place):
     folder = Path(tempfile.mkdtemp(prefix="nl-", dir="/tmp"))
     place.set(TMPDIR=str(folder), TEST_OF_LOOPBACK=str(folder))
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)  # the reaper may be at it
+    shutil.rmtree(folder, ignore_errors=True)  # the cleanup may be at it
 
 
 def start(place, namespace, *words):
@@ -96,7 +96,7 @@ def cut_off_as_ray_starts(place, namespace, temp):
     return process
 
 
-def test_a_loopback_that_is_down_is_told_at_once_and_nothing_is_begun(place, namespace, temp):
+def test_a_loopback_that_is_down_is_reported_at_once_and_nothing_is_started(place, namespace, temp):
     began = time.monotonic()
     process = start(place, namespace, *SEARCH)
     _, err = process.communicate(timeout=30)
@@ -108,7 +108,7 @@ def test_a_loopback_that_is_down_is_told_at_once_and_nothing_is_begun(place, nam
     assert not (place.root / ".seqpipe" / "stages").exists()
 
 
-def test_a_loopback_that_swallows_everything_is_told_within_seconds(place, namespace, temp):
+def test_a_loopback_that_swallows_everything_is_reported_within_seconds(place, namespace, temp):
     namespace.loopback("up")
     swallow = ["tc", "-n", namespace.name, "qdisc", "add", "dev", "lo", "root"]
     swallow += ["tbf", "rate", "8bit", "burst", "1", "latency", "1ms"]
@@ -131,7 +131,7 @@ def test_a_ray_that_does_not_come_up_is_given_up_after_half_a_minute(place, name
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_while_ray_hangs_in_its_start_a_signal_is_heard(place, namespace, temp, number, code):
+def test_while_ray_hangs_in_its_start_a_signal_ends_the_command(place, namespace, temp, number, code):
     process = cut_off_as_ray_starts(place, namespace, temp)
     time.sleep(3)
     done = leave(process, number)

@@ -17,8 +17,8 @@ import pytest
 import toy_search
 from toy_search import EPOCHS, Toy, search
 
+from tuning import ledger
 from tuning.errors import AllTrialsFailedError, ClusterError
-from tuning.ledger import Ledger
 from tuning.observer import Observer
 from tuning.on_ray import cluster
 from tuning.on_ray.cleanup import MARK, end_marked, marked
@@ -81,13 +81,8 @@ class Driver:
         return self.left() == []
 
 
-def rows(folder, space=toy_search.SPACE):
-    with Ledger(folder, identity(space)) as ledger:
-        return list(ledger.rows)
-
-
-def identity(space):
-    return {"model": "toy", "space": space.to_json(), "mode": "max", "max_epochs": EPOCHS}
+def rows(folder):
+    return ledger.read(folder).rows
 
 
 def did(trace):
@@ -148,7 +143,7 @@ def below_me(word):
     return [process for process in psutil.Process().children(recursive=True) if word in " ".join(process.cmdline())]
 
 
-@pytest.mark.parametrize(("what", "notes"), [("ImplicitFunc", 1), ("Keeper", 0)])
+@pytest.mark.parametrize(("what", "notes"), [("ImplicitFunc", 1), ("CheckpointStore", 0)])
 def test_a_worker_that_is_killed_costs_a_restart_from_the_checkpoint(tmp_path, what, notes):
     def kill():
         [worker] = below_me(what)
@@ -166,11 +161,11 @@ def test_a_worker_that_is_killed_costs_a_restart_from_the_checkpoint(tmp_path, w
     assert list((tmp_path / "s" / "checkpoints").rglob("work/epoch"))
 
 
-def test_a_trial_whose_process_is_lost_is_begun_again_a_few_times(tmp_path):
+def test_a_trial_whose_process_is_lost_is_started_again_a_few_times(tmp_path):
     observer = Killing(lambda: None)
     with pytest.raises(AllTrialsFailedError, match=r"lost 2 times.*SIGKILL"):
         search(tmp_path, Toy(fails="die"), LINE, {"x": 0.5}, trials=1, restarts=1, observer=observer)
-    assert "begun again" in observer.notes[0]
+    assert "started again" in observer.notes[0]
     assert "SIGKILL" in observer.notes[0]
 
 
@@ -188,13 +183,6 @@ def test_an_error_of_the_observers_own_ends_the_search_as_itself_and_resumable(t
     with pytest.raises(OSError, match="No space left"):
         search(tmp_path, Toy(epoch_s=0.2), LINE, {"x": 0.5}, trials=1, observer=Killing(full))
     assert search(tmp_path, Toy(), LINE, {"x": 0.5}, trials=1).ended == "finished"
-
-
-def test_time_that_is_up_ends_the_search_resumable(tmp_path):
-    result = search(tmp_path, Toy(epoch_s=0.5), LINE, {"x": 0.5}, trials=2, max_time_s=1)
-    assert result.ended == "budget"
-    assert all(row.finish is None for row in result.rows)
-    assert search(tmp_path, Toy(), LINE, {"x": 0.5}, trials=2).ended == "finished"
 
 
 # -- a cluster that is not the search's own
@@ -281,7 +269,7 @@ def test_a_search_on_a_cluster_of_two_nodes_without_a_shared_disk(tmp_path):
         environment = two.environment | {"TMPDIR": str(tmp_path / "tmp")}
         words = {
             "toy": {"epoch_s": 0.8, "reads": True},
-            "inputs": [str(tmp_path / "scale")],
+            "shared_files": [str(tmp_path / "scale")],
             "address": two.address,
             "concurrency": None,
             "space": LINE.to_json(),
@@ -300,7 +288,7 @@ def test_a_search_on_a_cluster_of_two_nodes_without_a_shared_disk(tmp_path):
         driver.wait_for("reported 5 2")
         second.kill()
         assert "ended finished" in driver.end()
-    after = rows(tmp_path / "s", LINE)
+    after = rows(tmp_path / "s")
     assert len({row.key for row in after}) == len(after) == 8
     for row in after:
         assert row.finish.outcome == "completed", row

@@ -80,7 +80,7 @@ def test_no_words_end_in_a_traceback(edge, words):
 
 
 def test_the_fuzzed_edge_would_show_a_fault(edge, monkeypatch):
-    monkeypatch.setattr("pipeline.config.resolve", lambda *_: 1 / 0)
+    monkeypatch.setattr("pipeline.config.resolution.resolve", lambda *_: 1 / 0)
     code, _, err = edge(["config", "show"])
     assert code == 1
     assert err.startswith(

@@ -45,7 +45,7 @@ def test_a_command_that_passes_its_cap_is_ended_there_and_goes_on_with_more(plac
     assert place.run("run", "train", *words, *ENOUGH).code == 0
 
 
-def test_guarded_a_training_ends_in_the_same_weights_and_ctrl_c_and_sigterm_leave_in_order(place, undisturbed):
+def test_a_capped_training_ends_in_the_same_weights_and_ctrl_c_and_sigterm_leave_in_order(place, undisturbed):
     for number, name in ((signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")):
         process = place.start("run", "train", *LONG, *ENOUGH)
         assert place.wait_for(place.checkpoints, process)
@@ -60,14 +60,14 @@ def test_guarded_a_training_ends_in_the_same_weights_and_ctrl_c_and_sigterm_leav
     assert place.result() == undisturbed
 
 
-def test_with_nothing_to_do_nothing_is_guarded(place):
+def test_with_nothing_to_do_nothing_is_capped(place):
     words = tiny(train__epochs=1)
     assert place.run("run", "train", *words).code == 0
     done = place.run("run", "train", *words, "--max-memory-mb", "10")
     assert done.code == 0, done.err
 
 
-def test_errors_of_a_guarded_command_and_its_exit_code_are_its_own(place):
+def test_errors_of_a_capped_command_and_its_exit_code_are_its_own(place):
     done = place.run("run", "prepare", *tiny(data__fraction=0.001), *ENOUGH)
     assert done.code == 2
     assert len(done.errors) <= 2

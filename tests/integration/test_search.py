@@ -7,7 +7,7 @@ import psutil
 import pytest
 from toy_search import DEFAULT, EPOCHS, Toy, search
 
-from tuning import capacity
+from tuning.capacity import WORKER_MB, Node
 from tuning.capped.run_capped import CapTooLowError
 from tuning.errors import AllTrialsFailedError, CapDoesNotFitError, LedgerMismatchError
 from tuning.observer import Observer
@@ -19,7 +19,7 @@ class Noting(Observer):
     def __init__(self):
         self.said = []
         self.notes = []
-        self.states = []
+        self.snapshots = []
 
     def started(self, row):
         self.said.append(("started", row.number))
@@ -33,8 +33,8 @@ class Noting(Observer):
     def noted(self, text):
         self.notes.append(text)
 
-    def ticked(self, state):
-        self.states.append(state)
+    def ticked(self, snapshot):
+        self.snapshots.append(snapshot)
 
 
 def did(trace):
@@ -90,8 +90,8 @@ def test_the_observer_hears_everything_in_order(searched):
         assert heard[-1] == row.finish.outcome
         assert heard[1:-1] == [report.epoch for report in row.reports]
     assert observer.notes == []
-    assert max(len(state.running) for state in observer.states) == 2
-    assert observer.states[-1].target == 7
+    assert max(len(snapshot.running) for snapshot in observer.snapshots) == 2
+    assert observer.snapshots[-1].target == 7
 
 
 def test_only_the_best_trials_checkpoint_is_kept(searched, place):
@@ -105,7 +105,7 @@ def test_only_the_best_trials_checkpoint_is_kept(searched, place):
 def test_what_the_search_itself_holds_is_told(searched):
     result, observer = searched
     assert 200 < result.overhead_mb < 1500
-    assert observer.states[-1].overhead_mb <= result.overhead_mb
+    assert observer.snapshots[-1].overhead_mb <= result.overhead_mb
 
 
 def test_nothing_is_left_running_and_nothing_lying_about(searched, place):
@@ -117,7 +117,7 @@ def test_the_same_again_does_nothing_and_extending_adds_to_it(searched, place):
     before = (place / "ledger.jsonl").read_bytes()
     again = search(place, Toy(), trials=7)
     assert again.ended == "finished"
-    assert again.plan is None  # no Ray was started
+    assert again.capacity is None  # no Ray was started
     assert (place / "ledger.jsonl").read_bytes() == before
     observer = Noting()
     extended = search(place, Toy(), trials=7, extend=1, observer=observer)
@@ -159,7 +159,7 @@ def test_asha_stops_the_worse_and_a_space_ends_when_all_of_it_is_tried(tmp_path)
         assert row.finish.peak_mb > 0
         assert row.finish.duration_s > 0
     again = search(tmp_path, Toy(), space, {"x": 0.9}, trials=9)
-    assert (again.ended, again.plan) == ("exhausted", None)  # told without a Ray
+    assert (again.ended, again.capacity) == ("exhausted", None)  # told without a Ray
     for number in range(1, 4):  # one at a time, each proposal follows from the rows before it and the seed
         proposed = propose(result.rows[:number], space, 0, "optuna", "max")
         assert proposed == (result.rows[number].config, result.rows[number].origin)
@@ -182,17 +182,17 @@ def test_a_trial_that_works_keeps_a_search_alive_in_which_others_fail(tmp_path):
 
 def test_the_memory_of_a_trial_stays_what_it_was_and_what_an_unfinished_one_needs(tmp_path, monkeypatch):
     def with_memory(memory_mb, trials):
-        monkeypatch.setattr(capacity, "this_machine", lambda reserve_mb: capacity.Node("here", 2, memory_mb))
+        monkeypatch.setattr("tuning.search.this_machine", lambda: Node("here", 2, memory_mb))
         noting = Noting()
         result = search(
             tmp_path, Toy(), Space.parse({"x": {"uniform": [0, 1]}}), {"x": 0.5},
             cap_mb=None, trials=trials, observer=noting,
         )  # fmt: skip
-        return result.plan.cap_mb, noting.notes
+        return result.capacity.cap_mb, noting.notes
 
-    assert with_memory(1000, 1) == (1000 // 2 - capacity.WORKER_MB, [])
-    assert with_memory(2000, 2) == (1000 // 2 - capacity.WORKER_MB, []), "whatever else the machine does by now"
-    cap_mb = 800 // 2 - capacity.WORKER_MB
+    assert with_memory(1000, 1) == (1000 // 2 - WORKER_MB, [])
+    assert with_memory(2000, 2) == (1000 // 2 - WORKER_MB, []), "whatever else the machine does by now"
+    cap_mb = 800 // 2 - WORKER_MB
     assert with_memory(800, 3) == (
         cap_mb, [f"less memory is free than before: a trial may hold {cap_mb} MB now, not {500 - 160}"]
     )  # fmt: skip

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import pytest
 from product import SEQPIPE, Done, Place, set_traps, snapshot, sprung, tiny
 
+from tuning import ledger
+
 SPACE = "model.hidden: {choice: [8, 16, 4096]}\n"  # the last holds more than half a gigabyte in its weights alone
 WORDS = [*tiny("vanilla", train__epochs=2), "--space", "space.yaml"]
 SEARCH = ["tune", *WORDS, "--trial-memory-mb", "450", "--scheduler", "none"]
@@ -110,10 +112,9 @@ def test_a_trials_figures_are_those_of_the_plain_training(searched, tmp_path):
     plain = Place(tmp_path / "plain")
     assert plain.run("run", "train", *tiny("vanilla", train__epochs=2)).code == 0
     expected = json.loads((plain.whole("train") / "epochs.json").read_bytes())
-    events = [json.loads(line) for line in (folder(place) / "ledger.jsonl").read_text().splitlines()]
-    reports = [each for each in events if each["event"] == "report" and each["row"] == 0]
-    assert [each["value"] for each in reports] == [row["validation/accuracy"] for row in expected]
-    assert [each["metrics"]["train/loss"] for each in reports] == [row["train/loss"] for row in expected]
+    reports = ledger.read(folder(place)).rows[0].reports
+    assert [each.value for each in reports] == [row["validation/accuracy"] for row in expected]
+    assert [each.metrics["train/loss"] for each in reports] == [row["train/loss"] for row in expected]
 
 
 def test_mlflow_has_one_run_for_the_search_and_one_below_it_for_each_trial(searched):
@@ -149,13 +150,13 @@ def test_the_best_config_is_one_that_run_takes(searched):
 def test_repeated_there_is_nothing_to_do_and_other_flags_are_no_other_search(searched):
     place = searched.place
     before, stored = snapshot(place.root / ".seqpipe" / "runs"), runs(place)
-    ledger = (folder(place) / "ledger.jsonl").read_bytes()
+    written = (folder(place) / "ledger.jsonl").read_bytes()
     done = place.run("tune", *WORDS, "--searcher", "random", "--concurrency", "1")  # as many trials as it has
     assert done.code == 0, done.err
     assert "nothing to do" in done.out
     assert done.err == ""
     assert done.seconds < 5, "no Ray was started"
-    assert (folder(place) / "ledger.jsonl").read_bytes() == ledger
+    assert (folder(place) / "ledger.jsonl").read_bytes() == written
     assert snapshot(place.root / ".seqpipe" / "runs") == before
     assert runs(place) == stored
 

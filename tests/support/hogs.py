@@ -78,11 +78,11 @@ def touch_a_little(megabytes: int) -> int:
     return len(pages) // MB
 
 
-def shared_memory(megabytes: int, told: str) -> None:
+def shared_memory(megabytes: int, name_file: str) -> None:
     from multiprocessing import shared_memory
 
     block = shared_memory.SharedMemory(create=True, size=megabytes * MB)
-    Path(told).write_text(block.name)
+    Path(name_file).write_text(block.name)
     ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(block.buf)), 1, megabytes * MB)
 
 
@@ -250,18 +250,18 @@ def hang_in_native_code() -> None:
     ctypes.PyDLL(None).sleep(30)  # PyDLL keeps the interpreter lock
 
 
-def native_when_told(send: object, folder: str) -> None:
+def native_when_signalled(send: object, folder: str) -> None:
     send(os.getpid())  # type: ignore[operator]
     while not (Path(folder) / "go").exists():
         time.sleep(0.01)
     native(1, str(Path(folder) / "taken"))
 
 
-def say_who_and_grow(send: object) -> None:
+def send_pid_and_grow(send: object) -> None:
     send(os.getpid())  # type: ignore[operator]
     grow()
 
 
-def say_who_and_hang(send: object) -> None:
+def send_pid_and_hang(send: object) -> None:
     send(os.getpid())  # type: ignore[operator]
     hang()

@@ -50,7 +50,7 @@ class Toy:
                 held.append(bytearray(100_000_000))
             if self.fails == "diverge":
                 raise Diverged("the loss is nan")
-            scale = float((trial.inputs / "scale").read_text()) if self.reads and trial.inputs else 1.0
+            scale = float((trial.shared_files / "scale").read_text()) if self.reads and trial.shared_files else 1.0
             trial.report(epoch, trial.config["x"] * epoch * scale, {"loss": 1 - trial.config["x"]})
             saved.write_text(str(epoch))
             trial.checkpoint()
@@ -79,9 +79,9 @@ class Printing(Observer):
 
 def search(folder: Path, toy: Toy, space: Space = SPACE, default: Config = DEFAULT, **words: Any) -> SearchResult:
     """A search of the toy; `words` are settings or keywords of `run_search`."""
-    names = {"observer", "should_stop", "extend", "warm_up", "inputs"} & words.keys()
+    names = {"observer", "should_stop", "extend", "warm_up", "shared_files"} & words.keys()
     keywords = {name: words.pop(name) for name in names}
-    chosen = {"trials": 6, "cap_mb": 120, "reserve_mb": 0, "scheduler": "none", "concurrency": 2, **words}
+    chosen = {"trials": 6, "cap_mb": 120, "scheduler": "none", "concurrency": 2, **words}
     return run_search(
         toy, space, default, folder, {"model": "toy"}, Settings(max_epochs=EPOCHS, **chosen), **keywords
     )
@@ -90,7 +90,7 @@ def search(folder: Path, toy: Toy, space: Space = SPACE, default: Config = DEFAU
 def main() -> None:
     folder, words = Path(sys.argv[1]), json.loads(sys.argv[2])
     toy, space = Toy(**words.pop("toy", {})), Space.parse(words.pop("space", SPACE.to_json()))
-    words["inputs"] = [Path(path) for path in words.pop("inputs", [])]
+    words["shared_files"] = [Path(path) for path in words.pop("shared_files", [])]
     result = search(folder, toy, space, observer=Printing(), **words)
     print("ended", result.ended, flush=True)
 

@@ -1,6 +1,8 @@
 """The shape of the code: what import-linter does not see."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -41,3 +43,10 @@ def test_a_circle_would_be_found(tmp_path):
     (tmp_path / "a.py").write_text("def f():\n    from pipeline.stages import runner\n")
     assert list(imported(tmp_path / "a.py")) == ["pipeline.stages.runner"]
     assert circle({"a": {"b"}, "b": {"a"}, "c": {"a"}})
+
+
+def test_the_page_on_the_design_has_a_map_of_every_module():
+    script = REPOSITORY / "scripts" / "house_map.py"
+    house_map = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    assert house_map in (REPOSITORY / "docs" / "design.md").read_text(), "`make map` writes it anew"
+    assert house_map.count(".py ") == sum(path.name != "__init__.py" for path in MODULES.values())

@@ -1,1 +1,1 @@
-"""Any function, run under a hard memory cap."""
+"""Running any function under a hard memory cap."""

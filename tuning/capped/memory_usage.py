@@ -1,9 +1,9 @@
-"""What a process holds in memory, and what a process tree does.
+"""Memory usage of a process and of a process tree.
 
 What counts is memory that only the tree holds. On Linux that is RssAnon + RssShmem + VmSwap of every process in the
-tree; on macOS the physical footprint; elsewhere the unique set size where the system gives it, else the resident
+tree; on macOS the physical footprint; elsewhere the unique set size if the system provides it, else the resident
 size. So a mapped data file that trials share is not charged to each of them. Shared memory is charged to every
-process that has touched it, so a tree of two that share 100 MB holds 200.
+process that has touched it: a tree of two that share 100 MB holds 200.
 """
 
 import ctypes
@@ -19,11 +19,10 @@ _FOOTPRINT_AT = 16 + 7 * 8  # bytes into macOS' rusage_info_v0: a uuid and seven
 
 
 class Usage(NamedTuple):
-    """What one process holds, in MB (10^6 bytes).
+    """Memory usage of one process, in MB (10^6 bytes).
 
-    `charged_mb` is what counts against a cap; `data_mb` is its private writable address space, touched or not, which
-    RLIMIT_DATA is compared with; `highest_mb` is the most that was ever resident of it, mapped files included (both 0
-    where there is no /proc).
+    `charged_mb` counts against a cap. `data_mb` is its private writable address space, touched or not, which
+    RLIMIT_DATA limits; `highest_mb` is its peak resident size, mapped files included. Both are 0 without /proc.
     """
 
     charged_mb: float
@@ -35,7 +34,7 @@ _NOTHING = Usage(0.0, 0.0, 0.0)
 
 
 def process_usage(pid: int, proc: Path = Path("/proc")) -> Usage:
-    """What one process holds; nothing when it is gone or may not be looked at."""
+    """Memory usage of one process; zero if it is gone or may not be inspected."""
     try:
         status = (proc / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -56,13 +55,13 @@ def process_usage(pid: int, proc: Path = Path("/proc")) -> Usage:
 
 
 def process_memory_mb(pid: int, proc: Path = Path("/proc")) -> float:
-    """Memory that one process alone holds, in MB (10^6 bytes); 0 when it is gone."""
+    """Memory that one process alone holds, in MB (10^6 bytes); 0 if it is gone."""
     return process_usage(pid, proc).charged_mb
 
 
 def tree_memory_mb(pid: int, proc: Path = Path("/proc")) -> float:
     """Memory that a process and all of its descendants hold, in MB."""
-    import psutil  # here, since the warden of a capped child measures without it and starts in half the time
+    import psutil  # not at the top: the watchdog measures without it, and starts in half the time
 
     try:
         parent = psutil.Process(pid)
@@ -88,12 +87,12 @@ def _portable_memory_mb(pid: int) -> float:
 
 
 def _mac_footprint_mb(pid: int) -> float | None:
-    """What macOS' Activity Monitor calls memory; unlike the unique set size it needs no right over the process."""
+    """What macOS' Activity Monitor calls memory; unlike the unique set size it needs no rights over the process."""
     try:
         library = ctypes.CDLL("/usr/lib/libproc.dylib")
-        told = ctypes.create_string_buffer(256)
-        if library.proc_pid_rusage(pid, 0, told):  # 0: rusage_info_v0
+        info = ctypes.create_string_buffer(256)
+        if library.proc_pid_rusage(pid, 0, info):  # 0: rusage_info_v0
             return None
     except (OSError, AttributeError):
         return None
-    return int.from_bytes(told.raw[_FOOTPRINT_AT : _FOOTPRINT_AT + 8], sys.byteorder) / 1e6
+    return int.from_bytes(info.raw[_FOOTPRINT_AT : _FOOTPRINT_AT + 8], sys.byteorder) / 1e6

@@ -1,7 +1,7 @@
-"""Which processes are below this one, whatever they do to get away.
+"""The process tree below this process, orphans included.
 
-On Linux none gets away: this process makes itself the one that orphans are given to ("subreaper"). Elsewhere a
-process that loses its parent between two looks is lost.
+On Linux no process escapes: this one makes itself the "subreaper", which becomes the parent of orphans. Elsewhere a
+process that loses its parent between two calls of `members` is lost.
 """
 
 import ctypes
@@ -22,11 +22,11 @@ class Tree(Protocol):
 
 
 class LinuxTree:
-    """The processes below this one, from /proc, at the price of one look at every process of the machine that is new.
+    """The processes below this one, from /proc; reads each new process of the machine once.
 
-    A process belongs by its parent when first seen, and for good: whoever loses its parent gets this process as its
-    new one. (psutil's `children` reads the whole process table each time: 4 ms at 400 processes, 20 times a second.
-    /proc/*/task/*/children would do, but not every kernel is built with it.)
+    Whether a process belongs is decided by its parent when first seen, for good: one that loses its parent gets this
+    process as its new one. (psutil's `children` reads the whole process table each time: 4 ms at 400 processes, 20
+    times a second. /proc/*/task/*/children would do, but not every kernel has it.)
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class LinuxTree:
         self._others: set[int] = {os.getpid()}
 
     def members(self) -> Iterable[int]:
-        """Their ids, now; those that have ended and were not reaped by their parent are among them."""
+        """Their ids, now, zombies included."""
         here = {int(name) for name in os.listdir("/proc") if name.isdecimal()}  # noqa: PTH208 - quick
         self._ours &= here
         self._others &= here
@@ -50,7 +50,7 @@ class LinuxTree:
 
 
 class PortableTree:
-    """The processes below this one, and those that once were: their parent may have ended without a word."""
+    """The processes below this one, and those that once were: their parent may have ended."""
 
     def __init__(self) -> None:
         import psutil
@@ -66,7 +66,7 @@ class PortableTree:
 
 
 def tree_below_this_process() -> Tree:
-    """The tree, by the best means that the system has; from here on this process inherits orphans, where it can."""
+    """The tree, by the best means of this system; on Linux this process becomes the parent of orphans."""
     return LinuxTree() if Path("/proc/self/stat").exists() else PortableTree()
 
 
@@ -75,11 +75,11 @@ def _parent(pid: int) -> int:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return 0
-    return int(stat.rpartition(b")")[2].split()[1])  # the name before it may hold anything
+    return int(stat.rpartition(b")")[2].split()[1])  # the name before it may contain anything
 
 
 def is_tracker(pid: int) -> bool:
-    """Whether a process keeps account of shared memory, and unlinks what is left of it when its users are gone."""
+    """Whether a process tracks shared memory, and unlinks what is left of it after its users."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -88,10 +88,10 @@ def is_tracker(pid: int) -> bool:
 
 
 def unlink_torch_memory(pids: set[int]) -> None:
-    """Give back what dead processes held as tensors in shared memory.
+    """Free the shared memory that dead processes held as tensors.
 
-    torch unlinks such a file at once after opening it, without a tracker: killed in between, it stays. Of a dozen
-    processes that were killed while they did nothing else, one left one.
+    torch unlinks such a file right after opening it, without a tracker; if it is killed in between, the file stays.
+    Of a dozen processes that were killed while they did nothing else, one left a file.
     """
     names = tuple(f"torch_{pid}_" for pid in pids)
     for path in Path("/dev/shm").glob("torch_*"):

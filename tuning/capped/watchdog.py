@@ -1,17 +1,17 @@
-"""The process that guards a capped child: it measures, stops and buries, and leaves nothing behind.
+"""The watchdog: a process that measures a capped child, stops it at its limits, and leaves nothing of it running.
 
-    caller (run_capped) -- control socket --> warden -- link socket --> child (capped_child) --> whatever that starts
-           \\-------------------- data socket: the call, messages, the value --------------------/
+    caller (run_capped) -- control socket --> watchdog -- link socket --> child --> whatever the child starts
+           \\-------------------- data socket: the call, messages, the value -----/
 
-It is a process of its own, and not a thread of the caller or of the child, because
-- its clock is nobody else's: neither a caller busy in `on_message` nor native code that keeps the child's interpreter
-  lock delays a measurement or a kill;
-- on Linux it is the "subreaper" of all below it: a process whose parent has died, in a session of its own or not,
-  becomes the warden's child, so it stays counted and is found when all is to be ended;
-- it outlives both: it sees the caller's end (also by SIGKILL) as the end of the control socket. It is not the
-  caller's child: a Ray worker that ends kills its own children, and nobody would be left to end those below.
+It is a process of its own, not a thread of the caller or of the child:
+- nothing delays its measurements and kills: neither a caller busy in `on_message`, nor native code that holds the
+  child's interpreter lock;
+- on Linux it is the "subreaper" of everything below it: a process whose parent dies, whatever its session, becomes
+  the watchdog's child. So it stays counted, and is found when everything is to be ended;
+- it outlives both: the end of the control socket is the caller's end (by SIGKILL too). It is not the caller's
+  child: a Ray worker that ends kills its own children, and nobody would be left to end the processes below.
 
-It uses the standard library alone, without `site`: 13 MB resident of which 7 are its own, and 20 ms to start.
+It uses the standard library alone, without `site`: 13 MB resident, 7 of them its own, and 20 ms to start.
 """
 
 import contextlib
@@ -32,8 +32,8 @@ from tuning.capped.process_tree import LinuxTree, is_tracker, tree_below_this_pr
 
 TICK_S = 0.05
 SHORTEST_TICK_S = 0.005
-FASTEST_MB_PER_S = 8000  # what a process may take; nearer to the cap than this times TICK_S, looks are more frequent
-SLACK_MB, SLACK = 64, 0.1  # how far past the cap the kernel lets a process allocate: the more of the two (of the cap)
+FASTEST_MB_PER_S = 8000  # how fast a process can allocate; ticks get shorter within this times TICK_S of the cap
+SLACK_MB, SLACK = 64, 0.1  # how far past the cap the kernel lets a process allocate: the larger of the two
 IMPORTS_PAST_CAP_MB = 1000  # imports may pass the cap by this much, so that the caller can be told what they need
 TRACKER_S = 1.0
 GIVE_UP_S = 10.0
@@ -41,8 +41,8 @@ CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 CHILD = "import sys; sys.path.append(sys.argv.pop(1)); from tuning.capped.child import main; main()"
 
 
-class Orders(NamedTuple):
-    """What the caller wants; travels as JSON in the warden's arguments."""
+class WatchOptions(NamedTuple):
+    """What the caller asks for; passed as JSON in the watchdog's arguments."""
 
     cap_mb: float
     time_limit_s: float
@@ -53,91 +53,91 @@ class Orders(NamedTuple):
     data_fd: int
 
 
-class Verdict(NamedTuple):
-    """How it ended; travels as JSON.
+class Ending(NamedTuple):
+    """How the child ended; sent to the caller as JSON.
 
-    `why` is None when the child ended by itself, else `memory_cap`, `timed_out`, `stopped` (the grace time was over),
-    `floor` (which was all that was asked for) or `cap_too_low`. `status` is an exit code, or a signal as a negative.
+    `reason` is None if the child ended by itself, else `memory_cap`, `timed_out`, `stopped` (the grace time was
+    over), `floor` (nothing more was asked for) or `cap_too_low`. `status` is an exit code, or a signal as a negative.
     """
 
-    why: str | None
+    reason: str | None
     status: int
     floor_mb: float | None
     peak_mb: float
 
 
 def main() -> None:
-    """Start the child, guard it, end whatever is left, tell the caller."""
+    """Start the child, watch it, end whatever is left, report to the caller."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the caller says when to stop; its end is ours
-    orders = Orders(**json.loads(sys.argv.pop()))
+        signal.signal(number, signal.SIG_IGN)  # the caller says when to stop; if it ends, so does this process
+    options = WatchOptions(**json.loads(sys.argv.pop()))
     caller = os.getppid()
     if os.fork():
-        os._exit(0)  # the caller waits for this one only
-    with socket.socket(fileno=orders.control_fd) as control:
-        warden = Warden(orders, control, caller)
+        os._exit(0)  # the caller waits for this process only
+    with socket.socket(fileno=options.control_fd) as control:
+        watchdog = Watchdog(options, control, caller)
         try:
-            why = warden.watch()
+            reason = watchdog.watch()
         finally:
-            warden.end_all()
-        with contextlib.suppress(OSError):  # a caller that is gone
-            control.sendall(json.dumps(warden.verdict(why)._asdict()).encode())
+            watchdog.kill_all()
+        with contextlib.suppress(OSError):  # the caller is gone
+            control.sendall(json.dumps(watchdog.ending(reason)._asdict()).encode())
 
 
-class Warden:
-    """Guards one child."""
+class Watchdog:
+    """Watches one child."""
 
-    def __init__(self, orders: Orders, control: socket.socket, caller: int) -> None:
-        self._orders = orders
+    def __init__(self, options: WatchOptions, control: socket.socket, caller: int) -> None:
+        self._options = options
         self._control = control
         self._tree = tree_below_this_process()
-        self._link, theirs = socket.socketpair()
-        self._listening: list[socket.socket | int] = [control, self._link]
+        self._link, childs_end = socket.socketpair()
+        self._sources: list[socket.socket | int] = [control, self._link]
         self._caller: int | None = None
-        if sys.platform == "linux":  # readable at its end; the socket would not tell if a fork of it lives on
+        if sys.platform == "linux":  # readable at the caller's end; the socket stays open if a fork of it lives on
             with contextlib.suppress(OSError):
                 self._caller = os.pidfd_open(caller)
-                self._listening.append(self._caller)
-        self._killed_at = time.monotonic() + orders.time_limit_s
-        self._why_killed = "timed_out"
+                self._sources.append(self._caller)
+        self._kill_at = time.monotonic() + options.time_limit_s
+        self._kill_reason = "timed_out"
         self._held_mb = self._peak_mb = self._highest_mb = 0.0
         self._floor_mb: float | None = None
-        self._child = _start(orders, theirs)
+        self._child = _start_child(options, childs_end)
         self._status: int | None = None
 
     def watch(self) -> str | None:
-        """Guard the child until it ends or has to; why it has to."""
-        why = None
-        while self._status is None and why is None:
-            readable, _, _ = select.select(self._listening, [], [], self._pause_s())
+        """Watch the child until it ends or has to be ended; the reason for the latter."""
+        reason = None
+        while self._status is None and reason is None:
+            readable, _, _ = select.select(self._sources, [], [], self._pause_s())
             self._measure()
             if self._link in readable:
-                why = self._hear_child()
+                reason = self._on_child()
             if self._control in readable:
-                why = self._hear_caller() or why
+                reason = self._on_caller() or reason
             if self._caller in readable:
-                why = "abandoned"
-            self._reap()  # which may find that the child was past the cap in the end
-            why = why or self._past_a_limit()
-        return why
+                reason = "abandoned"
+            self._reap()  # may find that the child was past the cap at its end
+            reason = reason or self._limit_passed()
+        return reason
 
-    def verdict(self, why: str | None) -> Verdict:
-        """How it ended, in the end."""
+    def ending(self, reason: str | None) -> Ending:
+        """How the child ended, after `kill_all`."""
         assert self._status is not None
-        return Verdict(why, self._status, self._floor_mb, self._peak_mb)
+        return Ending(reason, self._status, self._floor_mb, self._peak_mb)
 
-    def end_all(self) -> None:
-        """SIGKILL everything below this process, until there is nothing left to wait for.
+    def kill_all(self) -> None:
+        """SIGKILL everything below this process, until nothing is left to wait for.
 
-        The trackers of shared memory are let go last and by themselves, since they unlink what the killed have left:
-        without them a killed trial's shared memory would stay taken until the machine restarts.
+        Trackers of shared memory get a second to end by themselves: they unlink what killed processes have left.
+        Without them a killed trial's shared memory would stay taken until the machine restarts.
         """
-        began = time.monotonic()
-        ended: set[int] = set()
+        started = time.monotonic()
+        seen: set[int] = set()
         while True:
-            age_s = time.monotonic() - began
+            age_s = time.monotonic() - started
             members = set(self._tree.members())
-            ended |= members
+            seen |= members
             for pid in members:
                 if age_s > TRACKER_S or not is_tracker(pid):
                     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -148,15 +148,15 @@ class Warden:
             if not self._reap() or age_s > GIVE_UP_S:  # a process may hang in the kernel, on a dead disk
                 break
             time.sleep(0.002)
-        unlink_torch_memory(ended)
+        unlink_torch_memory(seen)
         if self._status is None:
             self._status = -signal.SIGKILL
 
     def _pause_s(self) -> float:
-        if self._link not in self._listening:
+        if self._link not in self._sources:
             return 0.001  # the child is about to end
-        room_mb = self._orders.cap_mb - self._held_mb if self._floor_mb is not None else math.inf
-        until_kill_s = max(self._killed_at - time.monotonic(), 0)
+        room_mb = self._options.cap_mb - self._held_mb if self._floor_mb is not None else math.inf
+        until_kill_s = max(self._kill_at - time.monotonic(), 0)
         return min(max(room_mb / FASTEST_MB_PER_S, SHORTEST_TICK_S), TICK_S, until_kill_s)
 
     def _measure(self) -> None:
@@ -169,73 +169,73 @@ class Warden:
             self._limit({pid: usage.data_mb for pid, usage in usages.items()})
 
     def _limit(self, data_mb: dict[int, float]) -> None:
-        """Let the kernel refuse what would take a process past the cap, so that a burst fails before it is touched.
+        """Have the kernel refuse an allocation that would take a process past the cap, before it is touched.
 
-        The limit is on private writable memory (RLIMIT_DATA): where each process stands, plus what the tree has left.
-        RLIMIT_AS will not do. Measured with torch: one step of training adds 580 MB of address space (each thread's
-        arena reserves 64) and 40 of data for 7 of memory, and a 900 MB file mapped read-only adds 900 and 0.
-        It is set anew at each look and not once, since data that was reserved and never touched (8 MB of stack for
-        each thread, say) would else be charged for good: set anew, it costs nothing after the look that finds it.
+        The limit is on private writable memory (RLIMIT_DATA): what each process has now, plus what the tree has left.
+        RLIMIT_AS will not do. Measured with torch: one training step adds 580 MB of address space (each thread's
+        arena reserves 64) and 40 MB of data for 7 MB of memory; a 900 MB file mapped read-only adds 900 and 0.
+        The limit is set anew at each tick: data that is reserved and never touched (8 MB of stack for each thread)
+        would otherwise stay charged; this way it costs nothing after the tick that finds it.
         """
         if sys.platform != "linux":
             return
         import resource
 
-        cap_mb = self._orders.cap_mb
+        cap_mb = self._options.cap_mb
         room_mb = max(cap_mb - self._held_mb, 0) + max(SLACK_MB, SLACK * cap_mb)
-        for pid, stands_at_mb in data_mb.items():
+        for pid, now_mb in data_mb.items():
             with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
                 _, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
-                soft = int((stands_at_mb + room_mb) * 1e6)
+                soft = int((now_mb + room_mb) * 1e6)
                 resource.prlimit(pid, resource.RLIMIT_DATA, (soft if hard < 0 else min(soft, hard), hard))
 
-    def _hear_child(self) -> str | None:
-        """The child says that its imports are done, or closes the link as it ends."""
-        word = _received(self._link)
-        if not word:
-            self._listening.remove(self._link)
+    def _on_child(self) -> str | None:
+        """The child reports that its imports are done, or closes the link as it ends."""
+        if not _receive(self._link):
+            self._sources.remove(self._link)
             return None
         self._floor_mb = self._peak_mb = self._held_mb
-        if self._orders.floor_only:
+        if self._options.floor_only:
             return "floor"
-        if self._floor_mb >= self._orders.cap_mb:
+        if self._floor_mb >= self._options.cap_mb:
             return "cap_too_low"
-        self._measure()  # which also sets the first limit
+        self._measure()  # sets the first limit
         with contextlib.suppress(OSError):
-            self._link.sendall(b"g")
+            self._link.sendall(b"g")  # go
         return None
 
-    def _hear_caller(self) -> str | None:
+    def _on_caller(self) -> str | None:
         """The caller asks for an orderly stop, or is gone."""
-        if not _received(self._control):
+        if not _receive(self._control):
             return "abandoned"
         if self._status is None:
-            os.kill(self._child.pid, signal.SIGTERM)  # it alone: its own children are its to stop
-        until = time.monotonic() + self._orders.grace_s
-        if until < self._killed_at:
-            self._killed_at, self._why_killed = until, "stopped"
+            os.kill(self._child.pid, signal.SIGTERM)  # the child alone: it stops its own children
+        until = time.monotonic() + self._options.grace_s
+        if until < self._kill_at:
+            self._kill_at, self._kill_reason = until, "stopped"
         return None
 
-    def _past_a_limit(self) -> str | None:
+    def _limit_passed(self) -> str | None:
         if self._floor_mb is None:
-            if self._held_mb > self._orders.cap_mb + IMPORTS_PAST_CAP_MB:
+            if self._held_mb > self._options.cap_mb + IMPORTS_PAST_CAP_MB:
                 self._floor_mb = self._held_mb
                 return "cap_too_low"
-        elif self._held_mb > self._orders.cap_mb:
+        elif self._held_mb > self._options.cap_mb:
             return "memory_cap"
-        return self._why_killed if self._status is None and time.monotonic() >= self._killed_at else None
+        return self._kill_reason if self._status is None and time.monotonic() >= self._kill_at else None
 
-    def _look_back(self, highest_mb: float) -> None:
-        """Native code that does not look whether it was given memory crashes when it is refused.
+    def _add_growth_since_last_tick(self, highest_mb: float) -> None:
+        """After a crash, count what became resident since the last tick.
 
-        That is the cap's doing, if with what became resident since the last look the tree was past it.
+        Native code that does not check for a refused allocation crashes; if the tree was past the cap, the cap is
+        the cause.
         """
         self._held_mb += max(highest_mb - self._highest_mb, 0)
-        if self._held_mb > self._orders.cap_mb:
+        if self._held_mb > self._options.cap_mb:
             self._peak_mb = max(self._peak_mb, self._held_mb)
 
     def _reap(self) -> bool:
-        """Bury the dead; whether anyone is left."""
+        """Collect the exit status of children that have ended; whether any child is left."""
         try:
             while True:
                 pid, status, used = os.wait4(-1, os.WNOHANG)
@@ -244,16 +244,16 @@ class Warden:
                 if pid == self._child.pid:
                     self._status = self._child.returncode = os.waitstatus_to_exitcode(status)
                     if -self._status in CRASHES and self._floor_mb is not None and sys.platform == "linux":
-                        self._look_back(used.ru_maxrss * 1024 / 1e6)
+                        self._add_growth_since_last_tick(used.ru_maxrss * 1024 / 1e6)
         except ChildProcessError:
             return False
 
 
-def _start(orders: Orders, theirs: socket.socket) -> "subprocess.Popen[bytes]":
-    """Start the child in a session of its own, and give its ends of the sockets away."""
-    root, numbers = str(Path(__file__).parents[2]), (orders.data_fd, theirs.fileno())
-    with theirs, contextlib.ExitStack() as stack:
-        output: IO[bytes] | None = stack.enter_context(Path(orders.output).open("ab")) if orders.output else None
+def _start_child(options: WatchOptions, childs_end: socket.socket) -> "subprocess.Popen[bytes]":
+    """Start the child in a session of its own, and close its ends of the sockets here."""
+    root, numbers = str(Path(__file__).parents[2]), (options.data_fd, childs_end.fileno())
+    with childs_end, contextlib.ExitStack() as stack:
+        output: IO[bytes] | None = stack.enter_context(Path(options.output).open("ab")) if options.output else None
         child = subprocess.Popen(
             [sys.executable, "-P", "-c", CHILD, root, *map(str, numbers)],
             stdin=subprocess.DEVNULL,
@@ -262,11 +262,12 @@ def _start(orders: Orders, theirs: socket.socket) -> "subprocess.Popen[bytes]":
             pass_fds=numbers,
             start_new_session=True,
         )
-        os.close(orders.data_fd)
+        os.close(options.data_fd)
     return child
 
 
-def _received(end: socket.socket) -> bytes:
+def _receive(end: socket.socket) -> bytes:
+    """The next byte; none at the end of the stream."""
     try:
         return end.recv(1)
     except ConnectionError:

@@ -1,6 +1,7 @@
-"""Ray's ASHA over rows: it knows from the start what the ledger knows, for it forgets its rungs when Ray ends.
+"""Ray's ASHA scheduler over the rows of a ledger.
 
-A trial is known by its row, not by Ray's own id, so that one that goes on after a crash counts once.
+Ray forgets ASHA's rungs at the end of a run, so they are filled from the ledger at the start. A trial is identified
+by its row, not by Ray's own id, so that one that goes on after a crash counts once.
 """
 
 import math
@@ -16,13 +17,13 @@ from tuning.sampler import Mode
 
 @dataclass(frozen=True)
 class _RowTrial:
-    """All that ASHA looks at in a trial."""
+    """The part of a trial that ASHA uses."""
 
     trial_id: str
 
 
 class LedgerAsha(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray is not typed
-    """Stops a trial whose value at a rung is below the best `1 / reduction_factor` of those that reached it."""
+    """Stops a trial whose value at a rung is not among the best `1 / reduction_factor` of those that reached it."""
 
     def __init__(
         self, rows: Sequence[Row], mode: Mode, max_epochs: int, grace_epochs: int, reduction_factor: float
@@ -44,24 +45,22 @@ class LedgerAsha(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray is not t
                 self._decide(trial, report.epoch, report.value)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """A row is about to run."""
         super().on_trial_add(tune_controller, _trial(trial.config["row"]))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
-        """Go on, or stop?"""
         return self._decide(_trial(trial.config["row"]), result["epoch"], result["value"])
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
-        """A row has ended; what it reached was recorded when it was reported."""
+        """Nothing to do: what the row reached was recorded when it was reported."""
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """A row was given up; its figures stay."""
+        """Nothing to do: the figures of a row that was given up stay."""
 
     def _decide(self, trial: _RowTrial, epoch: int, value: float) -> str:
         if not math.isfinite(value) or epoch < 1:
-            return str(TrialScheduler.CONTINUE)  # said it has started, or how it ended: no epoch
+            return str(TrialScheduler.CONTINUE)  # the message is not about an epoch
         decision = super().on_trial_result(None, trial, {"epoch": epoch, "value": value})
-        # a trial that has done its last epoch is complete, however it compares
+        # a trial is complete after its last epoch, however it compares
         return str(TrialScheduler.CONTINUE if epoch >= self._max_epochs else decision)
 
 

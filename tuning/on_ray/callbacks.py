@@ -1,124 +1,124 @@
-"""What Ray Tune calls while it runs: each hook asks or tells the driver, and keeps nothing of its own."""
+"""What Ray Tune calls during a run: its searcher, stopper and callback, which pass everything on to the decisions."""
 
 import contextlib
-import json
-from contextlib import AbstractContextManager
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray import tune
-from ray.tune.search import Searcher
+from ray.tune import search
 
 from tuning.decisions import Decisions
+from tuning.on_ray import messages
 from tuning.on_ray.worker import Task
 
 
-class Driver(Protocol):
-    """What the callbacks ask and tell: the search that runs."""
+class FirstError:
+    """Keeps the first exception of a callback, since Ray turns it into text."""
 
-    @property
-    def decisions(self) -> Decisions:
-        """What to do next."""
+    def __init__(self) -> None:
+        self.error: Exception | None = None
 
-    def guarded(self) -> AbstractContextManager[None]:
-        """Around everything that Ray calls back: keeps the error itself."""
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Around everything that Ray calls."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+            raise
 
-    def tick(self) -> None:
-        """Called some ten times a second."""
 
-    def hear(self, number: int, message: dict[str, Any], stopped: bool) -> None:
-        """A trial said something; `stopped`: the scheduler ends it for what it said."""
-
-
-class _NotKept:
-    """Ray pickles what it is given, to restore it one day. This is never restored."""
+class _NotPickled:
+    """Pickles as nothing: Ray pickles its callbacks to restore a run, which never happens here."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class RowSearcher(_NotKept, Searcher):  # type: ignore[misc]  # Ray is not typed
-    """Hands Ray the driver's rows."""
+class Searcher(_NotPickled, search.Searcher):  # type: ignore[misc]  # Ray is not typed
+    """Gives Ray the rows to run."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, decisions: Decisions, errors: FirstError) -> None:
         super().__init__()
-        self._driver = driver
+        self._decisions = decisions
+        self._errors = errors
 
     def suggest(self, trial_id: str) -> Any:
-        """The next row, `FINISHED`, or None for "ask again later"."""
-        with self._driver.guarded():
-            row = self._driver.decisions.next_row()
+        """The configuration of the next row, `FINISHED`, or None for "ask again later"."""
+        with self._errors.kept():
+            row = self._decisions.next_row()
         if row is not None:
-            task = Task(row.number, row.config, row.last_epoch)
-            return {"row": row.number, "task": json.dumps(asdict(task))}
-        return Searcher.FINISHED if self._driver.decisions.has_no_more else None
+            return Task.of(row).to_ray()
+        return search.Searcher.FINISHED if self._decisions.has_no_more else None
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """The listener hears it."""
+        """Nothing to do: `Callback` is called too."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the state."""
+        """Nothing to save: the ledger is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the state."""
+        """Nothing to restore: the ledger is the state."""
 
 
-class EndStopper(_NotKept, tune.Stopper):  # type: ignore[misc]
-    """Ends Ray's run when the driver has left; else a trial that waits for a lost node's memory would hold it."""
+class Stopper(_NotPickled, tune.Stopper):  # type: ignore[misc]
+    """Ends Ray's run when the search has left; a trial that waits for a lost node's memory would keep it running."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, decisions: Decisions) -> None:
+        self._decisions = decisions
 
     def __call__(self, trial_id: str, result: Any) -> bool:
-        """No single trial is stopped here."""
+        """Never stops a single trial: the scheduler does."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether to end."""
-        return self._driver.decisions.has_left
+        return self._decisions.has_left
 
 
-class Listener(_NotKept, tune.Callback):  # type: ignore[misc]
-    """Hands the driver what Ray hears from the trials."""
+class Callback(_NotPickled, tune.Callback):  # type: ignore[misc]
+    """Passes on what happens to trials; `tick` is called some ten times a second."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, decisions: Decisions, errors: FirstError, tick: Callable[[], None]) -> None:
+        self._decisions = decisions
+        self._errors = errors
+        self._tick = tick
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Some ten times a second."""
-        with self._driver.guarded():
-            self._driver.tick()
+        with self._errors.kept():
+            self._tick()
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-        """A trial said something."""
-        with self._driver.guarded():
-            self._driver.hear(trial.config["row"], result["message"], stopped=bool(result.get("done")))
+        """A message came; `done` in its result: the scheduler ends the trial for it."""
+        with self._errors.kept():
+            messages.deliver(
+                result["message"], trial.config["row"], self._decisions, stopped=bool(result.get("done"))
+            )
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """A trial's process is done with."""
-        with self._driver.guarded():
-            self._driver.decisions.left(trial.config["row"])
+        with self._errors.kept():
+            self._decisions.left(trial.config["row"])
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """A trial's process was lost, and Ray begins it again."""
-        with self._driver.guarded():
-            self._driver.decisions.begun_again(trial.config["row"], _last_words(trial))
+        """A trial's process was lost, and Ray starts it again."""
+        with self._errors.kept():
+            self._decisions.restarted(trial.config["row"], _last_line_of_error(trial))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """A trial's process was lost once too often."""
-        with self._driver.guarded():
-            self._driver.decisions.lost(trial.config["row"], _last_words(trial))
-            self._driver.decisions.left(trial.config["row"])
+        """A trial's process was lost, and Ray does not start it again."""
+        with self._errors.kept():
+            self._decisions.lost(trial.config["row"], _last_line_of_error(trial))
+            self._decisions.left(trial.config["row"])
 
 
 def trial_name(trial: Any) -> str:
-    """What Ray calls a trial, and its folder."""
+    """The name that Ray gives a trial and its folder."""
     return f"row-{trial.config['row']:05d}-{trial.trial_id}"
 
 
-def _last_words(trial: Any) -> str:
-    """The last line of the error that ended a trial's process, from the file that Ray keeps beside the driver."""
+def _last_line_of_error(trial: Any) -> str:
+    """Of the file in which Ray keeps the error that ended a trial's process."""
     with contextlib.suppress(OSError, TypeError):
         lines = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else ""

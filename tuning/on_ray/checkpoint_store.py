@@ -1,12 +1,12 @@
-"""Checkpoints of trials, carried to the machine that the search is kept on.
+"""The checkpoint store: an actor that keeps the trials' checkpoints in the search folder.
 
-Nothing is shared between nodes but Ray, so a trial sends its files, in chunks that a small object store can hold,
-to one actor beside the driver. This module is what that actor's process loads: it must stay small (`ray.tune` alone
-would make it 290 MB), so it knows neither Ray nor anything else of ours.
+Nodes share nothing but Ray, so a trial sends its files, in chunks that a small object store can hold, to one actor
+beside the driver. That actor's process loads this module, which has to stay small (`ray.tune` alone would make it
+290 MB): it imports neither Ray nor any other module of ours.
 
-    checkpoints/row-00003/attempt          how often the row was begun: an older attempt may no longer write
-    checkpoints/row-00003/000002/...       its newest whole checkpoint
-    checkpoints/row-00003/000003.partial/  one on its way
+    checkpoints/row-00003/attempt          the number of the newest attempt; older ones may no longer write
+    checkpoints/row-00003/000002/...       the newest whole checkpoint
+    checkpoints/row-00003/000003.partial/  one that is being received
 """
 
 import os
@@ -14,27 +14,27 @@ import shutil
 from pathlib import Path
 
 CHUNK_BYTES = 1_000_000
-"""What one message carries; of larger ones each supervisor comes to hold 70 MB more."""
+"""The size of one message; with larger ones each trial worker grows by 70 MB."""
 _PARTIAL = ".partial"
 
 
 class OutdatedAttemptError(Exception):
-    """The row was begun again elsewhere, or is done with: this attempt has no say any more."""
+    """A newer attempt at the row has started, or the row is finished: this attempt may not write."""
 
 
-class Keeper:
-    """Keeps the newest checkpoint of each row, and gives out what trials read.
+class CheckpointStore:
+    """Keeps the newest checkpoint of each row, serves the shared files, and passes a request to stop on.
 
-    All of its state is on disk, so it may be restarted at any time.
+    Its state is on disk, so it can be restarted at any time; a request to stop has to be repeated then.
     """
 
-    def __init__(self, folder: str, inputs: str = "") -> None:
+    def __init__(self, folder: str, shared_folder: str = "") -> None:
         self._folder = Path(folder)
-        self._inputs = Path(inputs)
+        self._shared_folder = Path(shared_folder)
         self._stop_asked = False
 
-    def begin(self, row: int) -> int:
-        """Begin a row once more; every earlier attempt loses its right to write."""
+    def begin_attempt(self, row: int) -> int:
+        """Number a new attempt at a row; no earlier one may write from now on."""
         home = self._home(row)
         home.mkdir(parents=True, exist_ok=True)
         attempt = self._attempt(row) + 1
@@ -44,7 +44,7 @@ class Keeper:
         return attempt
 
     def newest(self, row: int) -> tuple[int, list[tuple[str, int]]] | None:
-        """Version, and names and sizes of the files, of a row's newest checkpoint."""
+        """A row's newest checkpoint: its version, and the names and sizes of its files."""
         versions = self._versions(row)
         if not versions:
             return None
@@ -56,12 +56,12 @@ class Keeper:
         """The next chunk of a checkpoint's file."""
         return _chunk(self._home(row) / _name(version) / name, offset)
 
-    def read_input(self, name: str, offset: int) -> bytes:
-        """The next chunk of a file that every trial reads."""
-        return _chunk(self._inputs / name, offset)
+    def read_shared(self, name: str, offset: int) -> bytes:
+        """The next chunk of a shared file."""
+        return _chunk(self._shared_folder / name, offset)
 
     def open(self, row: int, attempt: int) -> int:
-        """Begin to receive a checkpoint; its version."""
+        """Start to receive a checkpoint; its version."""
         self._refuse_outdated(row, attempt)
         version = max(self._versions(row), default=0) + 1
         partial = self._partial(row, version)
@@ -71,7 +71,7 @@ class Keeper:
         return version
 
     def write(self, row: int, attempt: int, version: int, name: str, offset: int, chunk: bytes) -> None:
-        """Receive a chunk of a file; the same one may come twice."""
+        """Receive a chunk of a file; Ray may send the same one twice."""
         self._refuse_outdated(row, attempt)
         path = self._partial(row, version) / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,9 +80,9 @@ class Keeper:
             file.write(chunk)
 
     def commit(self, row: int, attempt: int, version: int) -> None:
-        """The checkpoint is whole: make it durable, then let go of the one before it."""
+        """The checkpoint is whole: make it durable, then delete the one before it."""
         if version in self._versions(row):
-            return  # asked twice
+            return  # Ray repeated the call
         self._refuse_outdated(row, attempt)
         partial = self._partial(row, version)
         for path in sorted(partial.rglob("*")):
@@ -94,11 +94,11 @@ class Keeper:
             shutil.rmtree(self._home(row) / _name(older))
 
     def abandon(self, row: int, version: int) -> None:
-        """A checkpoint could not be received whole: give its space back."""
+        """A checkpoint could not be received whole: free its space."""
         shutil.rmtree(self._partial(row, version), ignore_errors=True)
 
     def drop(self, row: int) -> int:
-        """Delete what is kept of a row and refuse more; the bytes that this freed."""
+        """Delete a row's checkpoints and refuse new ones; the bytes that this freed."""
         home = self._home(row)
         if not home.is_dir():
             return 0
@@ -111,11 +111,10 @@ class Keeper:
         return freed
 
     def ask_to_stop(self) -> None:
-        """From now on, trials that ask are told to leave."""
+        """Ask the trials to leave: they poll `stop_asked`."""
         self._stop_asked = True
 
     def stop_asked(self) -> bool:
-        """Whether trials shall leave."""
         return self._stop_asked
 
     def _refuse_outdated(self, row: int, attempt: int) -> None:

@@ -1,11 +1,11 @@
-"""A small process that ends what a search leaves behind, however the search ends.
+"""A small process that ends what a search's local Ray leaves behind, however the search ends.
 
-Ray's own processes die with a driver that is killed, but not their children: the agents stay for minutes, and
-workers for as long as it takes them to notice. So whatever the search's local Ray starts carries a mark in its
-environment, or (for some overwrite that with their title) has a log open in Ray's folder. This process, which
-outlives the driver by a moment, ends all of those and deletes the folder.
+Ray's own processes end with a driver that is killed, but not their children: the agents stay for minutes, and workers
+until they notice. So whatever the local Ray starts carries a mark in its environment, or has a log open in Ray's
+folder (some overwrite their environment with their title). This process outlives the driver by a moment, ends all of
+those and deletes the folder.
 
-    python reaper.py MARK FOLDER DRIVER      its standard input is the lifeline: its end is the driver's end
+    python cleanup.py MARK FOLDER DRIVER      its standard input is closed when the driver ends
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from typing import Any
 
 MARK = "TUNING_SEARCH_MARK"
 _GIVE_UP_S = 15.0
-_at_the_end: "list[Reaper]" = []
-"""Whose lifeline is left to the end of the process."""
+_until_exit: "list[Cleanup]" = []
+"""Kept open until this process ends."""
 
 
-class Reaper:
-    """The running reaper, from the driver's side; leaving the context ends everything that is marked."""
+class Cleanup:
+    """The running process, from the driver's side; leaving the context has it end everything that is marked."""
 
     def __init__(self, mark: str, folder: str) -> None:
         self._process = subprocess.Popen(
@@ -36,7 +36,7 @@ class Reaper:
             start_new_session=True,  # out of reach of the terminal's Ctrl-C
         )
 
-    def __enter__(self) -> "Reaper":
+    def __enter__(self) -> "Cleanup":
         return self
 
     def __exit__(
@@ -44,8 +44,8 @@ class Reaper:
     ) -> None:
         from tuning.waiting import is_anything_stuck
 
-        if is_anything_stuck():  # in Ray, which may end this process when its servers go: it says its last word first
-            _at_the_end.append(self)
+        if is_anything_stuck():  # in Ray, which may end this process along with its servers: let it report first
+            _until_exit.append(self)
             return
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -59,12 +59,12 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     mark, folder, driver = sys.argv[1:]
     sys.stdin.buffer.read()
-    end_marked(mark, folder, spare=(int(driver), os.getpid()))  # the driver logs there too, and may well go on
+    end_marked(mark, folder, spare=(int(driver), os.getpid()))  # the driver may go on, with a log open there
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def end_marked(mark: str, folder: str, spare: tuple[int, ...] = ()) -> None:
-    """SIGKILL every process that `marked` finds, until none is left."""
+    """SIGKILL the processes that `marked` finds, until there are none."""
     deadline = time.monotonic() + _GIVE_UP_S
     while (left := marked(mark, folder, spare)) and time.monotonic() < deadline:
         for pid in left:
@@ -74,10 +74,10 @@ def end_marked(mark: str, folder: str, spare: tuple[int, ...] = ()) -> None:
 
 
 def marked(mark: str, folder: str, spare: tuple[int, ...] = ()) -> list[int]:
-    """The living processes of this user that carry the mark, or write to a file below the folder."""
+    """This user's running processes that carry the mark, or write to a file below the folder."""
     import psutil
 
-    inside = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118 - what psutil tells are strings
+    inside = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118 - psutil gives strings
 
     def is_ours(process: psutil.Process) -> bool:
         if process.pid in spare or process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
@@ -98,7 +98,7 @@ def marked(mark: str, folder: str, spare: tuple[int, ...] = ()) -> list[int]:
 
 
 def _writes(file: Any) -> bool:
-    return getattr(file, "mode", "w") != "r"  # not every system tells
+    return getattr(file, "mode", "w") != "r"  # not every system knows
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Files that every trial reads, on every node: where they lie, or carried there once through Ray.
+"""Shared files: what every trial reads, made available on every node.
 
-Nodes share nothing but Ray. On the driver's own node a trial reads the files where they are; on another they are
-fetched from the keeper into the user's cache folder, by the first trial that needs them, and stay for the next ones.
-They are told by their content, so a stale copy is never read. This module must stay small: the keeper loads it.
+Nodes share nothing but Ray. On the driver's node a trial reads the files where they are. On another node the first
+trial that needs them fetches them from the checkpoint store into the user's cache folder, where the next ones find
+them. They are identified by their contents, so a stale copy is never read.
 
     ~/.cache/seqpipe/inputs/<hash>/...
 """
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KEPT_S = 30 * 86400
-"""For how long what no trial has used is kept."""
+"""How long files are kept that no trial uses."""
 
 
 @dataclass(frozen=True)
-class InputFile:
-    """A file by its name and content."""
+class SharedFile:
+    """One file, by name and contents."""
 
     name: str
     size: int
@@ -32,52 +32,52 @@ class InputFile:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class SharedFiles:
     """Files of one folder on the driver's node."""
 
     folder: str
-    files: tuple[InputFile, ...]
+    files: tuple[SharedFile, ...]
 
     @classmethod
-    def of(cls, paths: Sequence[Path]) -> "Inputs":
-        """Describe them; they have to be in one folder, and stay as they are while the search runs."""
+    def of(cls, paths: Sequence[Path]) -> "SharedFiles":
+        """Describe files; they have to be in one folder, and must not change while the search runs."""
         folders = {str(path.parent.absolute()) for path in paths}
         if len(folders) > 1:
-            raise ValueError(f"inputs lie in {len(folders)} folders, not in one: {', '.join(sorted(folders))}")
-        files = tuple(InputFile(path.name, path.stat().st_size, _sha256(path)) for path in paths)
+            raise ValueError(f"shared files are in {len(folders)} folders, not in one: {', '.join(sorted(folders))}")
+        files = tuple(SharedFile(path.name, path.stat().st_size, _sha256(path)) for path in paths)
         return cls(next(iter(folders), ""), files)
 
     @property
     def key(self) -> str:
-        """The hash of names and contents."""
-        told = "\n".join(f"{file.sha256} {file.name}" for file in self.files)
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        """A hash of names and contents."""
+        contents = "\n".join(f"{file.sha256} {file.name}" for file in self.files)
+        return hashlib.sha256(contents.encode()).hexdigest()[:16]
 
     def fetch(self, read: Callable[[str, int], bytes]) -> Path:
-        """The folder of the files on this node, which is not the driver's; `read` gives a file's next bytes.
+        """The folder of the files on a node other than the driver's; `read` gives a file's bytes from an offset on.
 
         Raises:
-            OSError: they cannot be kept here, or came otherwise than described.
+            OSError: they cannot be stored here, or have changed since they were described.
         """
-        home = _cache()
-        there = home / self.key
-        if not there.is_dir():
-            home.mkdir(parents=True, exist_ok=True)
-            _remove_unused(home)
-            draft = home / f".{self.key}-{uuid.uuid4().hex}"
-            draft.mkdir()  # its permissions follow the umask
+        cache = _cache()
+        folder = cache / self.key
+        if not folder.is_dir():
+            cache.mkdir(parents=True, exist_ok=True)
+            _remove_unused(cache)
+            draft = cache / f".{self.key}-{uuid.uuid4().hex}"
+            draft.mkdir()  # not by tempfile: permissions follow the umask
             try:
                 for file in self.files:
                     _write(file, draft / file.name, read)
-                with contextlib.suppress(OSError):  # another trial was quicker
-                    draft.rename(there)
+                with contextlib.suppress(OSError):  # another trial was faster
+                    draft.rename(folder)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-        os.utime(there)
-        return there
+        os.utime(folder)
+        return folder
 
 
-def _write(file: InputFile, path: Path, read: Callable[[str, int], bytes]) -> None:
+def _write(file: SharedFile, path: Path, read: Callable[[str, int], bytes]) -> None:
     digest = hashlib.sha256()
     with path.open("wb") as written:
         while written.tell() < file.size:
@@ -89,12 +89,12 @@ def _write(file: InputFile, path: Path, read: Callable[[str, int], bytes]) -> No
         written.flush()
         os.fsync(written.fileno())
     if digest.hexdigest() != file.sha256:
-        raise OSError(f"{file.name} is not what the search began with; was it changed since?")
+        raise OSError(f"{file.name} is not what the search started with; was it changed since?")
 
 
-def _remove_unused(home: Path) -> None:
-    """Give back what was not used for long, and drafts of processes that were killed."""
-    for folder in home.iterdir():
+def _remove_unused(cache: Path) -> None:
+    """Delete files not used for long, and drafts of processes that were killed."""
+    for folder in cache.iterdir():
         if time.time() - folder.stat().st_mtime > KEPT_S:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -13,6 +13,7 @@ from pipeline.data.prepared import PreparedData
 from pipeline.progress import SilentReporter
 from pipeline.stages import evaluate, prepare, register, train
 from pipeline.stages.context import Context
+from pipeline.stages.plan import Command, Decision, plan
 from pipeline.stages.results import Evaluation, Registration, TrainedModel
 from pipeline.stages.runner import ModelOutcome, Runner
 from pipeline.stop import StopToken
@@ -22,7 +23,7 @@ from pipeline.workspace.paths import Workspace
 
 
 class Recorder(SilentReporter):
-    """Remembers what is said to whoever watches."""
+    """Remembers what it is given to report."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -56,6 +57,13 @@ class House:
         self.ran.clear()
         self.why.clear()
         return Runner(self.context, fresh=fresh).run(config_of(*sets, model=model), through, self.why.__setitem__)
+
+    def plan(
+        self, *sets: str, model: str = "vanilla", through: str = "register", command: Command | None = None
+    ) -> dict[str, Decision]:
+        config = config_of(*sets, model=model)
+        decisions = plan(config, self.context.mlflow, self.workspace, through, command)
+        return {decision.stage: decision for decision in decisions}
 
     def folder(self, stage: str) -> Path:
         (only,) = self.workspace.stage(stage).iterdir()

@@ -1,8 +1,12 @@
+import subprocess
+import sys
+
 import pytest
 import safetensors.torch
 import torch
 
 from sequencer_models import catalog
+from sequencer_models.activation_checkpointing import blocks_of
 
 NAMES = ["small", "medium", "vanilla"]
 
@@ -76,35 +80,43 @@ def test_the_same_seed_gives_the_same_weights(name):
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("small", 7_568_074), ("medium", 13_043_914), ("vanilla", 695_562)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("small", 7_568_074), ("medium", 13_043_914), ("vanilla", 1_485_706)]
+)
 def test_size_is_the_published_one(name, parameters):
     assert sum(parameter.numel() for parameter in catalog.build(name, 10).parameters()) == parameters
 
 
 def test_architecture_fields_reach_the_model_and_lists_count_as_tuples():
     model = catalog.build("small", 4, dims=[16, 24], depths=[1, 1], grid=4, init="paper")
-    assert (model.spec.dims, model.spec.depths, model.spec.grid, model.spec.init) == ((16, 24), (1, 1), 4, "paper")
+    assert (model.architecture.dims, model.architecture.depths, model.architecture.grid, model.architecture.init) == (
+        (16, 24),
+        (1, 1),
+        4,
+        "paper",
+    )
 
 
-def test_defaults_build_the_model_that_no_fields_build():
-    for name in NAMES:
-        defaults = catalog.architecture_defaults(name)
-        assert "classes" not in defaults
-        assert catalog.build(name, 4, **defaults).spec == catalog.build(name, 4).spec
-    assert catalog.architecture_defaults("medium")["pointwise"] == (2, 3)
+def test_a_model_has_its_own_fields_and_those_that_are_given():
+    assert catalog.build("medium", 4).architecture.pointwise == (2, 3)
+    assert catalog.build("medium", 4, pointwise=[3]).architecture.pointwise == (3,)
+    assert catalog.build("vanilla", 4).architecture.hidden == 192, "as in a config"
 
 
-def test_an_unknown_model_names_the_nearest():
-    with pytest.raises(
-        ValueError, match=r"no model 'smol'; did you mean 'small'\? choose from small, medium, vanilla"
-    ):
+def test_an_unknown_model_or_field_is_refused_with_those_that_there_are():
+    with pytest.raises(ValueError, match="no model 'smol'; choose from small, medium, vanilla"):
         catalog.build("smol", 4)
-    with pytest.raises(ValueError, match="no model 'resnet50'; choose from small"):
-        catalog.architecture_defaults("resnet50")
-
-
-def test_an_unknown_field_names_the_nearest():
-    with pytest.raises(ValueError, match=r"small has no architecture field 'drop_pat'; did you mean 'drop_path'\?"):
+    with pytest.raises(ValueError, match=r"small has no architecture field 'drop_pat'; choose from .*drop_path"):
         catalog.build("small", 4, drop_pat=0.1)
     with pytest.raises(ValueError, match="vanilla has no architecture field 'grid'"):
         catalog.build("vanilla", 4, grid=8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_has_blocks_if_it_says_so(models, name):
+    assert bool(blocks_of(models[name])) == catalog.MODELS[name].has_blocks
+
+
+def test_models_are_declared_without_torch():
+    program = "import sys; from sequencer_models import catalog; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -6,11 +6,13 @@ from timm.models.sequencer import Sequencer2d, Sequencer2dBlock
 from torch import Tensor
 
 from sequencer_models import backends, catalog
+from sequencer_models.activation_checkpointing import checkpoint_activations
 from sequencer_models.backends import Backends
 from sequencer_models.layers import DropPath, PatchMerging, PointwiseLinear
-from sequencer_models.sequencer2d import Sequencer2D, Sequencer2DBlock, Sequencer2DSpec
+from sequencer_models.sequencer2d import Sequencer2D, Sequencer2DBlock
+from sequencer_models.sequencer2d_spec import Sequencer2DArchitecture
 
-SPEC = Sequencer2DSpec(classes=4, dims=(16, 24), depths=(2, 1))
+ARCHITECTURE = Sequencer2DArchitecture(classes=4, dims=(16, 24), depths=(2, 1), drop_path=0.0)
 
 
 def in_timms_words(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -54,7 +56,7 @@ def test_block_gives_what_timms_block_gives():
     ("name", "layers", "patch_sizes"), [("small", (4, 3, 0), (4, 2, 1)), ("medium", (4, 3, 3, 0), (4, 2, 1, 1))]
 )
 def test_whole_model_gives_what_the_same_model_out_of_timms_parts_gives(name, layers, patch_sizes):
-    model = catalog.build(name, 10)
+    model = catalog.build(name, 10, drop_path=0.0)
     levels = len(layers)
     peer = Sequencer2d(
         10,
@@ -89,13 +91,13 @@ def test_levels_of_small_and_medium_are_those_of_the_table():
 
 
 def test_drop_path_rises_in_a_straight_line_over_all_levels():
-    model = Sequencer2D(dataclasses.replace(SPEC, depths=(3, 2), drop_path=0.4))
+    model = Sequencer2D(dataclasses.replace(ARCHITECTURE, depths=(3, 2), drop_path=0.4))
     rates = [module.rate for module in model.modules() if isinstance(module, DropPath)]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
 
 
 def test_drop_path_and_dropout_change_training_but_not_eval():
-    model = Sequencer2D(dataclasses.replace(SPEC, drop_path=0.5, dropout=0.5, mlp_dropout=0.5))
+    model = Sequencer2D(dataclasses.replace(ARCHITECTURE, drop_path=0.5, dropout=0.5, mlp_dropout=0.5))
     images = torch.randn(8, 3, 32, 32)
     assert not torch.equal(model(images), model(images))
     model.eval()
@@ -111,22 +113,21 @@ def test_drop_path_takes_both_branches_of_a_block():
 
 @pytest.mark.parametrize(("grid", "stem"), [(4, "patch"), (8, "conv"), (4, "conv"), (16, "conv"), (32, "patch")])
 def test_grids_and_stems_give_logits(grid, stem):
-    model = Sequencer2D(dataclasses.replace(SPEC, grid=grid, stem=stem))
+    model = Sequencer2D(dataclasses.replace(ARCHITECTURE, grid=grid, stem=stem))
     assert model.stem(torch.randn(2, 3, 32, 32)).shape == (2, grid, grid, 16)
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 4)
 
 
 @pytest.mark.parametrize("recurrence", ["eager", "native"])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_recomputing_blocks_changes_no_bit(request, recurrence, bf16):
+def test_activation_checkpointing_changes_no_bit(request, recurrence, bf16):
     if recurrence == "native":
         request.getfixturevalue("native_kernel")
     backends.select(Backends(recurrence, "matmul" if recurrence == "eager" else "convolution"))
-    model = Sequencer2D(Sequencer2DSpec(4, dims=(16, 32), depths=(2, 2), drop_path=0.5))
+    model = Sequencer2D(Sequencer2DArchitecture(4, dims=(16, 32), depths=(2, 2), drop_path=0.5))
     images, results = torch.randn(6, 3, 32, 32), []
-    for recompute in (False, True):
-        for level in model.levels:
-            level.recompute = recompute
+    for enabled in (False, True):
+        checkpoint_activations(model, enabled)
         model.zero_grad()
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -138,11 +139,10 @@ def test_recomputing_blocks_changes_no_bit(request, recurrence, bf16):
     assert all(torch.equal(kept, again) for kept, again in zip(*results, strict=True))
 
 
-def test_recomputing_keeps_nothing_of_a_block_but_its_input():
-    model, saved = Sequencer2D(Sequencer2DSpec(4, dims=(16, 32), depths=(2, 2))), []
-    for recompute in (False, True):
-        for level in model.levels:
-            level.recompute = recompute
+def test_activation_checkpointing_keeps_only_the_input_of_a_block():
+    model, saved = Sequencer2D(Sequencer2DArchitecture(4, dims=(16, 32), depths=(2, 2), drop_path=0.0)), []
+    for enabled in (False, True):
+        checkpoint_activations(model, enabled)
         saved.append(0)
 
         def count(tensor):
@@ -155,7 +155,7 @@ def test_recomputing_keeps_nothing_of_a_block_but_its_input():
 
 
 def test_one_level_has_no_merging():
-    model = Sequencer2D(Sequencer2DSpec(classes=4, dims=(16,), depths=(1,), pointwise=()))
+    model = Sequencer2D(Sequencer2DArchitecture(classes=4, dims=(16,), depths=(1,), pointwise=(), drop_path=0.0))
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 4)
     assert not any(isinstance(module, PatchMerging) for module in model.modules())
 
@@ -168,21 +168,22 @@ def test_one_level_has_no_merging():
         ({"grid": 32, "stem": "conv"}, "stem patch"),
         ({"image_size": 24, "grid": 4, "stem": "conv"}, "stem patch"),
         ({"stem": "convs"}, "patch, conv"),
-        ({"dims": (16, 22)}, "multiple of 4"),
+        ({"dims": (16, 22)}, "a multiple of 4"),
         ({"dims": (16,)}, "one of each per level"),
         ({"dims": (), "depths": ()}, "one of each per level"),
         ({"dims": (16, 24, 32), "depths": (1, 1, 1)}, "the same"),
-        ({"depths": (2, 0)}, "at least one block"),
+        ({"depths": (2, 0)}, "at least 1"),
         ({"pointwise": (3,)}, "from 1 to 2"),
         ({"classes": 0}, "at least 1"),
         ({"in_channels": 0}, "at least 1"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"mlp_dropout": -0.1}, "mlp_dropout is -0.1"),
         ({"drop_path": float("nan")}, "drop_path is nan"),
-        ({"mlp_ratio": 0.0}, "positive"),
+        ({"mlp_ratio": 0.0}, "mlp_ratio is 0.0: it must be above 0"),
+        ({"mlp_ratio": 0.05}, "without a channel"),
         ({"init": "xavier"}, "he, paper"),
     ],
 )
-def test_a_spec_that_does_not_fit_says_what_would(fields, message):
+def test_an_architecture_that_does_not_fit_says_what_would(fields, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SPEC, **fields)
+        dataclasses.replace(ARCHITECTURE, **fields)

@@ -142,7 +142,7 @@ def test_a_trial_stopped_while_it_was_over_its_cap_counts_as_capped(begin):
 def test_after_a_loss_the_earlier_attempt_has_no_say(begin):
     search = begin()
     number = search.start()
-    search.decisions.begun_again(number, "killed")
+    search.decisions.restarted(number, "killed")
     search.decisions.reported(number, 1, EpochReport(1, 0.3))
     search.decisions.finished(number, 1, COMPLETED)
     search.decisions.started(number, 1, "there")
@@ -181,9 +181,15 @@ def test_a_lost_process_is_begun_again_until_it_was_lost_too_often(begin):
 def test_when_every_trial_is_gone_the_unfinished_ones_wait_again(begin):
     search = begin()
     done, open_ = search.end(), search.start()
-    search.decisions.begin_anew()
+    assert search.decisions.restart_all()
     assert search.decisions.next_row().number == open_
     assert search.row(done).finish == COMPLETED
+
+
+def test_trials_that_are_all_gone_again_and_again_are_given_up(begin):
+    search = begin(restarts=2)
+    search.start()
+    assert [search.decisions.restart_all() for _ in range(3)] == [True, True, False]
 
 
 def test_of_the_rows_that_ended_the_best_alone_keeps_its_checkpoint(begin):
@@ -215,15 +221,6 @@ def test_a_trial_that_does_not_leave_is_waited_for_no_longer_than_its_grace(begi
     assert not search.decisions.has_left
     search.now += 0.1
     assert search.decisions.has_left
-
-
-def test_it_leaves_when_the_time_is_up(begin):
-    search = begin(max_time_s=60)
-    search.now += 59.9
-    assert not search.decisions.leave_if_due(asked=False)
-    search.now += 0.1
-    assert search.decisions.leave_if_due(asked=False)
-    assert search.decisions.conclusion() == "budget"
 
 
 def test_the_first_failures_alone_end_a_search(begin):
@@ -267,12 +264,12 @@ def test_a_search_whose_trials_all_failed_says_so_at_its_end(begin):
         search.decisions.conclusion()
 
 
-def test_the_state_is_what_a_table_shows(begin):
+def test_a_snapshot_is_what_a_table_shows(begin):
     search = begin()
     search.end(Finish("completed", value=0.5))
     number = search.start()
     search.now += 3
-    state = search.decisions.state(overhead_mb=70)
-    assert (state.running, state.target, state.concurrency, state.cap_mb) == ({number}, 3, 2, 1000)
-    assert (state.elapsed_s, state.best.number, state.leaving, state.overhead_mb) == (3, 0, False, 70)
-    assert not math.isinf(state.elapsed_s)
+    snapshot = search.decisions.snapshot(overhead_mb=70)
+    assert (snapshot.running, snapshot.target, snapshot.concurrency, snapshot.cap_mb) == ({number}, 3, 2, 1000)
+    assert (snapshot.elapsed_s, snapshot.best.number, snapshot.leaving, snapshot.overhead_mb) == (3, 0, False, 70)
+    assert not math.isinf(snapshot.elapsed_s)

@@ -1,9 +1,10 @@
 import math
 
 import pytest
+from ledgers import end, row
 
 from tuning.errors import LedgerError, LedgerMismatchError
-from tuning.ledger import FILE_NAME, EpochReport, Finish, Ledger
+from tuning.ledger import FILE_NAME, EpochReport, Finish, Ledger, read
 
 IDENTITY = {"model": "small", "space": {"x": {"uniform": [0, 1]}}}
 
@@ -22,14 +23,14 @@ def filled(folder):
 
 
 def test_what_was_written_is_what_is_read(tmp_path):
-    with filled(tmp_path) as written, Ledger(tmp_path, IDENTITY) as read:
-        assert read.target == 5
-        assert len(read.rows) == 2
-        assert read.rows[0] == written.rows[0]
-        assert read.rows[0].finish == Finish("completed", 0.25, 120.0, 200, "here", 1, 3.5)
-        assert read.rows[1].finish is None
-        assert read.rows[1].starts == 1
-        assert math.isnan(read.rows[1].reports[0].value)
+    with filled(tmp_path) as written, Ledger(tmp_path, IDENTITY) as again:
+        assert again.target == 5
+        assert len(again.rows) == 2
+        assert again.rows[0] == written.rows[0]
+        assert again.rows[0].finish == Finish("completed", 0.25, 120.0, 200, "here", 1, 3.5)
+        assert again.rows[1].finish is None
+        assert again.rows[1].starts == 1
+        assert math.isnan(again.rows[1].reports[0].value)
 
 
 def test_each_event_is_on_disk_when_it_is_acknowledged(tmp_path, monkeypatch):
@@ -146,3 +147,39 @@ def test_a_disk_that_is_full_is_told_once(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(LedgerError, match="No space left on device; the search can go on later"), ledger:
         ledger.propose({"x": 0.1}, "random")
+
+
+def test_another_process_reads_the_contents_while_they_are_written(tmp_path):
+    assert read(tmp_path) is None
+    with filled(tmp_path) as ledger:
+        ledger.decide_cap(900)
+        ledger.exhaust()
+        contents = read(tmp_path)
+        assert contents.identity == IDENTITY
+        assert (contents.target, contents.cap_mb, contents.is_exhausted) == (5, 900, True)
+        assert repr(contents.rows) == repr(ledger.rows)
+        assert contents.finished == 1
+
+
+def test_reading_skips_what_is_torn_or_damaged_and_changes_nothing(tmp_path):
+    filled(tmp_path).close()
+    path = tmp_path / FILE_NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    damaged = b"".join(
+        [lines[0], b"\x00\n", b"[]\n", b'{"event":"finished","row":7}\n', *lines[1:-1], lines[-1][:20]]
+    )
+    path.write_bytes(damaged)
+    contents = read(tmp_path)
+    assert (contents.target, len(contents.rows), contents.rows[1].reports) == (5, 2, ())
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize(("outcome", "score"), [("completed", 0.5), ("stopped", None), ("memory_cap", None)])
+def test_only_a_completed_row_has_a_score(outcome, score):
+    ended = row(0, {"x": 1}, end(outcome, 0.5))
+    assert (ended.outcome, ended.score) == (outcome, score)
+
+
+def test_an_unfinished_row_has_neither_outcome_nor_score():
+    unfinished = row(0, {"x": 1}, curve=[0.5])
+    assert (unfinished.outcome, unfinished.score) == (None, None)

@@ -27,7 +27,7 @@ def _of_24_gb_and_8_cores(monkeypatch):
 
 @pytest.fixture
 def tree(tmp_path):
-    """Makes files below a root: what the process says of its groups, where trees are mounted, what groups hold."""
+    """Makes files below a root: the groups of the process, where trees are mounted, the files of groups."""
 
     def make(groups: str, mounts: list[str], **folders: dict[str, object]) -> Path:
         proc = tmp_path / "proc" / "self"
@@ -105,7 +105,7 @@ def test_inside_a_namespace_the_root_of_what_is_seen_is_the_group(tree):
 
 
 @pytest.mark.parametrize("top", ["/docker/f00", "/docker", "/elsewhere", "/.."])
-def test_a_container_that_is_told_its_path_outside_sees_its_group_at_the_mount(tree, top):
+def test_a_container_whose_group_is_named_by_its_path_outside_finds_it_at_the_mount(tree, top):
     mount = V2.replace("/ /sys", f"{top} /sys")
     root = tree("0::/docker/f00\n", [mount], **{"/": v2(2 * GB), "/f00": v2(GB)})
     assert this_machine(root).memory_bytes == (GB if top == "/docker" else 2 * GB)
@@ -127,7 +127,7 @@ def test_version_1_has_a_tree_for_each_controller(tree):
     assert (found.memory_bytes, found.available_bytes, found.cores) == (2 * GB, 3 * GB // 2, 0.5)
 
 
-def test_version_1_tells_of_limits_above_what_can_be_seen(tree):
+def test_version_1_reports_limits_of_groups_that_are_not_visible(tree):
     mount = V1_MEMORY.replace("/ /sys", "/docker/f00 /sys")
     root = tree("4:memory:/docker/f00\n", [mount], memory=v1(V1_NO_LIMIT, above=2 * GB))
     assert this_machine(root).memory_bytes == 2 * GB
@@ -155,7 +155,7 @@ def test_a_limit_past_the_machine_is_none(tree):
 
 
 @pytest.mark.parametrize("content", ["max", "", "nonsense", "-1", V1_NO_LIMIT])
-def test_what_says_nothing_limits_nothing(tree, content):
+def test_a_file_without_a_number_limits_nothing(tree, content):
     root = tree("0::/a\n", [V2], **{"/a": {"memory.max": content, "cpu.max": content}})
     assert this_machine(root) == Machine(24 * GB, 20 * GB, 8)
 
@@ -181,7 +181,7 @@ def test_a_blank_in_a_path_is_read_as_the_kernel_writes_it(tree):
     assert this_machine(root).memory_bytes == 2 * GB
 
 
-def test_kills_for_want_of_memory_are_counted(tree):
+def test_out_of_memory_kills_are_counted(tree):
     root = tree("0::/a\n", [V2], **{"/a": {"memory.events.local": "max 9\noom 3\noom_kill 2"}})
     assert out_of_memory_kills(root) == 2
 

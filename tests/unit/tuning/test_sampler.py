@@ -1,8 +1,8 @@
 import math
 
 import pytest
+from ledgers import end, row
 
-from tuning.ledger import EpochReport, Finish, Row
 from tuning.sampler import history, importances, propose
 from tuning.space import Space, canonical
 
@@ -23,8 +23,8 @@ def is_hog(config):
 
 def tried(number, config, origin="optuna"):
     value = -abs(math.log10(config["lr"]) + 3) - config["drop"]
-    finish = Finish("memory_cap", None, 1030, 1000) if is_hog(config) else Finish("completed", value, 500, 1000)
-    return Row(number, config, origin, finish=finish)
+    finish = end("memory_cap", peak_mb=1030, cap_mb=1000) if is_hog(config) else end("completed", value)
+    return row(number, config, finish, origin=origin)
 
 
 def search(seed, kind, trials, space=SPACE):
@@ -61,23 +61,23 @@ def test_one_seed_proposes_the_same_again_and_another_does_not(kind):
 
 def test_no_configuration_is_proposed_twice_and_a_finite_space_ends():
     space = Space.parse({"a": {"choice": [1, 2, 3]}, "b": {"integer": [1, 4]}})
-    rows = [Row(0, space.at(0), "default", finish=Finish("completed", 0.0))]
+    rows = [row(0, space.at(0), end("completed", 0.0))]
     while proposed := propose(rows, space, 0, "optuna", "max"):
         config, origin = proposed
-        rows.append(Row(len(rows), config, origin, finish=Finish("completed", config["a"] * config["b"])))
+        rows.append(row(len(rows), config, end("completed", config["a"] * config["b"]), origin=origin))
     assert len({row.key for row in rows}) == len(rows) == space.size == 12
 
 
 def test_the_last_of_a_large_space_are_found_by_counting():
     space = Space.parse({"a": {"integer": [0, 4999]}})
-    rows = [Row(n, {"a": n}, "random", finish=Finish("completed", n)) for n in range(5000) if n != 4321]
+    rows = [row(n, {"a": n}, end("completed", n)) for n in range(5000) if n != 4321]
     assert propose(rows, space, 0, "random", "max") == ({"a": 4321}, "enumerated")
 
 
 def test_rows_still_running_are_avoided():
     space = Space.parse({"x": {"uniform": [0, 1]}})
-    done = [Row(n, {"x": n / 12}, "random", finish=Finish("completed", -abs(n / 12 - 0.5))) for n in range(12)]
-    running = [Row(12 + n, {"x": 0.5 + n / 1000}, "optuna") for n in range(6)]
+    done = [row(n, {"x": n / 12}, end("completed", -abs(n / 12 - 0.5))) for n in range(12)]
+    running = [row(12 + n, {"x": 0.5 + n / 1000}) for n in range(6)]
 
     def distance(rows):
         return sum(abs(propose(rows, space, seed, "optuna", "max")[0]["x"] - 0.5) for seed in range(20))
@@ -88,17 +88,15 @@ def test_rows_still_running_are_avoided():
 @pytest.mark.parametrize(
     "finish",
     [
-        Finish("diverged"),
-        Finish("failed", error="boom"),
-        Finish("memory_cap", peak_mb=990.0, cap_mb=1000.0),  # an allocation was refused before it was made
-        Finish("memory_cap"),
+        end("diverged"),
+        end("failed", error="boom"),
+        end("memory_cap", peak_mb=990.0, cap_mb=1000.0),  # an allocation was refused before it was made
+        end("memory_cap", peak_mb=0.0, cap_mb=0.0),
     ],
 )
 def test_it_keeps_away_from_where_trials_end_badly(finish):
     space = Space.parse({"x": {"uniform": [0, 1]}})
-    rows = [
-        Row(n, {"x": n / 16}, "random", finish=finish if n >= 8 else Finish("completed", n / 16)) for n in range(16)
-    ]
+    rows = [row(n, {"x": n / 16}, finish if n >= 8 else end("completed", n / 16)) for n in range(16)]
     proposals = [propose(rows, space, seed, "optuna", "max")[0]["x"] for seed in range(20)]
     assert sum(x >= 0.55 for x in proposals) <= 6
 
@@ -106,19 +104,17 @@ def test_it_keeps_away_from_where_trials_end_badly(finish):
 def test_where_nothing_fits_it_goes_to_where_the_least_is_missing():
     space = Space.parse({"x": {"uniform": [0, 1]}})
     xs = [1 - n / 16 for n in range(16)]
-    rows = [
-        Row(n, {"x": x}, "random", finish=Finish("memory_cap", None, 1100 + 900 * x, 1000)) for n, x in enumerate(xs)
-    ]
+    rows = [row(n, {"x": x}, end("memory_cap", peak_mb=1100 + 900 * x, cap_mb=1000)) for n, x in enumerate(xs)]
     proposals = [propose(rows, space, seed, "optuna", "max")[0]["x"] for seed in range(20)]
     assert sum(proposals) / len(proposals) < 0.35
 
 
 def test_a_lost_machine_says_nothing_about_a_configuration():
     space = Space.parse({"x": {"uniform": [0, 1]}})
-    done = [Row(n, {"x": n / 12}, "random", finish=Finish("completed", n)) for n in range(12)]
+    done = [row(n, {"x": n / 12}, end("completed", n)) for n in range(12)]
 
     def after_losing(x):
-        lost = [Row(12 + n, {"x": x + n / 100}, "optuna", finish=Finish("failed", lost=True)) for n in range(8)]
+        lost = [row(12 + n, {"x": x + n / 100}, end("failed", lost=True)) for n in range(8)]
         return propose([*done, *lost], space, 0, "optuna", "max")
 
     assert after_losing(0.9) == after_losing(0.1)
@@ -126,17 +122,14 @@ def test_a_lost_machine_says_nothing_about_a_configuration():
 
 def test_stopped_rows_count_by_their_curve():
     space = Space.parse({"x": {"uniform": [0, 1]}})
-    rows = [
-        Row(n, {"x": n / 16}, "random", reports=(EpochReport(2, -abs(n / 16 - 0.3)),), finish=Finish("stopped", 0.0))
-        for n in range(16)
-    ]
+    rows = [row(n, {"x": n / 16}, end("stopped", 0.0), [-abs(n / 16 - 0.3)]) for n in range(16)]
     proposals = [propose(rows, space, seed, "optuna", "max")[0]["x"] for seed in range(20)]
     assert sum(abs(x - 0.3) < 0.25 for x in proposals) >= 13
 
 
 def test_a_default_outside_of_the_space_does_no_harm():
     space = Space.parse({"x": {"uniform": [0, 1]}})
-    rows = [Row(0, {"x": 7.0}, "default", finish=Finish("completed", 1.0))]
+    rows = [row(0, {"x": 7.0}, end("completed", 1.0))]
     assert 0 <= propose(rows, space, 0, "optuna", "max")[0]["x"] <= 1
 
 
@@ -159,8 +152,5 @@ def test_importance_finds_the_parameter_that_matters():
 @pytest.mark.parametrize(("mode", "best"), [("max", [1, 3, 3]), ("min", [1, 1, 0.5])])
 def test_history_holds_the_best_so_far(mode, best):
     values = [1, None, 3, 0.5]
-    rows = [
-        Row(n, {"x": n}, "random", finish=Finish("completed" if v is not None else "memory_cap", v))
-        for n, v in enumerate(values)
-    ]
+    rows = [row(n, {"x": n}, end("completed" if v is not None else "memory_cap", v)) for n, v in enumerate(values)]
     assert history(rows, mode) == [(0, 1, best[0]), (2, 3, best[1]), (3, 0.5, best[2])]

@@ -230,7 +230,7 @@ class World:
         process.is_given_up = process.is_known
         self.lost[number] = self.lost.get(number, 0) + 1
         if self.rng.random() < 0.5 and self.lost[number] <= self.settings.restarts:
-            decisions.begun_again(number, "killed")
+            decisions.restarted(number, "killed")
             return self._begin(number, process.config)
         decisions.lost(number, "killed")
         decisions.left(number)

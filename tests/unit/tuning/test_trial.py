@@ -7,8 +7,8 @@ from tuning.trial import (
     WORK,
     CheckpointReady,
     Diverged,
-    Packed,
     Paused,
+    PickledObjective,
     Reported,
     Trial,
     read_reports,
@@ -82,7 +82,7 @@ def test_it_leaves_only_when_asked_and_no_handler_of_exceptions_keeps_it(supervi
 
 def test_an_objective_that_no_other_process_could_import_is_refused_in_a_line():
     with pytest.raises(ValueError, match="cannot be sent"):
-        Packed.of(lambda trial: None, None)
+        PickledObjective.of(lambda trial: None, None)
 
 
 def imports():
@@ -95,5 +95,5 @@ def objective(trial):
 
 def test_preparing_runs_what_the_objective_wants_run_first():
     with pytest.raises(ModuleNotFoundError, match="torch"):
-        warm_up_objective(Packed.of(print, imports))
-    warm_up_objective(Packed.of(print, None))
+        warm_up_objective(PickledObjective.of(print, imports))
+    warm_up_objective(PickledObjective.of(print, None))

@@ -71,6 +71,6 @@ def test_this_machine_reaches_itself():
     loopback.check()
 
 
-def test_an_address_that_is_not_this_machines_is_told():
+def test_an_address_that_is_not_this_machines_is_an_error():
     with pytest.raises(OSError, match="assign"):
         loopback.check("192.0.2.77")

@@ -3,31 +3,28 @@
 import io
 
 import pytest
+from ledgers import end, row
 from rich.console import Console
 
 from pipeline.cli.console import Watcher
 from pipeline.cli.search_view import SearchView, finished_line, time_left_s
-from tuning.ledger import EpochReport, Finish, Row
-from tuning.observer import State, best_row
+from tuning.observer import Snapshot, best_row
 
 DEFAULT = {"train.learning_rate": 0.002}
-DONE = Finish("completed", 0.8, 700.0, 900.0, "laptop", 1, 60)
-CAPPED = Finish("memory_cap", None, 950.0, 900.0, "laptop", 0, 20)
-REPORTS = (EpochReport(1, 0.5, {}, 650.0), EpochReport(2, 0.625, {}, 660.0))
 ROWS = (
-    Row(0, DEFAULT, "default", 1, "laptop", (EpochReport(1, 0.8),), DONE),
-    Row(1, {"train.learning_rate": 0.1}, "optuna", 1, "laptop", (), CAPPED),
-    Row(2, {"train.learning_rate": 0.01}, "optuna", 1, "laptop", REPORTS),
-    Row(3, {"train.learning_rate": 0.02}, "optuna"),
+    row(0, DEFAULT, end("completed", 0.8, peak_mb=700.0, epochs=1, duration_s=60), [0.8]),
+    row(1, {"train.learning_rate": 0.1}, end("memory_cap", peak_mb=950.0, cap_mb=900.0, epochs=0, duration_s=20)),
+    row(2, {"train.learning_rate": 0.01}, curve=[0.5, 0.625]),
+    row(3, {"train.learning_rate": 0.02}, starts=0),
 )
 
 
-def state(rows=ROWS, **changes):
+def snapshot(rows=ROWS, **changes):
     running = frozenset(row.number for row in rows if row.finish is None)
     known = {
         "target": 6, "concurrency": 2, "cap_mb": 900, "overhead_mb": 850.0, "elapsed_s": 100.0, "leaving": False
     } | changes  # fmt: skip
-    return State(rows=rows, running=running, best=best_row(rows, "max"), **known)
+    return Snapshot(rows=rows, running=running, best=best_row(rows, "max"), **known)
 
 
 @pytest.fixture
@@ -36,47 +33,47 @@ def view():
 
 
 def test_the_headline_counts_every_kind_and_names_the_best(view):
-    assert view.headline(state()) == (
+    assert view.headline(snapshot()) == (
         "2 of 6 trials, best 80.00 % (trial 0), 2 running, 1 completed, 0 stopped, 1 capped, 0 failed, "
         "1 min 20 s left, 850 MB beside the trials"
     )
-    assert view.headline(state(leaving=True)).endswith("leaving, 850 MB beside the trials")
-    assert view.headline(state(rows=(), overhead_mb=0.0)) == (
+    assert view.headline(snapshot(leaving=True)).endswith("leaving, 850 MB beside the trials")
+    assert view.headline(snapshot(rows=(), overhead_mb=0.0)) == (
         "0 of 6 trials, best -, 0 running, 0 completed, 0 stopped, 0 capped, 0 failed"
     )
 
 
 def test_time_left_is_that_of_the_trials_or_of_the_limit_whichever_ends_first():
-    assert time_left_s(state(), None) == 4 * 40 / 2
-    assert time_left_s(state(), 130.0) == 30.0
-    assert time_left_s(state(), 99.0) == 0.0
-    assert time_left_s(state(rows=()), None) is None, "before the first trial is done"
+    assert time_left_s(snapshot(), None) == 4 * 40 / 2
+    assert time_left_s(snapshot(), 130.0) == 30.0
+    assert time_left_s(snapshot(), 99.0) == 0.0
+    assert time_left_s(snapshot(rows=()), None) is None, "before the first trial is done"
 
 
 def test_the_live_table_shows_each_running_trial(view, monkeypatch):
     drawn = io.StringIO()
     view._watcher.is_live = True
     monkeypatch.setattr(view._watcher, "console", lambda: Console(file=drawn, width=120, force_terminal=True))
-    view.ticked(state())
+    view.ticked(snapshot())
     view.close()
     text = drawn.getvalue()
     assert "2 of 6 trials" in text
     line = next(each for each in text.splitlines() if "62.50 %" in each)
     assert "2/5" in line
-    assert "660 of 900 MB" in line
+    assert "302 of 900 MB" in line
     assert "learning_rate 0.01" in line
     assert "0/5" in text
     assert "of 900 MB" in text
 
 
 def test_in_a_pipe_nothing_is_drawn(view, capsys):
-    view.ticked(state())
+    view.ticked(snapshot())
     assert capsys.readouterr().err == ""
 
 
 def test_a_finished_trial_is_one_plain_line(view, capsys):
-    for row in ROWS[:2]:
-        view.finished(row)
+    for finished in ROWS[:2]:
+        view.finished(finished)
     first, second = capsys.readouterr().err.splitlines()
     assert first == "  trial   0  completed   80.00 %  1 epochs  700 MB  1 min 0 s  the default config"
     assert second == f"  {finished_line(ROWS[1], DEFAULT)}"
@@ -85,7 +82,7 @@ def test_a_finished_trial_is_one_plain_line(view, capsys):
 
 
 def test_the_error_that_ends_a_search_is_left_to_its_end(view, capsys):
-    failed = Row(0, DEFAULT, "default", 1, "laptop", (), Finish("failed", error="ValueError: no"))
+    failed = row(0, DEFAULT, end("failed", error="ValueError: no"))
     view.finished(failed)
     view.noted("trial 0 failed: ValueError: no")
     assert "warning" not in capsys.readouterr().err

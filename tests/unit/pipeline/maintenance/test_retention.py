@@ -2,16 +2,17 @@ import json
 import shutil
 
 import pytest
+from ledgers import end, write_ledger
 
 from pipeline.config.resolution import resolve
 from pipeline.maintenance import gc, retention
-from pipeline.search import store as places
-from pipeline.search.store import SearchPlace
+from pipeline.search import store
+from pipeline.search.store import SearchFolder
+from pipeline.stages.results import TrainedModel
 from pipeline.tracking import delivery_state
 from pipeline.tracking.delivery_state import JournalRecord, RunRecord
 from pipeline.workspace.locks import exclusive
 from pipeline.workspace.manifests import MANIFEST, StageFolder, read_manifest, remove_folder
-from tuning.ledger import Finish, Ledger
 from tuning.space import Space
 
 SPACE = Space.parse({"train.learning_rate": {"uniform": [0.001, 0.01]}})
@@ -34,7 +35,7 @@ def age(house):
 
 
 def predicted(house, outcome):
-    folder = house.workspace.predictions / outcome.trained.run_key
+    folder = house.workspace.predictions / outcome.results[TrainedModel].run_key
     folder.mkdir(parents=True)
     (folder / "predictions.npz").write_bytes(b"x")
 
@@ -111,14 +112,11 @@ def test_unfinished_training_stays_with_its_data_and_what_made_no_step_goes(hous
 
 def searched(house, *sets, trials=1, created="2026-01-01 00:00:00"):
     """A search with one trial done."""
-    place = SearchPlace.of(house.workspace, resolve("vanilla", sets=["data.source=synthetic", *sets]), SPACE)
-    place.begin()
-    path = place.folder / "search.json"
+    place = SearchFolder.of(house.workspace, resolve("vanilla", sets=["data.source=synthetic", *sets]), SPACE)
+    place.create()
+    path = place.path / "search.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"created": created}))
-    with Ledger(place.folder, {"any": "thing"}) as ledger:
-        ledger.raise_target(trials)
-        ledger.propose({"x": 1}, "random")
-        ledger.finish(0, Finish("completed", 0.5))
+    write_ledger(place.path, [end("completed", 0.5)], trials)
     return place
 
 
@@ -130,14 +128,14 @@ def test_a_search_goes_when_a_newer_one_of_the_model_on_the_data_is_finished(hou
     searched(house, "train.epochs=4", "data.classes=[cat,frog]", created="2026-03-01 00:00:00")
     assert going(house) == [], "of other data"
     searched(house, "train.epochs=5", created="2026-01-15 00:00:00")
-    assert [one.path for one in decisions(house) if one.removable] == [older.folder]
-    assert newer.folder.is_dir()
+    assert [one.path for one in decisions(house) if one.removable] == [older.path]
+    assert newer.path.is_dir()
 
 
 def test_a_search_that_mlflow_was_not_told_of_or_that_is_in_use_stays(house, monkeypatch):
     place = searched(house)
     name, lock = place.fingerprint, place.lock
-    monkeypatch.setattr(places, "VERSION", 99)
+    monkeypatch.setattr(store, "VERSION", 99)
     assert going(house) == ["search"], "no version but the other one goes on with it"
     journal = f"search/{name}/00003"
     delivery_state.write_run(house.workspace, RunRecord("k", "trial 003", journals={journal: JournalRecord("x", 9)}))

@@ -2,7 +2,7 @@ import pytest
 from few_images import config_with
 from offline_store import offline_tracker
 
-from pipeline.search.store import SearchPlace
+from pipeline.search.store import SearchFolder
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.workspace.paths import Workspace
 from tuning.space import Space
@@ -29,5 +29,5 @@ def space():
 
 
 @pytest.fixture
-def place(workspace, base, space):
-    return SearchPlace.of(workspace, base, space)
+def search(workspace, base, space):
+    return SearchFolder.of(workspace, base, space)

@@ -1,26 +1,29 @@
-"""What MLflow is told of a search, up to where it would be delivered."""
+"""The MLflow runs of a search, as far as their journals."""
+
+from dataclasses import replace
 
 import pytest
+from ledgers import end, reports, run_trial
 
-from pipeline.search.mlflow_runs import BEST, SearchedBy, SearchRuns
+from pipeline.search.mlflow_runs import BEST, SearchMethod, SearchRuns
 from pipeline.tracking import delivery_state
 from pipeline.tracking.journal import read
-from tuning.ledger import EpochReport, Finish, Ledger
-from tuning.observer import State
+from tuning.ledger import Ledger
+from tuning.observer import Snapshot
 
 
 @pytest.fixture
-def ledger(place):
-    place.begin()
-    with Ledger(place.folder, {}) as ledger:
+def ledger(search):
+    search.create()
+    with Ledger(search.path, {}) as ledger:
         ledger.raise_target(3)
         yield ledger
 
 
 @pytest.fixture
-def runs(place, base, space, tracker):
+def runs(search, base, space, tracker):
     def open_runs(cap_mb=700):
-        return SearchRuns(place, place.begin(), base, space, SearchedBy("optuna", "asha", cap_mb), tracker)
+        return SearchRuns(search, search.create(), base, space, SearchMethod("optuna", "asha", cap_mb), tracker)
 
     return open_runs
 
@@ -30,21 +33,9 @@ def config(number):
 
 
 def trial(ledger, number, values=(0.4, 0.6), outcome="completed", observers=()):
-    """A trial from its start to its end, as a driver tells it."""
-    ledger.propose(config(number), "default")
-    told = [("started", ledger.start(number, "laptop"))]
-    for epoch, value in enumerate(values, start=1):
-        report = EpochReport(epoch, value, {"train/loss": 1.0 / epoch}, 300.0 + epoch)
-        told.append(("reported", ledger.report(number, report), report))
-    peak = 710.0 if outcome == "memory_cap" else 303.0
+    """A trial from its start to its end, as a driver reports it."""
     value = max(values, default=None) if outcome in ("completed", "stopped") else None
-    finish = Finish(
-        outcome, value, peak, 700.0, "laptop", len(values), 9.5, error="no data" if outcome == "failed" else ""
-    )
-    told.append(("finished", ledger.finish(number, finish)))
-    for name, *what in told:
-        for observer in observers:
-            getattr(observer, name)(*what)
+    run_trial(ledger, config(number), end(outcome, value, epochs=len(values)), values, observers)
 
 
 def events(folder, kind):
@@ -59,15 +50,15 @@ def series(folder, key):
     return {event["step"]: event["values"][key] for event in events(folder, "metrics") if key in event["values"]}
 
 
-def status(place, key):
-    record = delivery_state.read_run(place.workspace, key)
+def status(search, key):
+    record = delivery_state.read_run(search.workspace, key)
     return record.status, record.parent
 
 
-def test_a_trials_run_says_what_it_was_how_it_went_and_how_it_ended(place, runs, ledger):
+def test_a_trials_run_says_what_it_was_how_it_went_and_how_it_ended(search, runs, ledger):
     searched = runs()
     trial(ledger, 0, observers=[searched])
-    folder = place.folder / "trials" / "000"
+    folder = search.path / "trials" / "000"
     [params] = events(folder, "params")
     assert list(params["values"])[:2] == ["train.learning_rate", "model.hidden"], "what was searched comes first"
     assert params["values"]["model.hidden"] == 16
@@ -82,7 +73,7 @@ def test_a_trials_run_says_what_it_was_how_it_went_and_how_it_ended(place, runs,
     assert tags(folder)["seqpipe.memory_cap_mb"] == "700"
     assert (folder / "config.yaml").is_file()
     key = searched.identity.key
-    assert status(place, f"{key}-00000") == ("FINISHED", key)
+    assert status(search, f"{key}-00000") == ("FINISHED", key)
 
 
 @pytest.mark.parametrize(
@@ -94,75 +85,73 @@ def test_a_trials_run_says_what_it_was_how_it_went_and_how_it_ended(place, runs,
         ("failed", "FAILED", "**failed**: no data"),
     ],
 )
-def test_each_outcome_has_its_status_and_says_why(place, runs, ledger, outcome, expected, note):
+def test_each_outcome_has_its_status_and_says_why(search, runs, ledger, outcome, expected, note):
     searched = runs()
     trial(ledger, 0, outcome=outcome, observers=[searched])
-    assert status(place, f"{searched.identity.key}-00000")[0] == expected
-    told = tags(place.folder / "trials" / "000")
+    assert status(search, f"{searched.identity.key}-00000")[0] == expected
+    told = tags(search.path / "trials" / "000")
     assert told["seqpipe.outcome"] == outcome
     assert told["mlflow.note.content"] == note
 
 
-def test_the_searchs_run_counts_outcomes_and_follows_the_best(place, runs, ledger):
+def test_the_searchs_run_counts_outcomes_and_follows_the_best(search, runs, ledger):
     searched = runs()
     trial(ledger, 0, observers=[searched])
     trial(ledger, 1, values=(0.9,), outcome="memory_cap", observers=[searched])
     trial(ledger, 2, values=(0.2, 0.7), observers=[searched])
-    assert series(place.folder, BEST) == {1: 0.6, 2: 0.6, 3: 0.7}
-    assert series(place.folder, "trials/memory_cap") == {1: 0.0, 2: 1.0, 3: 1.0}
-    assert tags(place.folder)["seqpipe.best_trial"] == "002"
-    [params] = events(place.folder, "params")
+    assert series(search.path, BEST) == {1: 0.6, 2: 0.6, 3: 0.7}
+    assert series(search.path, "trials/memory_cap") == {1: 0.0, 2: 1.0, 3: 1.0}
+    assert tags(search.path)["seqpipe.best_trial"] == "002"
+    [params] = events(search.path, "params")
     assert params["values"]["space.model.hidden"] == "8 | 16 | 32"
-    assert status(place, searched.identity.key)[0] == "RUNNING"
-    searched.end(ledger.rows, "FINISHED", [(place.folder / "search.json", "")], "**done**", 0.0)
-    assert status(place, searched.identity.key)[0] == "FINISHED"
-    assert [event["file"] for event in events(place.folder, "artifact")] == ["search.json"]
+    assert status(search, searched.identity.key)[0] == "RUNNING"
+    searched.end(ledger.rows, "FINISHED", [(search.path / "search.json", "")], "**done**", 0.0)
+    assert status(search, searched.identity.key)[0] == "FINISHED"
+    assert [event["file"] for event in events(search.path, "artifact")] == ["search.json"]
 
 
-def test_whatever_a_killed_command_left_unwritten_is_written_by_the_next_and_nothing_twice(place, runs, ledger):
+def test_whatever_a_killed_command_left_unwritten_is_written_by_the_next_and_nothing_twice(search, runs, ledger):
     first = runs()
     trial(ledger, 0, observers=[first])
     trial(ledger, 1, values=(0.3,), outcome="stopped")  # nobody told
-    ledger.propose(config(2), "optuna")
-    ledger.start(2, "laptop")
-    ledger.report(2, EpochReport(1, 0.5, {}, 300.0))
+    run_trial(ledger, config(2), None, [0.5])
     again = runs()
-    state = State(tuple(ledger.rows), frozenset(), 3, 1, 700, 0.0, 0.0, None, False)
-    again.ticked(state)
-    again.ticked(state)
+    snapshot = Snapshot(tuple(ledger.rows), frozenset(), 3, 1, 700, 0.0, 0.0, None, False)
+    again.ticked(snapshot)
+    again.ticked(snapshot)
     for number in range(3):
-        folder = place.folder / "trials" / f"{number:03d}"
+        folder = search.path / "trials" / f"{number:03d}"
         assert len(events(folder, "params")) == 1
         told = [(event["step"], key) for event in events(folder, "metrics") for key in event["values"]]
         assert len(told) == len(set(told))
-    assert series(place.folder / "trials" / "001", BEST) == {1: 0.3}
+    assert series(search.path / "trials" / "001", BEST) == {1: 0.3}
     key = again.identity.key
     assert key == first.identity.key
-    assert status(place, f"{key}-00001") == ("FINISHED", key)
-    assert status(place, f"{key}-00002") == ("RUNNING", key)
-    again.give_up("KILLED", 0.0)
-    assert status(place, f"{key}-00002")[0] == "KILLED"
-    assert status(place, f"{key}-00001")[0] == "FINISHED"
-    assert status(place, key)[0] == "KILLED"
+    assert status(search, f"{key}-00001") == ("FINISHED", key)
+    assert status(search, f"{key}-00002") == ("RUNNING", key)
+    again.abort("KILLED", 0.0)
+    assert status(search, f"{key}-00002")[0] == "KILLED"
+    assert status(search, f"{key}-00001")[0] == "FINISHED"
+    assert status(search, key)[0] == "KILLED"
 
 
-def test_an_epoch_that_is_reported_again_after_a_crash_is_told_once(place, runs, ledger):
+def test_an_epoch_that_is_reported_again_after_a_crash_is_told_once(search, runs, ledger):
     searched = runs()
     ledger.propose(config(0), "default")
     searched.started(ledger.start(0, "laptop"))
-    for peak in (300.0, 305.0):  # the second time with another peak
-        report = EpochReport(1, 0.5, {}, peak)
+    [first] = reports([0.5])
+    for report in (first, replace(first, peak_mb=305.0)):
         searched.reported(ledger.report(0, report), report)
-    assert series(place.folder / "trials" / "000", "peak_memory_mb") == {1: 300.0}
+    assert series(search.path / "trials" / "000", "peak_memory_mb") == {1: 301.0}
 
 
-def test_a_search_that_was_refused_leaves_no_run(place, runs):
+def test_a_search_that_was_refused_leaves_no_run(search, runs):
     searched = runs()
-    searched.give_up("FAILED", 0.0)
-    assert delivery_state.read_run(place.workspace, searched.identity.key) is None
+    searched.abort("FAILED", 0.0)
+    assert delivery_state.read_run(search.workspace, searched.identity.key) is None
 
 
-def test_trials_that_failed_and_were_begun_again_are_told_as_what_they_became(place, runs, ledger):
+def test_trials_that_failed_and_were_begun_again_are_told_as_what_they_became(search, runs, ledger):
     first = runs()
     trial(ledger, 0, values=(), outcome="failed", observers=[first])
     trial(ledger, 1, values=(), outcome="failed", observers=[first])
@@ -170,13 +159,13 @@ def test_trials_that_failed_and_were_begun_again_are_told_as_what_they_became(pl
     for number in (0, 1):
         ledger.reopen(number)
         again.started(ledger.start(number, "laptop"))
-        report = EpochReport(1, 0.5, {}, 301.0)
+        [report] = reports([0.5])
         again.reported(ledger.report(number, report), report)
-        again.finished(ledger.finish(number, Finish("completed", 0.5, 303.0, 700.0, "laptop", 1, 9.5)))
-    folder = place.folder / "trials" / "000"
+        again.finished(ledger.finish(number, end("completed", 0.5, epochs=1)))
+    folder = search.path / "trials" / "000"
     assert tags(folder)["seqpipe.outcome"] == "completed"
     assert tags(folder)["mlflow.note.content"] == ""
     assert series(folder, "peak_memory_mb") == {0: 303.0, 1: 301.0, 2: 303.0}
-    failed, completed = (series(place.folder, f"trials/{outcome}") for outcome in ("failed", "completed"))
+    failed, completed = (series(search.path, f"trials/{outcome}") for outcome in ("failed", "completed"))
     assert failed[max(failed)] == 0
     assert completed[max(completed)] == 2

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from few_images import config_with
 
+from pipeline.config.models import MODEL_NAMES
 from pipeline.config.resolution import resolve
-from pipeline.config.schema import MODEL_NAMES
 from pipeline.errors import ConfigError
-from pipeline.search.space import DEFAULTS, check, configuration, default_of, in_words, space_for, value_in_words
+from pipeline.search.space import check, configuration, default_of, default_space, in_words, space_for, value_in_words
 from tuning.space import Space
 
 
@@ -23,7 +23,7 @@ def written(tmp_path):
 def test_each_default_space_holds_what_the_config_takes_and_its_default(model):
     config = resolve(model)
     space = space_for(config)
-    assert set(space) == set(DEFAULTS[model])
+    assert set(space) == set(default_space(model))
     assert {key.split(".")[-1] for key in space} >= {
         "learning_rate", "weight_decay", "dropout", "label_smoothing", "batch_size", "translate_pixels",
     }  # fmt: skip

@@ -10,7 +10,7 @@ from few_images import config_with, few_images, prepared_in
 
 from pipeline.errors import MemoryCapError
 from pipeline.progress import SilentReporter
-from pipeline.search.trial import TrainTrial, load
+from pipeline.search.trial import TrainTrial, warm_up
 from pipeline.stages import train
 from pipeline.stages.context import Context
 from pipeline.stop import StopToken
@@ -103,11 +103,11 @@ def test_on_a_node_without_the_prepared_folder_a_trial_reads_what_was_carried_th
     here = TrainTrial(CONFIG, prepared)
     carried = tmp_path / "carried"
     carried.mkdir()
-    for path in here.inputs:
+    for path in here.shared_files:
         shutil.copyfile(path, carried / path.name)
     elsewhere = TrainTrial(CONFIG, prepared.model_copy(update={"folder": tmp_path / "not here"}))
     trial = told.trial()
-    trial.inputs = carried
+    trial.shared_files = carried
     elsewhere(trial)
     (tmp_path / "other").mkdir()
     other = Told(tmp_path / "other")
@@ -185,4 +185,4 @@ def test_memory_that_was_refused_is_told_so_that_the_cap_is_seen(told, prepared,
 
 
 def test_what_is_loaded_first_is_what_a_trial_needs(prepared):
-    load(CONFIG)
+    warm_up(CONFIG)

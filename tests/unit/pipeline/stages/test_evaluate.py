@@ -108,6 +108,9 @@ def test_damaged_weights_or_predictions_are_told(config, prepared, trained, cont
         evaluate.evaluate(config, prepared, trained, folder, context)
 
 
-def test_only_the_model_and_the_reports_settings_are_read(config, changed):
-    assert evaluate.reads(config) == evaluate.reads(changed("train.epochs=9", "seed=3"))
-    assert evaluate.reads(config) != evaluate.reads(changed("evaluate.mistakes=3"))
+def test_only_the_model_and_the_reports_settings_are_read(config, changed, context):
+    def read(config):
+        return evaluate.STAGE.reads(config, context.mlflow)
+
+    assert read(config) == read(changed("train.epochs=9", "seed=3"))
+    assert read(config) != read(changed("evaluate.mistakes=3"))

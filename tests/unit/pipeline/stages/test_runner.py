@@ -1,156 +1,29 @@
 import contextlib
-import dataclasses
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import pytest
 
-from pipeline.config.keys import known_keys
 from pipeline.config.resolution import resolve
-from pipeline.config.schema import MODEL_NAMES, RunConfig
-from pipeline.errors import BudgetExhaustedError, ConfigError, WorkspaceError
-from pipeline.stages import register, train
+from pipeline.data.prepared import PreparedData
+from pipeline.errors import BudgetExhaustedError, WorkspaceError
+from pipeline.stages.catalog import STAGES
 from pipeline.stages.context import Context
-from pipeline.stages.runner import STAGES, Runner, check_stage, identities, plan
+from pipeline.stages.plan import Command
+from pipeline.stages.results import Evaluation, Registration, TrainedModel
+from pipeline.stages.runner import Runner
 from pipeline.stop import StopToken
 from pipeline.tracking import delivery_state
-from pipeline.tracking import settings as mlflow_settings
 from pipeline.workspace.locks import exclusive
 from pipeline.workspace.manifests import MANIFEST, StageFolder
-from pipeline.workspace.paths import Workspace
 
-OTHER_VALUES = {
-    "seed": 7,
-    "data.source": "npm",
-    "data.folder": "elsewhere",
-    "data.classes": "cat,frog",
-    "data.fraction": 0.5,
-    "data.validation_fraction": 0.2,
-    "data.split_seed": 7,
-    "model.dims": {"small": [16, 32], "medium": [16, 16, 32]},
-    "model.depths": {"small": [1, 1], "medium": [1, 1, 1]},
-    "model.grid": 4,
-    "model.stem": "conv",
-    "model.mlp_ratio": 2.0,
-    "model.dropout": 0.3,
-    "model.drop_path": 0.3,
-    "model.init": "paper",
-    "model.sequence": "patches",
-    "model.hidden": 8,
-    "model.layers": 1,
-    "train.epochs": 3,
-    "train.batch_size": 7,
-    "train.learning_rate": 0.5,
-    "train.weight_decay": 0.5,
-    "train.schedule": "cosine",
-    "train.warmup_fraction": 0.1,
-    "train.label_smoothing": 0.2,
-    "train.clip_norm": 2.0,
-    "train.ema_decay": 0.9,
-    "train.early_stopping_patience": 2,
-    "train.augment.translate_pixels": 1,
-    "train.augment.flip": False,
-    "train.augment.cutout_pixels": 3,
-    "evaluate.calibration_bins": 7,
-    "evaluate.mistakes": 7,
-    "compute.device": "cpu",
-    "compute.precision": "bf16",
-    "compute.kernel": "eager",
-    "compute.threads": 1,
-    "compute.micro_batch_size": 3,
-    "compute.checkpoint_every_s": 7.0,
-    "compute.max_memory_mb": 900.0,
-    "compute.recompute": True,
-    "compute.max_time_s": 7.0,
-}
-NOT_IN_ANY_RESULT = {
-    "data.source",
-    "data.folder",
-    "compute.device",
-    "compute.kernel",
-    "compute.threads",
-    "compute.micro_batch_size",
-    "compute.checkpoint_every_s",
-    "compute.max_memory_mb",
-    "compute.recompute",
-    "compute.max_time_s",
-}
-SETTABLE = [
-    (model, key)
-    for model in MODEL_NAMES
-    for key in known_keys(model)
-    if key != "model.name" and (model, key) != ("vanilla", "compute.recompute")  # which cannot be
-]
-
-
-def prints_of(config: RunConfig, workspace: Workspace, **environ: str) -> dict[str, str]:
-    settings = mlflow_settings.load(workspace, environ)
-    return {stage: identity.fingerprint for stage, identity in identities(config, settings).items()}
+RESULTS = (PreparedData, TrainedModel, Evaluation, Registration)
 
 
 def states(house, *sets: str, through: str = "register", fresh: tuple[str, ...] = ()) -> dict[str, str]:
-    config = resolve("vanilla", sets=["data.source=synthetic", *sets])
-    steps = plan(config, house.context.mlflow, house.workspace, through, fresh=fresh)
-    return {step.stage: step.state for step in steps}
-
-
-def reasons(house, *sets: str, model: str = "vanilla") -> dict[str, str]:
-    config = resolve(model, sets=["data.source=synthetic", *sets])
-    return {step.stage: step.why for step in plan(config, house.context.mlflow, house.workspace)}
-
-
-@pytest.mark.parametrize(("model", "key"), SETTABLE, ids=lambda text: text)
-def test_a_field_changes_the_fingerprints_of_the_stages_that_read_it_and_no_other(tmp_path, model, key):
-    value = OTHER_VALUES[key]
-    value = value[model] if isinstance(value, dict) else value
-    before, after = resolve(model), resolve(model, flags={key: value})
-    assert before != after
-    old, new = (prints_of(config, Workspace(tmp_path)) for config in (before, after))
-    changed = {stage for stage in STAGES if old[stage] != new[stage]}
-    if key in NOT_IN_ANY_RESULT:
-        assert changed == set()
-    elif key.startswith("data."):
-        assert changed == set(STAGES)
-    elif key.startswith("evaluate."):
-        assert changed == {"evaluate"}
-    else:
-        assert changed == {"train", "evaluate", "register"}
-
-
-def test_made_up_images_are_another_data_set(tmp_path):
-    real, synthetic = (
-        prints_of(resolve(sets=[f"data.source={source}"]), Workspace(tmp_path)) for source in ("npm", "synthetic")
-    )
-    assert all(real[stage] != synthetic[stage] for stage in STAGES)
-
-
-def test_two_models_share_the_prepared_data_and_nothing_else(tmp_path):
-    small, vanilla = (prints_of(resolve(model), Workspace(tmp_path)) for model in ("small", "vanilla"))
-    assert [stage for stage in STAGES if small[stage] == vanilla[stage]] == ["prepare"]
-
-
-def test_the_precision_counts_as_it_was_asked_for(tmp_path):
-    prints = {
-        prints_of(resolve(sets=[f"compute.precision={asked}"]), Workspace(tmp_path))["train"]
-        for asked in ("auto", "fp32", "bf16")
-    }
-    assert len(prints) == 3
-
-
-def test_another_registry_is_another_registration_of_the_same_training(tmp_path):
-    here = prints_of(resolve(), Workspace(tmp_path))
-    there = prints_of(resolve(), Workspace(tmp_path), MLFLOW_TRACKING_URI="http://host:1")
-    assert [stage for stage in STAGES if here[stage] != there[stage]] == ["register"]
-
-
-def test_a_raised_version_makes_a_stage_and_what_stands_on_it_anew(tmp_path, monkeypatch):
-    before = prints_of(resolve(), Workspace(tmp_path))
-    monkeypatch.setattr(train, "VERSION", train.VERSION + 1)
-    after = prints_of(resolve(), Workspace(tmp_path))
-    assert [stage for stage in STAGES if before[stage] != after[stage]] == ["train", "evaluate", "register"]
+    found = house.plan(*sets, through=through, command=Command(fresh))
+    return {stage: decision.state for stage, decision in found.items()}
 
 
 def test_every_stage_runs_once_and_a_repeated_command_does_nothing(house):
@@ -161,18 +34,13 @@ def test_every_stage_runs_once_and_a_repeated_command_does_nothing(house):
     assert house.ran == []
     assert again.did_nothing
     assert set(house.why.values()) == {"up to date"}
-    assert (again.prepared, again.trained, again.evaluation, again.registration) == (
-        first.prepared,
-        first.trained,
-        first.evaluation,
-        first.registration,
-    )
+    assert [again.results[kind] for kind in RESULTS] == [first.results[kind] for kind in RESULTS]
 
 
 def test_results_point_to_the_finished_folder(house):
     outcome = house.run()
-    for result in (outcome.prepared, outcome.trained, outcome.evaluation, outcome.registration):
-        assert (result.folder / MANIFEST).exists()
+    for kind in RESULTS:
+        assert (outcome.results[kind].folder / MANIFEST).exists()
 
 
 @pytest.mark.parametrize("through", STAGES)
@@ -196,30 +64,9 @@ def test_a_change_says_what_changed(house):
     house.run("train.epochs=3", "data.classes=[cat,frog]")
     assert house.why["prepare"] == "data.classes: airplane automobile bird cat -> cat frog"
     assert house.why["train"] == "train.epochs: 11 -> 3, prepare changed"
-    why = reasons(house, "seed=1", "train.epochs=9", "train.clip_norm=2", "train.batch_size=9")["train"]
+    why = house.plan("seed=1", "train.epochs=9", "train.clip_norm=2", "train.batch_size=9")["train"].why
     assert why.startswith("seed: 0 -> 1, train.epochs: 11 -> 9"), "the nearest is the one on the same inputs"
     assert why.endswith("and 1 more")
-
-
-def test_what_was_never_made_for_this_model_is_not_compared_with_another(house):
-    house.run()
-    assert reasons(house, model="small")["train"] == "not made yet"
-
-
-def test_another_version_of_the_stage_is_said(house, monkeypatch):
-    house.run()
-    monkeypatch.setattr(train, "VERSION", train.VERSION + 1)
-    assert reasons(house)["train"] == "this version of seqpipe makes train in another way"
-
-
-def test_planning_makes_no_folder_and_says_that_all_is_missing(house):
-    assert states(house) == dict.fromkeys(STAGES, "missing")
-    assert list(house.workspace.root.iterdir()) == []
-
-
-def test_a_plan_with_everything_made_has_nothing_to_run(house):
-    house.run()
-    assert states(house) == dict.fromkeys(STAGES, "up to date")
 
 
 def test_fresh_runs_every_stage_again_and_only_with_all(house):
@@ -301,7 +148,7 @@ def test_the_plan_says_what_the_run_then_does(house, through, fresh):
 def test_a_registration_whose_store_is_gone_is_made_again(house):
     house.run()
     (house.workspace.root / "mlflow.db").unlink()
-    assert reasons(house)["register"] == "mlflow.db is gone"
+    assert house.plan()["register"].why == "mlflow.db is gone"
     house.run()
     assert house.ran == ["register"]
 
@@ -309,14 +156,14 @@ def test_a_registration_whose_store_is_gone_is_made_again(house):
 def test_what_is_up_to_date_is_used_while_another_process_holds_its_folder(house, monkeypatch):
     outcome = house.run()
     monkeypatch.setattr(house.context.reporter, "note", pytest.fail)  # who has to wait says so
-    folder = StageFolder(house.workspace, "train", outcome.trained.folder.name)
+    folder = StageFolder(house.workspace, "train", outcome.results[TrainedModel].folder.name)
     with exclusive(folder.lock_path, print, what="it"):
         house.run()
     assert house.ran == []
 
 
 def test_a_stage_that_was_finished_while_this_command_waited_for_it_is_not_made_again(house, monkeypatch):
-    made = house.run(through="prepare").prepared.folder
+    made = house.run(through="prepare").results[PreparedData].folder
     hidden = made.with_name("hidden")
     made.rename(hidden)
     folder = StageFolder(house.workspace, "prepare", made.name)
@@ -352,7 +199,7 @@ def test_a_training_that_goes_on_says_from_where(house):
         house.run()
     described = house.folder("train") / "step-00000040.json"
     described.write_text('{"progress": {"epoch": 2, "step": 40}}')
-    assert reasons(house)["train"] == "2 epochs done, step 40"
+    assert house.plan()["train"].why == "2 epochs done, step 40"
     house.fails.clear()
     house.run()
     assert house.why["train"] == "going on: 2 epochs done, step 40"
@@ -390,8 +237,8 @@ def test_a_manifest_that_another_version_wrote_is_told(house):
 
 def test_the_reports_figures_are_for_the_run_of_the_training(house):
     outcome = house.run()
-    record = delivery_state.read_run(house.workspace, outcome.trained.run_key)
-    assert f"evaluate/{outcome.evaluation.folder.name}" in record.journals
+    record = delivery_state.read_run(house.workspace, outcome.results[TrainedModel].run_key)
+    assert f"evaluate/{outcome.results[Evaluation].folder.name}" in record.journals
 
 
 def test_a_used_up_budget_ends_the_command_before_the_next_stage(house):
@@ -400,26 +247,6 @@ def test_a_used_up_budget_ends_the_command_before_the_next_stage(house):
     with pytest.raises(BudgetExhaustedError):
         Runner(context).run(resolve("vanilla"))
     assert house.ran == []
-
-
-def test_all_stands_for_the_last_stage_and_an_unknown_one_is_refused():
-    assert check_stage("all") == "register"
-    assert check_stage("train") == "train"
-    with pytest.raises(ConfigError, match="choose from prepare, train, evaluate, register, or all"):
-        check_stage("tarin")
-
-
-def test_planning_loads_neither_torch_nor_mlflow(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; \n"
-        "from pipeline.config.resolution import resolve; from pipeline.stages import runner\n"
-        "from pipeline.tracking import settings; from pipeline.workspace.paths import Workspace\n"
-        "place = Workspace(Path(sys.argv[1]))\n"
-        "runner.plan(resolve(), settings.load(place, {}), place)\n"
-        "print([name for name in ('torch', 'mlflow', 'ray', 'numpy', 'matplotlib') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
 
 
 def test_a_registration_in_a_store_that_was_made_anew_does_not_stand(house):
@@ -440,15 +267,5 @@ def test_what_was_reached_is_known_when_a_stage_fails(house):
     with pytest.raises(RuntimeError):
         work.run(resolve("vanilla", sets=["data.source=synthetic"]))
     [outcome] = work.outcomes
-    assert outcome.evaluation is not None
-    assert outcome.registration is None
-
-
-def test_made_up_images_never_compete_with_real_ones_under_one_name(context):
-    settings = dataclasses.replace(context.mlflow, registered_model="mine")
-    assert register.model_name(resolve("vanilla"), settings) == "mine"
-    assert register.model_name(resolve("vanilla", sets=["data.source=synthetic"]), settings) == "mine-synthetic"
-    assert (
-        register.model_name(resolve("vanilla", sets=["data.source=synthetic"]), context.mlflow)
-        == "synthetic-airplane-automobile-bird-cat"
-    )
+    assert outcome.results.get(Evaluation) is not None
+    assert outcome.results.get(Registration) is None

@@ -262,8 +262,8 @@ def test_how_far_a_training_is_comes_from_its_newest_readable_checkpoint(tmp_pat
 
 def test_an_unfinished_training_names_its_run(context):
     folder = StageFolder(context.workspace, "train", "f00")
-    assert train.unfinished_run(folder) is None
+    assert train.STAGE.unfinished_run(folder.partial) is None
     (folder.begin() / "run.json").write_text('{"key": "f00-1", "name": "n"}')
-    assert train.unfinished_run(folder) == "f00-1"
+    assert train.STAGE.unfinished_run(folder.partial) == "f00-1"
     (folder.begin() / "run.json").write_text("[]")
-    assert train.unfinished_run(folder) is None
+    assert train.STAGE.unfinished_run(folder.partial) is None

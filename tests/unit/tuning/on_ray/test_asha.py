@@ -1,9 +1,9 @@
 import warnings
 from types import SimpleNamespace
 
+import ledgers
 import pytest
 
-from tuning.ledger import EpochReport, Row
 from tuning.on_ray.asha import LedgerAsha
 
 
@@ -25,10 +25,7 @@ def run(scheduler, row, values):
 
 
 def ledger_rows(curves):
-    return [
-        Row(n, {"x": n}, "random", reports=tuple(EpochReport(e, v) for e, v in enumerate(curve, start=1)))
-        for n, curve in enumerate(curves)
-    ]
+    return [ledgers.row(number, {"x": number}, curve=curve) for number, curve in enumerate(curves)]
 
 
 @pytest.mark.parametrize(("mode", "bad"), [("max", 0.1), ("min", 0.9)])

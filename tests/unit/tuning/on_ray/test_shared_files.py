@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from tuning.on_ray.checkpoint_store import Keeper
-from tuning.on_ray.shared_files import KEPT_S, Inputs
+from tuning.on_ray.checkpoint_store import CheckpointStore
+from tuning.on_ray.shared_files import KEPT_S, SharedFiles
 
 
 @pytest.fixture
@@ -24,67 +24,67 @@ def paths(tmp_path):
     return [folder / name for name in contents]
 
 
-def keeper_of(inputs, calls):
-    keeper = Keeper("unused", inputs.folder)
+def store_of(files, calls):
+    store = CheckpointStore("unused", files.folder)
 
     def read(name, offset):
         calls.append(name)
-        return keeper.read_input(name, offset)
+        return store.read_shared(name, offset)
 
     return read
 
 
 def test_another_node_gets_every_file_once(cache, paths):
-    inputs, calls = Inputs.of(paths), []
-    folder = inputs.fetch(keeper_of(inputs, calls))
+    files, calls = SharedFiles.of(paths), []
+    folder = files.fetch(store_of(files, calls))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         path.name: path.read_bytes() for path in paths
     }
     assert calls == ["images"] * 3 + ["labels"]
-    assert inputs.fetch(keeper_of(inputs, calls)) == folder
+    assert files.fetch(store_of(files, calls)) == folder
     assert len(calls) == 4, "the next trial finds them"
-    assert [path.name for path in cache.iterdir()] == [inputs.key], "and no draft is left"
+    assert [path.name for path in cache.iterdir()] == [files.key], "and no draft is left"
 
 
-def test_other_contents_are_other_inputs(cache, paths):
-    before = Inputs.of(paths)
-    old = before.fetch(keeper_of(before, []))
+def test_other_contents_are_other_files(cache, paths):
+    before = SharedFiles.of(paths)
+    old = before.fetch(store_of(before, []))
     paths[1].write_bytes(b"4567")
-    after = Inputs.of(paths)
-    assert after.fetch(keeper_of(after, [])) != old
+    after = SharedFiles.of(paths)
+    assert after.fetch(store_of(after, [])) != old
     assert (old / "labels").read_bytes() == b"0123"
 
 
 @pytest.mark.parametrize("change", [b"012", b"3210", b""])
 def test_a_file_that_changed_meanwhile_is_refused_and_nothing_is_kept(cache, paths, change):
-    inputs = Inputs.of(paths)
+    files = SharedFiles.of(paths)
     paths[1].write_bytes(change)
-    with pytest.raises(OSError, match="labels is not what the search began with"):
-        inputs.fetch(keeper_of(inputs, []))
+    with pytest.raises(OSError, match="labels is not what the search started with"):
+        files.fetch(store_of(files, []))
     assert list(cache.iterdir()) == []
 
 
 def test_what_was_not_used_for_long_goes_when_something_else_comes(cache, paths):
-    inputs = Inputs.of(paths)
+    files = SharedFiles.of(paths)
     old, recent = cache / "old", cache / "recent"
     for folder in (old, recent):
         folder.mkdir(parents=True)
     os.utime(old, (0, time.time() - KEPT_S - 60))
-    inputs.fetch(keeper_of(inputs, []))
-    assert sorted(path.name for path in cache.iterdir()) == sorted(["recent", inputs.key])
+    files.fetch(store_of(files, []))
+    assert sorted(path.name for path in cache.iterdir()) == sorted(["recent", files.key])
 
 
-def test_inputs_are_files_of_one_folder(paths, tmp_path):
+def test_shared_files_are_of_one_folder(paths, tmp_path):
     (tmp_path / "elsewhere").touch()
     with pytest.raises(ValueError, match="2 folders"):
-        Inputs.of([*paths, tmp_path / "elsewhere"])
-    assert Inputs.of([]).files == ()
+        SharedFiles.of([*paths, tmp_path / "elsewhere"])
+    assert SharedFiles.of([]).files == ()
 
 
 def test_what_is_fetched_follows_the_umask(cache, paths):
-    inputs, before = Inputs.of(paths), os.umask(0o027)
+    files, before = SharedFiles.of(paths), os.umask(0o027)
     try:
-        folder = inputs.fetch(keeper_of(inputs, []))
+        folder = files.fetch(store_of(files, []))
     finally:
         os.umask(before)
     assert folder.stat().st_mode & 0o777 == 0o750

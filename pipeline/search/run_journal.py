@@ -1,4 +1,4 @@
-"""A run that is told to MLflow from figures that come again and again: each thing is written once."""
+"""The journal of an MLflow run, filled from repeated snapshots: whatever it already has is not written again."""
 
 import time
 from collections.abc import Mapping
@@ -11,20 +11,21 @@ from pipeline.tracking.delivery_state import Status
 from pipeline.tracking.journal import FILE_NAME, Journal, read
 
 
-class ToldRun:
-    """A run's journal in a folder, what it holds already, and its courier."""
+class RunJournal:
+    """The journal of one run in a folder, and its delivery in the background."""
 
     def __init__(self, tracker: Tracker, identity: RunIdentity, folder: Path, journal_id: str) -> None:
         self.journal = Journal(folder)
         self.is_open = True
+        """Whether the run goes on, as far as was recorded."""
         self._tracker = tracker
         self._identity = identity
         self._folder = folder
         self._journal_id = journal_id
         self._status: Status = "RUNNING"
-        self._upto_noted: tuple[int, Status] | None = None
+        self._recorded: tuple[int, Status] | None = None
         self._closed_at: int | None = None
-        self._courier = BackgroundDelivery(tracker, identity, journal_id, folder)
+        self._delivery = BackgroundDelivery(tracker, identity, journal_id, folder)
         self._kinds: set[str] = set()
         self._tags: dict[str, str] = {}
         self._steps: set[tuple[str, int]] = set()
@@ -36,56 +37,56 @@ class ToldRun:
                 self._steps |= {(key, event.content["step"]) for key in event.content["values"]}
 
     @property
-    def noted(self) -> Status | None:
-        """The status that is kept of it."""
+    def recorded_status(self) -> Status | None:
+        """The status of the run that was recorded last, possibly by an earlier command."""
         record = delivery_state.read_run(self._tracker.workspace, self._identity.key)
         return record.status if record else None
 
-    def holds(self, kind: str) -> bool:
-        """Whether something of a kind was written before."""
+    def has(self, kind: str) -> bool:
+        """Whether an event of a kind was there when the journal was opened."""
         return kind in self._kinds
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Write those that are new or changed."""
-        news = {key: value for key, value in values.items() if self._tags.get(key) != value}
-        if news:
-            self._tags |= news
-            self.journal.tags(news)
+        """Write the tags that are new or changed."""
+        new = {key: value for key, value in values.items() if self._tags.get(key) != value}
+        if new:
+            self._tags |= new
+            self.journal.tags(new)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Write those that the step does not have."""
-        news = {key: value for key, value in values.items() if (key, step) not in self._steps}
-        if news:
-            self._steps |= {(key, step) for key in news}
-            self.journal.metrics(news, step)
+        """Write the metrics that this step does not have yet."""
+        new = {key: value for key, value in values.items() if (key, step) not in self._steps}
+        if new:
+            self._steps |= {(key, step) for key in new}
+            self.journal.metrics(new, step)
 
-    def note(self, status: Status) -> None:
-        """Keep what stores should be told of the run."""
+    def record(self, status: Status) -> None:
+        """Record on disk that the journal so far, and this status, are to be delivered."""
         if status != "RUNNING":
             self._close_journal()
         self._status = status
         self.is_open = status == "RUNNING"
-        if self._upto_noted != (self._upto, status):
-            self._upto_noted = (self._upto, status)
+        if self._recorded != (self._upto, status):
+            self._recorded = (self._upto, status)
             self._tracker.record(self._identity, self._journal_id, self._folder, upto=self._upto, status=status)
 
     def deliver(self) -> None:
-        """Have it told by the courier."""
+        """Deliver what was recorded, in the background."""
         if self.is_open:
-            self._courier.notify(self._upto)
+            self._delivery.notify(self._upto)
         else:
-            self._courier.close(upto=self._upto, status=self._status, timeout_s=0.0)
+            self._delivery.close(upto=self._upto, status=self._status, timeout_s=0.0)
 
     def close(self, status: Status, until: float) -> None:
-        """Tell the rest and the status, as far as that goes until then."""
+        """Deliver the rest and the status, waiting for that until a time of the monotonic clock at most."""
         self._close_journal()
         self._status = status
         self.is_open = False
-        self._courier.close(upto=self._upto, status=status, timeout_s=max(until - time.monotonic(), 0.0))
+        self._delivery.close(upto=self._upto, status=status, timeout_s=max(until - time.monotonic(), 0.0))
 
     def wait(self, until: float) -> None:
-        """Wait for what is being told, until then."""
-        if self._courier.has_started:
+        """Wait for a delivery that has started, until a time of the monotonic clock at most."""
+        if self._delivery.has_started:
             self.close(self._status, until)
 
     @property

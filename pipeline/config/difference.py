@@ -1,0 +1,39 @@
+"""In which settings two configs, or what was read of them, differ."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that is not the same on both sides; None where a side does not have it."""
+
+    key: str
+    """Dotted, such as `train.epochs`."""
+    before: Any
+    after: Any
+
+    def in_words(self) -> str:
+        """`train.epochs: 11 -> 20`."""
+        return f"{self.key}: {_shown(self.before)} -> {_shown(self.after)}"
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[Difference]:
+    """Every setting of two nested mappings that differs, in the order of `after`; then what only `before` has."""
+    for key in [*after, *(key for key in before if key not in after)]:
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield Difference(f"{prefix}{key}", old, new)
+
+
+def first_few(texts: list[str], count: int = 3) -> str:
+    """The first of some texts in one, and how many more there are: `a, b, c and 2 more`."""
+    more = len(texts) - count
+    return ", ".join(texts[:count]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,55 @@
+"""What a command asks of the stages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.config.schema import RunConfig
+from pipeline.stages.catalog import ALL, STAGES, checked_name, stage_named
+from pipeline.stages.plan import Command, Decision, plan
+from pipeline.tracking.settings import ResolvedMlflow
+from pipeline.workspace.paths import Workspace
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which models to bring up to date, up to which stage, and whether to discard what is there."""
+
+    configs: Sequence[RunConfig]
+    """One for each model; the limits on time and memory are those of the first."""
+    stage: str = ALL
+    is_fresh: bool = False
+
+    @property
+    def through(self) -> str:
+        """The last stage to run.
+
+        Raises:
+            ConfigError: there is no such stage.
+        """
+        return checked_name(self.stage)
+
+    @property
+    def fresh(self) -> tuple[str, ...]:
+        """The stages to run whatever is there: with `all` every one, else the one that is named."""
+        if not self.is_fresh:
+            return ()
+        return STAGES if self.stage == ALL else (self.through,)
+
+    @property
+    def again(self) -> str:
+        """What goes on from where this command left."""
+        return "the same command without --fresh" if self.is_fresh else "the same command"
+
+    def plans(self, mlflow: ResolvedMlflow, workspace: Workspace) -> list[list[Decision]]:
+        """What the command would do, for each model."""
+        command = Command(self.fresh)
+        return [plan(config, mlflow, workspace, self.through, command) for config in self.configs]
+
+    def stages_to_run(self, mlflow: ResolvedMlflow, workspace: Workspace) -> set[str]:
+        """The stages that are not up to date for one of the models."""
+        return {one.stage for decisions in self.plans(mlflow, workspace) for one in decisions if one.runs}
+
+
+def loads_model(stages: set[str]) -> bool:
+    """Whether one of the stages needs a model in memory."""
+    return any(stage_named(name).loads_model for name in stages)

@@ -1,0 +1,78 @@
+"""What a training's run shows in MLflow before its first epoch is done."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config.keys import flatten, to_yaml
+from pipeline.config.schema import RunConfig
+from pipeline.data.prepared import PreparedData
+from pipeline.provenance import git_commit, versions
+from pipeline.tracking.journal import Journal
+from pipeline.workspace.durable_files import write_atomically, write_json, writing
+
+if TYPE_CHECKING:
+    from pipeline.training.device import Numerics
+
+PROVENANCE_FILE = "provenance.json"
+
+
+def describe(
+    config: RunConfig,
+    prepared: PreparedData,
+    numerics: "Numerics",
+    parameters: int,
+    folder: Path,
+    journal: Journal,
+) -> None:
+    """Write it to the journal, and the files that it names to `folder`."""
+    commit, found = git_commit(), versions()
+    write_json(folder / PROVENANCE_FILE, {"git_commit": commit, "versions": found})
+    write_atomically(folder / "config.yaml", to_yaml(config).encode())
+    with writing(folder):
+        shutil.copyfile(prepared.contact_sheet, folder / "contact_sheet.png")
+    settings = {key: value for key, value in flatten(config).items() if not key.startswith("evaluate.")}
+    journal.params({**settings, "model.parameters": parameters})
+    tags: Mapping[str, str | None] = {
+        "seqpipe.model": config.model.name,
+        "seqpipe.dataset": prepared.dataset,
+        "seqpipe.classes": ", ".join(prepared.class_names),
+        "seqpipe.data_hash": prepared.data_hash,
+        "mlflow.source.git.commit": commit,
+        "mlflow.note.content": _note(config, prepared),
+        **{f"numerics.{name}": None if value is None else str(value) for name, value in numerics.to_json().items()},
+        **{f"version.{name}": version for name, version in found.items()},
+    }
+    journal.tags({name: value for name, value in tags.items() if value is not None})
+    profile = {split: prepared.images_in(split) for split in prepared.counts}
+    for context in ("train", "validation", "test"):
+        journal.dataset(
+            {
+                "name": f"{prepared.dataset} {context}",
+                "digest": prepared.data_hash[:16],
+                "context": context,
+                "source": prepared.source,
+                "profile": {"images": profile[context], "classes": dict(prepared.counts[context])},
+            }
+        )
+    journal.artifact(folder / "config.yaml")
+    journal.artifact(folder / "contact_sheet.png", "data")
+
+
+def _note(config: RunConfig, prepared: PreparedData) -> str:
+    counts = ", ".join(f"{prepared.images_in(split)} {split}" for split in prepared.counts)
+    return (
+        f"**{config.model.name}** on {prepared.dataset}: {', '.join(prepared.class_names)} ({counts} images). "
+        f"Train this again with `seqpipe run all --config config.yaml` (the file is among the artifacts)."
+    )
+
+
+def starting_commit(folder: Path) -> str | None:
+    """The commit of the code that started a training; None if it is not known."""
+    try:
+        commit: str | None = json.loads((folder / PROVENANCE_FILE).read_bytes())["git_commit"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # a training counts without it
+        return None
+    return commit

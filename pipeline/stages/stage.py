@@ -1,0 +1,54 @@
+"""What a stage is: the contract that prepare, train, evaluate and register fill in."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pipeline.config.schema import RunConfig
+from pipeline.stages.context import Context
+from pipeline.stages.results import Results
+from pipeline.tracking.settings import ResolvedMlflow
+from pipeline.workspace.manifests import Manifest, StageResult
+from pipeline.workspace.paths import Workspace
+
+
+class Stage(ABC):
+    """One step of the pipeline. Its module offers it as `STAGE`, and imports nothing heavy until it runs."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised when what the stage makes means something else: results of another version are not reused."""
+    result: ClassVar[type[StageResult]]
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """The stages whose fingerprints are part of this one's."""
+    scratch: ClassVar[tuple[str, ...]] = ()
+    """Patterns of files that only a resume needs."""
+    is_new_each_time: ClassVar[bool] = False
+    """Whether running it again makes something new, so that the old result and all made from it are discarded."""
+    loads_model: ClassVar[bool] = False
+    """Whether it needs torch and a model in memory, which a memory cap has to leave room for."""
+
+    @abstractmethod
+    def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> Mapping[str, Any]:
+        """The settings that the result depends on."""
+
+    @abstractmethod
+    def run(self, config: RunConfig, made: Results, folder: Path, context: Context) -> StageResult:
+        """Make the result in `folder`, from what the stages before it `made`; resume what the folder holds."""
+
+    def after(self, made: Results, context: Context) -> None:
+        """What follows once the folder is whole; `made` has this stage's result too."""
+        return
+
+    def progress(self, folder: Path) -> str | None:
+        """How far the work in an unfinished folder is; None if the stage cannot resume it."""
+        return None
+
+    def unfinished_run(self, folder: Path) -> str | None:
+        """The key of the MLflow run that the work in an unfinished folder belongs to; None if there is none."""
+        return None
+
+    def why_invalid(self, manifest: Manifest, mlflow: ResolvedMlflow, workspace: Workspace) -> str | None:
+        """Why a result, though complete in its folder, no longer holds; None if it does."""
+        return None

@@ -1,0 +1,156 @@
+import pickle
+from types import SimpleNamespace
+
+import pytest
+from ray.tune.search import Searcher as RaySearcher
+
+from tuning.ledger import EpochReport, Row
+from tuning.on_ray import messages
+from tuning.on_ray.callbacks import Callback, FirstError, Searcher, Stopper, trial_name
+from tuning.on_ray.worker import Task
+
+
+class Decided:
+    """In place of the decisions: answers as set, and keeps what it is called with."""
+
+    def __init__(self):
+        self.rows = []
+        self.has_no_more = False
+        self.has_left = False
+        self.calls = []
+
+    def next_row(self):
+        return self.rows.pop(0) if self.rows else None
+
+    def reported(self, row, attempt, report, *, stopped):
+        self.calls.append(("reported", row, attempt, report, stopped))
+
+    def left(self, row):
+        self.calls.append(("left", row))
+
+    def restarted(self, row, error):
+        self.calls.append(("begun again", row, error))
+
+    def lost(self, row, error):
+        self.calls.append(("lost", row, error))
+
+
+@pytest.fixture
+def decided():
+    return Decided()
+
+
+@pytest.fixture
+def errors():
+    return FirstError()
+
+
+@pytest.fixture
+def callback(decided, errors):
+    return Callback(decided, errors, lambda: decided.calls.append("tick"))
+
+
+def ray_trial(row, error_file=None):
+    return SimpleNamespace(trial_id="ab12", config={"row": row}, error_file=error_file)
+
+
+def failing(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def test_ray_is_given_the_next_row_with_its_task(decided, errors):
+    row = Row(3, {"x": 0.5}, "optuna", reports=(EpochReport(1, 0.2), EpochReport(2, 0.3)))
+    decided.rows = [row]
+    config = Searcher(decided, errors).suggest("ab12")
+    assert config["row"] == 3
+    assert Task.from_ray(config) == Task(3, {"x": 0.5}, known_epochs=2) == Task.of(row)
+
+
+def test_without_a_row_ray_asks_again_until_there_are_no_more(decided, errors):
+    searcher = Searcher(decided, errors)
+    assert searcher.suggest("ab12") is None
+    decided.has_no_more = True
+    assert searcher.suggest("ab12") == RaySearcher.FINISHED
+
+
+def test_ray_s_run_ends_when_the_search_has_left_and_no_trial_by_itself(decided):
+    stopper = Stopper(decided)
+    assert not stopper.stop_all()
+    decided.has_left = True
+    assert stopper.stop_all()
+    assert not stopper("ab12", {})
+
+
+@pytest.mark.parametrize(("result", "stopped"), [({}, False), ({"done": False}, False), ({"done": True}, True)])
+def test_a_message_is_delivered_with_whether_the_scheduler_stops_the_trial(decided, callback, result, stopped):
+    report = EpochReport(1, 0.5)
+    sent = messages.as_result(messages.reported(report), 2) | result
+    callback.on_trial_result(0, [], ray_trial(4), sent)
+    assert decided.calls == [("reported", 4, 2, report, stopped)]
+
+
+def test_a_trial_that_is_complete_has_left(decided, callback):
+    callback.on_trial_complete(0, [], ray_trial(4))
+    assert decided.calls == [("left", 4)]
+
+
+def test_a_lost_process_that_ray_starts_again_is_passed_on_with_the_last_line_of_its_error(
+    decided, callback, tmp_path
+):
+    (tmp_path / "error").write_text("Traceback ...\nActorDiedError: killed by SIGKILL\n\n")
+    callback.on_trial_recover(0, [], ray_trial(4, str(tmp_path / "error")))
+    assert decided.calls == [("begun again", 4, "ActorDiedError: killed by SIGKILL")]
+
+
+@pytest.mark.parametrize("error_file", [None, "/no/such/file"])
+def test_a_process_that_ray_gives_up_is_lost_and_then_gone(decided, callback, error_file):
+    callback.on_trial_error(0, [], ray_trial(4, error_file))
+    assert decided.calls == [("lost", 4, "no word of why"), ("left", 4)]
+
+
+def test_each_step_of_ray_s_loop_is_a_tick(decided, callback):
+    callback.on_step_begin(0, [])
+    assert decided.calls == ["tick"]
+
+
+def test_the_first_error_of_any_callback_is_kept_and_raised(decided, errors):
+    first, second = OSError("No space left"), OSError("again")
+    decided.next_row = failing(first)
+    decided.left = decided.lost = decided.restarted = decided.reported = failing(second)
+    with pytest.raises(OSError, match="No space left"):
+        Searcher(decided, errors).suggest("ab12")
+    callback = Callback(decided, errors, failing(second))
+    for call in (callback.on_trial_complete, callback.on_trial_error, callback.on_trial_recover):
+        with pytest.raises(OSError, match="again"):
+            call(0, [], ray_trial(1))
+    assert errors.error is first
+
+
+@pytest.mark.parametrize("name", ["on_step_begin", "on_trial_complete", "on_trial_error", "on_trial_recover"])
+def test_an_error_of_each_callback_is_kept(decided, errors, name):
+    decided.left = decided.lost = decided.restarted = failing(OSError("full"))
+    callback = Callback(decided, errors, failing(OSError("full")))
+    arguments = (0, []) if name == "on_step_begin" else (0, [], ray_trial(1))
+    with pytest.raises(OSError, match="full"):
+        getattr(callback, name)(*arguments)
+    assert str(errors.error) == "full"
+
+
+def test_an_error_in_a_report_is_kept(decided, errors, callback):
+    decided.reported = failing(OSError("full"))
+    with pytest.raises(OSError, match="full"):
+        callback.on_trial_result(0, [], ray_trial(1), messages.as_result(messages.reported(EpochReport(1, 0.5)), 1))
+    assert str(errors.error) == "full"
+
+
+def test_what_ray_pickles_of_them_is_empty(decided, errors, callback):
+    decided.unpicklable = lambda: None
+    for each in (Searcher(decided, errors), Stopper(decided), callback):
+        assert vars(pickle.loads(pickle.dumps(each))) == {}  # noqa: S301
+
+
+def test_a_trial_is_named_by_its_row():
+    assert trial_name(ray_trial(7)) == "row-00007-ab12"

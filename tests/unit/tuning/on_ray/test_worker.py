@@ -1,0 +1,283 @@
+"""The trial worker, with a real checkpoint store and a capped child that is a function of the test."""
+
+import json
+import math
+import os
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from fake_ray import NODE, Handle
+
+from tuning.capped.run_capped import Capped, CapTooLowError
+from tuning.ledger import EpochReport
+from tuning.on_ray import attempt, worker
+from tuning.on_ray.checkpoint_store import CheckpointStore
+from tuning.on_ray.shared_files import SharedFiles
+from tuning.on_ray.worker import Task, TrialSettings, run_trial
+from tuning.trial import REPORTS, WORK, Began, CheckpointReady, PickledObjective, Reported
+from tuning.trial_end import LostTrialError
+
+OBJECTIVE = PickledObjective(b"objective", b"warm-up", ())
+NO_FILES = SharedFiles("", ())
+
+
+class Worker:
+    """Runs row 3; `child` is what happens in the capped child, `results` what is reported to Ray."""
+
+    def __init__(self, folder, store):
+        self.folder = folder
+        self.store = Handle(store)
+        self.results = []
+        self.child = lambda call: "completed"
+        self.call = None
+
+    def run_capped(self, function, objective, config, scratch, shared, **words):
+        self.call = SimpleNamespace(config=config, scratch=scratch, shared=shared, **words)
+        outcome = self.child(self.call)
+        if isinstance(outcome, str):
+            outcome = Capped("completed", outcome, None, None, None, None, 80.0, 10.0, words["cap_mb"], 1.0)
+        return outcome
+
+    def run(self, known_epochs=0, mode="max", shared_files=NO_FILES):
+        settings = TrialSettings(mode, 500, 7.0, shared_files, NODE)
+        run_trial(Task(3, {"x": 0.5}, known_epochs), OBJECTIVE, settings, self.store)
+
+    @property
+    def messages(self):
+        return [result["message"] for result in self.results]
+
+    @property
+    def kinds(self):
+        return [message["kind"] for message in self.messages]
+
+
+@pytest.fixture
+def trial(tmp_path, monkeypatch, ray):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "of ray" / "this trial").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "of ray" / "this trial")
+    monkeypatch.delenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", raising=False)
+    made = Worker(tmp_path, CheckpointStore(str(tmp_path / "checkpoints"), str(tmp_path / "shared")))
+    monkeypatch.setattr(attempt, "tune", SimpleNamespace(report=made.results.append))
+    monkeypatch.setattr(worker, "run_capped", made.run_capped)
+    monkeypatch.setattr(worker, "process_memory_mb", lambda pid: 60.0)
+    monkeypatch.setattr(worker, "ASK_S", 0.005)
+    return made
+
+
+def checkpoint(scratch, *epochs):
+    """A checkpoint after those epochs, as `Trial.checkpoint` makes one."""
+    folder = scratch / f"checkpoint-{epochs[-1]}"
+    (folder / WORK).mkdir(parents=True)
+    (folder / WORK / "epoch").write_text(str(epochs[-1]))
+    (folder / WORK / "empty").touch()
+    (folder / WORK / "large").write_bytes(b"x" * 2_500_000)
+    reports = [{"epoch": epoch, "value": epoch / 10, "metrics": {}, "peak_mb": 0.0} for epoch in epochs]
+    (folder / REPORTS).write_text(json.dumps(reports))
+    return folder
+
+
+def test_each_message_says_the_attempt_and_the_first_the_node(trial):
+    for number in (1, 2):
+        trial.results.clear()
+        trial.child = lambda call: call.on_message(Reported(EpochReport(1, 0.5))) or "completed"
+        trial.run()
+        assert trial.kinds == ["started", "report", "finished"]
+        assert {message["attempt"] for message in trial.messages} == {number}
+        assert trial.messages[0]["node"] == socket.gethostname()
+
+
+def test_an_epoch_is_passed_on_with_the_memory_that_was_seen_until_then(trial, monkeypatch):
+    seen = iter([50.0, 90.0, 70.0])
+    monkeypatch.setattr(worker, "process_memory_mb", lambda pid: next(seen) if pid == 42 else 1e9)
+
+    def child(call):
+        call.on_message(Began(42))
+        assert call.should_stop() is None
+        call.should_stop()
+        call.on_message(Reported(EpochReport(1, 0.5, {"loss": 0.1})))
+        return "completed"
+
+    trial.child = child
+    trial.run()
+    report = trial.results[1]
+    assert (report["epoch"], report["value"]) == (1, 0.5)
+    assert report["message"]["report"] == {"epoch": 1, "value": 0.5, "metrics": {"loss": 0.1}, "peak_mb": 90.0}
+    assert math.isnan(trial.results[0]["value"])
+
+
+def test_the_child_gets_the_configuration_and_the_limits(trial):
+    trial.run()
+    call = trial.call
+    assert (call.config, call.cap_mb, call.grace_s, call.shared) == ({"x": 0.5}, 500, 7.0, None)
+    assert call.warm_up.args == (OBJECTIVE,)
+
+
+def test_it_goes_on_from_the_checkpoint_that_it_fetched(trial):
+    def first(call):
+        call.on_message(CheckpointReady(checkpoint(call.scratch, 1, 2)))
+        assert not (call.scratch / "checkpoint-2").exists(), "sent, and deleted here"
+        return "paused"
+
+    def second(call):
+        work = call.scratch / WORK
+        assert (work / "epoch").read_text() == "2"
+        assert (work / "empty").read_bytes() == b""
+        assert (work / "large").read_bytes() == b"x" * 2_500_000
+        call.on_message(Reported(EpochReport(3, 0.1)))
+        return "completed"
+
+    trial.child = first
+    trial.run()
+    trial.results.clear()
+    trial.child = second
+    trial.run(known_epochs=2)
+    assert trial.kinds == ["started", "report", "finished"]
+    finish = trial.messages[-1]["finish"]
+    assert (finish["value"], finish["epochs"]) == (0.2, 3), "epochs before the checkpoint count"
+
+
+def test_epochs_that_the_ledger_does_not_know_are_reported_again(trial):
+    trial.child = lambda call: call.on_message(CheckpointReady(checkpoint(call.scratch, 1, 2, 3))) or "paused"
+    trial.run()
+    trial.results.clear()
+    trial.child = lambda call: "completed"
+    trial.run(known_epochs=1)
+    assert [message["report"]["epoch"] for message in trial.messages if message["kind"] == "report"] == [2, 3]
+
+
+def ended(outcome, value=None, **rest):
+    words = {"error": None, "traceback": None, "signal": None, "stop_reason": None} | rest
+    return Capped(outcome, value, peak_mb=80.0, floor_mb=10.0, cap_mb=500, duration_s=1.0, **words)
+
+
+@pytest.mark.parametrize(
+    ("result", "outcome", "value"),
+    [
+        (ended("completed", "completed"), "completed", 0.5),
+        (ended("completed", "diverged: nan"), "diverged", None),
+        (ended("memory_cap"), "memory_cap", None),
+        (ended("failed", error="ValueError: no"), "failed", None),
+    ],
+)
+def test_how_the_row_is_finished_is_reported_with_node_and_duration(trial, result, outcome, value):
+    def child(call):
+        call.on_message(Reported(EpochReport(1, 0.5)))
+        time.sleep(0.01)
+        return result
+
+    trial.child = child
+    trial.run()
+    finish = trial.messages[-1]["finish"]
+    assert (finish["outcome"], finish["value"], finish["peak_mb"], finish["cap_mb"]) == (outcome, value, 80.0, 500)
+    assert finish["node"] == socket.gethostname()
+    assert 0.01 <= finish["duration_s"] < 5
+
+
+def test_a_trial_that_left_is_reported_as_paused(trial):
+    trial.child = lambda call: "paused"
+    trial.run()
+    assert trial.kinds == ["started", "paused"]
+
+
+def test_a_cap_that_is_too_low_on_this_node_is_reported_as_the_cap(trial):
+    def child(call):
+        raise CapTooLowError(510.0, 500)
+
+    trial.child = child
+    trial.run()
+    finish = trial.messages[-1]["finish"]
+    assert (finish["outcome"], finish["peak_mb"], finish["cap_mb"]) == ("memory_cap", 510.0, 500)
+
+
+def test_a_lost_process_raises_so_that_ray_starts_the_trial_again(trial):
+    trial.child = lambda call: ended("killed", error="ended by SIGKILL")
+    with pytest.raises(LostTrialError, match="SIGKILL"):
+        trial.run()
+    assert trial.kinds == ["started"]
+    assert list((trial.folder / "of ray" / "this trial").iterdir()) == []
+
+
+def test_a_stop_reaches_the_child(trial):
+    def child(call):
+        assert call.should_stop() is None
+        trial.store.target.ask_to_stop()
+        until = time.monotonic() + 5
+        while call.should_stop() is None and time.monotonic() < until:
+            time.sleep(0.002)
+        assert call.should_stop() == "the search leaves"
+        return "paused"
+
+    trial.child = child
+    trial.run()
+    assert trial.kinds == ["started", "paused"]
+
+
+def test_after_the_trial_nobody_polls_for_its_stop(trial):
+    pollers = []
+    trial.child = lambda call: (
+        pollers.extend(each for each in threading.enumerate() if each.name == "stop") or "paused"
+    )
+    trial.run()
+    for thread in pollers:
+        thread.join(5)
+    assert [thread.is_alive() for thread in pollers] == [False]
+
+
+def test_a_trial_that_starts_while_the_search_leaves_does_not_run(trial):
+    trial.store.target.ask_to_stop()
+    trial.run()
+    assert trial.kinds == ["started", "paused"]
+    assert trial.call is None
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(trial, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    def child(call):
+        call.on_message(CheckpointReady(checkpoint(call.scratch, 1)))
+        monkeypatch.setattr(trial.store.target, "write", full)
+        call.on_message(CheckpointReady(checkpoint(call.scratch, 2)))
+        assert not (call.scratch / "checkpoint-2").exists()
+        call.on_message(Reported(EpochReport(2, 0.5)))
+        return "completed"
+
+    trial.child = child
+    trial.run()
+    assert trial.kinds == ["started", "note", "report", "finished"]
+    assert trial.messages[1]["text"] == "a checkpoint was not kept: [Errno 28] No space left on device"
+    assert trial.store.target.newest(3)[0] == 1
+    assert not list(trial.folder.rglob("*.partial"))
+
+
+def test_scratch_files_are_deleted_those_of_killed_workers_too(trial):
+    neighbour = trial.folder / "of ray" / "another trial"
+    alive, dead = neighbour / f"trial-{os.getppid()}-x", neighbour / "trial-999999999-x"
+    for folder in (alive, dead):
+        folder.mkdir(parents=True)
+    trial.run()
+    assert not trial.call.scratch.exists()
+    assert trial.call.scratch.parent == trial.folder / "of ray" / "this trial"
+    assert (alive.exists(), dead.exists()) == (True, False)
+
+
+def test_ray_waits_for_a_stopped_trial_before_it_reuses_the_worker(trial):
+    trial.run()
+    assert float(os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"]) > 60
+
+
+def test_shared_files_are_read_where_they_are_on_the_driver_s_node_and_fetched_on_others(trial, ray, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(trial.folder / "cache"))
+    path = trial.folder / "shared" / "images"
+    path.write_bytes(b"abc")
+    files = SharedFiles.of([path])
+    trial.run(shared_files=files)
+    assert trial.call.shared == path.parent
+    ray.node = "another"
+    trial.run(shared_files=files)
+    assert trial.call.shared != path.parent
+    assert (trial.call.shared / "images").read_bytes() == b"abc"

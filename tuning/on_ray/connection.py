@@ -1,0 +1,85 @@
+"""What starting a Ray and joining a cluster share: the import, Ray's settings, the caller's signals, leaving it."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tuning.waiting import Helper, result_of
+
+START_S = 30.0
+_STOP_S = 10.0
+TUNE_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a table even if told to print nothing
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the caller's handlers stay in force
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # trials start side by side; the search decides how many
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Tune's state is never restored
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+}
+
+
+def import_ray() -> Any:
+    """Ray, kept from giving the working folder to its workers.
+
+    Under `uv run` it would pack the folder and run them in a copy; that is decided when Ray is imported. It also puts
+    the folder first on their module path, so `ray.init` has to be called in a folder without modules.
+    """
+    with environment({"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}):
+        import ray
+    return ray
+
+
+def shut_down(helper: Helper) -> None:
+    """Disconnect from Ray, in bounded time; `cleanup` ends what a local Ray does not end by then."""
+    with contextlib.suppress(TimeoutError):
+        result_of(helper.begin(import_ray().shutdown), _STOP_S)
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables set for the time of a block."""
+    previous = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in previous.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def signal_handlers_restored() -> Iterator[None]:
+    """Put the caller's signal handlers back: Ray replaces that of SIGTERM when it starts, in Python and in C++."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def quiet_loggers() -> Iterator[None]:
+    """Silence Ray's own loggers: they say nothing that a user of the search could act on."""
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

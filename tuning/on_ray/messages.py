@@ -1,0 +1,56 @@
+"""Messages from a trial worker to the driver, and what each of them means to the search.
+
+They travel in the results of `ray.tune.report`: `epoch` and `value`, which Ray's schedulers look at, and `message`.
+"""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from tuning.decisions import Decisions
+from tuning.ledger import EpochReport, Finish
+
+Message = dict[str, Any]
+
+PAUSED: Message = {"kind": "paused"}
+"""The trial has left for now; its row stays open."""
+
+
+def started(node: str) -> Message:
+    """An attempt at the row runs on a node."""
+    return {"kind": "started", "node": node}
+
+
+def reported(report: EpochReport) -> Message:
+    """An epoch is done."""
+    return {"kind": "report", "report": asdict(report)}
+
+
+def finished(finish: Finish) -> Message:
+    """The row is finished."""
+    return {"kind": "finished", "finish": asdict(finish)}
+
+
+def note(text: str) -> Message:
+    """Something that a user should read."""
+    return {"kind": "note", "text": text}
+
+
+def as_result(message: Message, attempt: int) -> dict[str, Any]:
+    """What to pass to `ray.tune.report`; the value is NaN if the message is not about an epoch."""
+    epoch: Message = message.get("report", {"epoch": 0, "value": math.nan})
+    return {"epoch": epoch["epoch"], "value": epoch["value"], "message": message | {"attempt": attempt}}
+
+
+def deliver(message: Message, row: int, decisions: Decisions, *, stopped: bool) -> None:
+    """Tell the search; `stopped`: the scheduler ends the trial for this report."""
+    attempt = message["attempt"]
+    match message["kind"]:
+        case "started":
+            decisions.started(row, attempt, message["node"])
+        case "report":
+            decisions.reported(row, attempt, EpochReport(**message["report"]), stopped=stopped)
+        case "finished":
+            decisions.finished(row, attempt, Finish(**message["finish"]))
+        case "note":
+            decisions.noted(row, message["text"])
