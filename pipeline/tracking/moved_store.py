@@ -5,7 +5,6 @@ first command that uses the store rewrites them, in one transaction. Uses SQLite
 importing MLflow takes two seconds.
 """
 
-import os
 import shlex
 import shutil
 import sqlite3
@@ -18,6 +17,7 @@ from pipeline.errors import TrackingError
 from pipeline.tracking import delivery_state
 from pipeline.tracking.settings import ARTIFACTS, ResolvedMlflow
 from pipeline.tracking.sqlite_files import PATIENCE_S, opened, sqlite_path
+from pipeline.workspace.durable_files import replacing
 from pipeline.workspace.paths import Workspace
 
 _INHERITED = (("experiments", "artifact_location"), ("model_versions", "source"))
@@ -187,15 +187,10 @@ def _kept(database: Path) -> Path:
 
 def _keep(database: Path) -> None:
     """Copy the database through SQLite, whole or not at all, with its permissions."""
-    kept = _kept(database)
-    beside = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(_kept(database)) as beside:
         with opened(database) as source, closing(sqlite3.connect(beside)) as target:
             source.backup(target)
         shutil.copymode(database, beside)
-        beside.replace(kept)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _has(connection: sqlite3.Connection, table: str, column: str) -> bool:

@@ -11,7 +11,7 @@ from pipeline.tracking.mlflow_variables import quiet
 from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.tracking.sqlite_files import sqlite_uri
 from pipeline.tracking.store_file import state_of
-from pipeline.workspace.durable_files import writing
+from pipeline.workspace.durable_files import replacing, writing
 from pipeline.workspace.locks import exclusive
 from pipeline.workspace.paths import Workspace
 
@@ -39,12 +39,8 @@ def create_store(settings: ResolvedMlflow, workspace: Workspace, report: Callabl
         with writing(database):
             database.parent.mkdir(parents=True, exist_ok=True)
             move_aside(database)
-            beside = database.with_name(f".{database.name}.{os.getpid()}.tmp")
-            try:
+            with replacing(database) as beside:
                 SqlAlchemyStore(sqlite_uri(beside), settings.artifact_location).engine.dispose()
-                beside.replace(database)
-            finally:
-                beside.unlink(missing_ok=True)
         delivery_state.forget_store(workspace, settings.address)
         if state == "unfinished":
             report(f"the MLflow store {database} was never finished and held nothing; it is made anew")
