@@ -1,4 +1,4 @@
-"""`seqpipe runs`: what MLflow has of the runs of this workspace, and delivering the rest."""
+"""`seqpipe runs`: list the runs of this workspace, and deliver what MLflow lacks."""
 
 import typer
 

@@ -5,13 +5,13 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import environment
-from pipeline.errors import SeqpipeError
+from pipeline.errors import MachineUnfitError, SeqpipeError
 from pipeline.stages.catalog import STAGES
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.workspace.manifests import changed_files, read_manifest
@@ -32,12 +32,12 @@ class Finding:
     """The result of a check."""
 
     what: str
-    verdict: Severity
+    severity: Severity
     found: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return {"what": self.what, "verdict": self.severity, "found": self.found}
 
 
 def examine(workspace: Workspace) -> list[Finding]:
@@ -62,6 +62,13 @@ def examine(workspace: Workspace) -> list[Finding]:
         except (ImportError, OSError, RuntimeError) as error:
             findings.append(Finding(what, "bad", f"{type(error).__name__}: {error}"))
     return findings
+
+
+def require_fit(findings: Sequence[Finding]) -> None:
+    """Raise MachineUnfitError if a check failed; notes are no failures."""
+    bad = [one for one in findings if one.severity == "bad"]
+    if bad:
+        raise MachineUnfitError(f"{len(bad)} of {len(findings)} checks failed: {', '.join(one.what for one in bad)}")
 
 
 def _python() -> list[Finding]:

@@ -99,7 +99,7 @@ def _read_run(workspace: Workspace, key: str) -> RunRecord | None:
         record = RunRecord(**content, journals=journals)
         record.lock = record.lock or _lock_of(journals)  # earlier versions did not record it
         return record
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -216,7 +216,7 @@ def _read_store(path: Path) -> StoreRecord | None:
         content = json.loads(path.read_bytes())
         delivered = {name: Delivered(**one) for name, one in content.pop("delivered").items()}
         return StoreRecord(**content, delivered=delivered)
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -1,7 +1,4 @@
-"""Where runs and models are recorded: `mlflow.yaml`, MLflow's own variables, and the defaults.
-
-Knows MLflow's addresses but does not import it.
-"""
+"""Where runs and models are recorded: `mlflow.yaml`, MLflow's own variables, and the defaults."""
 
 import re
 from collections.abc import Mapping, Sequence
