@@ -1,4 +1,4 @@
-"""Environment variables of the shell: which a run keeps, which are removed, and why.
+"""Environment variables of the shell: which a run keeps, and which are removed.
 
 `clean_process` is called once, before anything that reads a variable is imported; children inherit the result.
 Variables by which a user changes a run on purpose stay (`USER_VARIABLES`, which `doctor` lists).

@@ -1,4 +1,4 @@
-"""The errors that a user can cause, each with the exit code of the command that it ends.
+"""The errors that a user can cause, each with the exit code of its command.
 
 Exit codes (README lists them too): 0 done or nothing to do, 1 failed, 2 bad usage or configuration, 3 the promotion
 gate refused, 4 time used up (resumable), 5 memory cap, 6 machine or cluster not fit, 129/130/143 interrupted after a

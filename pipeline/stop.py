@@ -1,4 +1,4 @@
-"""Stopping in order: signals and `--max-time` ask a command to stop, and a stage stops after a checkpoint."""
+"""Stopping in order: a signal or `--max-time` stops a stage after a checkpoint."""
 
 import os
 import signal
@@ -69,15 +69,15 @@ class StopToken:
 
     While a stage is `deferring`, the first signal is only remembered, and the stage stops after a checkpoint. A
     second signal, or one that comes while no stage is deferring, ends the command at once. `again` names the command
-    that resumes the work. `began` is when `max_time_s` started to count, on the monotonic clock; by default now.
+    that resumes the work. `max_time_s` counts from `started`, on the monotonic clock; by default from now.
     """
 
     def __init__(
-        self, max_time_s: float | None = None, again: str = "the same command", began: float | None = None
+        self, max_time_s: float | None = None, again: str = "the same command", started: float | None = None
     ) -> None:
         self._again = again
-        began = time.monotonic() if began is None else began
-        self._deadline = None if max_time_s is None else began + max_time_s
+        started = time.monotonic() if started is None else started
+        self._deadline = None if max_time_s is None else started + max_time_s
         self._max_time_s = max_time_s
         self._signal: int | None = None
         self._deferring = False

@@ -1,4 +1,4 @@
-"""Reads YAML strictly: values that YAML reads differently than they look are refused, with their line.
+"""Strict YAML: values that YAML reads differently than they look are refused.
 
 In YAML `yes` is a boolean, `010` is 8, `1:30` is 90, and a key that is given twice loses its first value.
 """

@@ -26,7 +26,7 @@ def gc(
     """Remove what nothing needs: superseded searches, superseded trainings that no version was registered of.
 
     With a training go its report and predictions. What is in use, unfinished work, the newest of each kind, and what
-    MLflow was not told yet stay.
+    MLflow does not have yet stay.
     """
     from pipeline.maintenance import gc
     from pipeline.workspace.paths import Workspace

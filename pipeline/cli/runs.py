@@ -7,7 +7,7 @@ from pipeline.cli.console import complain, emit, emit_json, table
 from pipeline.cli.store import store_of
 
 runs = typer.Typer(
-    help="List the runs of this workspace, or deliver what MLflow was not told yet.", no_args_is_help=True
+    help="List the runs of this workspace, or deliver what MLflow does not have yet.", no_args_is_help=True
 )
 
 
@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 @runs.command("list")
 def show(as_json: options.Json = False) -> None:
-    """List every run, its status, and whether MLflow knows all of it."""
+    """List every run, its status, and whether MLflow has all of it."""
     from pipeline.tracking.run_list import list_runs, pending_text
     from pipeline.workspace.paths import Workspace
 
@@ -41,7 +41,7 @@ def show(as_json: options.Json = False) -> None:
 
 @runs.command("deliver")
 def deliver(as_json: options.Json = False) -> None:
-    """Tell MLflow what it missed while it could not be used. Exit code 1 if some of it could not be delivered."""
+    """Deliver what MLflow missed while it could not be used. Exit code 1 if some of it could not be delivered."""
     from pipeline.tracking.run_list import deliver_pending
     from pipeline.workspace.paths import Workspace
 
@@ -53,6 +53,6 @@ def deliver(as_json: options.Json = False) -> None:
     elif result.pending:
         emit(f"{result.delivered} of {result.pending} runs delivered to {mlflow.address}")
     else:
-        emit("nothing to deliver: MLflow knows every run")
+        emit("nothing to deliver: MLflow has every run")
     if result.problem is not None:
         raise result.problem

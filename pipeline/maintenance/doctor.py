@@ -1,4 +1,4 @@
-"""Checks what a run needs of the machine and of the workspace, one by one."""
+"""Checks what a run needs of the machine and of the workspace."""
 
 import os
 import platform

@@ -134,7 +134,7 @@ class _Retention:
             return self._prepared(one)
         if one.stage == evaluate.NAME:
             return self._evaluation(one)
-        return False, "says what was registered"
+        return False, "records what was registered"
 
     def _why_kept_anyway(self, one: InventoryItem) -> str | None:
         """Why a folder is kept whatever it holds; None if that depends on what it holds."""
@@ -143,7 +143,7 @@ class _Retention:
         if one.state == "damaged":
             return "damaged: look at it first"
         if f"{one.stage}/{one.fingerprint}" in self._undelivered:
-            return "MLflow was not told all of it yet"
+            return "MLflow does not have all of it yet"
         if self._stages_in_use & {evaluate.NAME, register.NAME} and one.stage in (prepare.NAME, train.NAME):
             return "a running command may read it"
         return None
@@ -181,7 +181,7 @@ class _Retention:
         if one.state == "running":
             return False, "in use"
         if any(journal.startswith(one.journals) for journal in self._undelivered):
-            return False, "MLflow was not told all of it yet"
+            return False, "MLflow does not have all of it yet"
         if not one.is_of_this_version:
             return True, "of another version of seqpipe, which alone could go on with it"
         if not one.status.is_done:

@@ -1,4 +1,4 @@
-"""The connection to the MLflow store of a workspace: its client, made when first needed, and its experiment."""
+"""The connection to an MLflow store: its client, made when needed, and its experiment."""
 
 import logging
 import os

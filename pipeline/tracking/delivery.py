@@ -1,4 +1,4 @@
-"""Delivers runs to the MLflow store whenever it can be reached; never stops or slows a training.
+"""Delivers runs to the MLflow store when it can be reached; never stops a training.
 
 What should arrive is recorded on disk first (`delivery_state`). A failure is reported once, and what is missing is
 delivered later.

@@ -1,4 +1,4 @@
-"""The journal: an append-only file of metrics and events, which is delivered to MLflow afterwards.
+"""The journal: an append-only file of metrics and events, delivered to MLflow later.
 
 One JSON line per event, each with its time, so that delivering it twice is the same as delivering it once (MLflow's
 stores keep one row per run, key, step, time and value). What a durable checkpoint covers may be delivered. What came

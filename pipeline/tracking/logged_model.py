@@ -1,4 +1,4 @@
-"""Logs a trained model to its MLflow run: weights, model card, code and signature, without pickle.
+"""Logs a trained model to its run: weights, card, code and signature, without pickle.
 
 MLflow is imported inside functions.
 """
@@ -51,7 +51,7 @@ class Candidate:
 
 
 def log_model(client: "MlflowClient", run_id: str, candidate: Candidate, scratch: Path) -> tuple[str, str]:
-    """Log the model to the run, or find it there: its id and where it lies; `scratch` is a folder to work in."""
+    """Log the model to the run, or find it there: its id and its location; `scratch` is a folder to work in."""
     experiment_id = client.get_run(run_id).info.experiment_id
     query = f"tags.`{REGISTER_KEY_TAG}` = '{candidate.key}'"
     for known in client.search_logged_models([experiment_id], query):

@@ -1,4 +1,4 @@
-"""Rewrites the artifact addresses in a local MLflow store whose workspace was moved or copied.
+"""Updates artifact addresses in the local store of a workspace that was moved or copied.
 
 MLflow stores them as absolute paths: after a move they lead nowhere, and in a copy they lead into the original. The
 first command that uses the store rewrites them, in one transaction. Uses SQLite alone: it takes a millisecond, where

@@ -1,4 +1,7 @@
-"""Creates a local MLflow store, whole or not at all: processes that open a half-made one would break it."""
+"""Creates a local MLflow store, whole or not at all.
+
+Processes that open a half-made store would break it.
+"""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The promotion rule: which version of a registered model becomes challenger, and which champion.
+"""The promotion rule: which version becomes challenger, and which champion.
 
 `challenger` is the newest version. `champion` is the best on the test split, among versions that were evaluated on
 the same test images.

@@ -1,4 +1,4 @@
-"""The model that MLflow serves ("models from code"); it is logged with its weights, and MLflow loads it.
+"""The model that MLflow serves: logged with its weights ("models from code").
 
 It has to work where seqpipe is not installed, so it imports `sequencer_models`, which is logged with it, and nothing
 of the pipeline. No pickle: weights are safetensors, everything else is the model card, `model.json`:

@@ -1,7 +1,8 @@
-"""Whether a local MLflow store still has what was registered in it: MLflow's UI can delete runs, versions, aliases.
+"""Whether a local MLflow store still has what was registered in it.
 
-Reads the SQLite file, so that a command with nothing to do need not import MLflow. A store that cannot be read now is
-assumed to have everything; whatever uses it reports what is wrong.
+Runs, versions and aliases can be deleted in MLflow's UI. The SQLite file is read directly, so that a command with
+nothing to do need not import MLflow. A store that cannot be read now is assumed to have everything; whatever uses it
+reports what is wrong.
 """
 
 import sqlite3

@@ -1,4 +1,4 @@
-"""The model registry: registers a trained model once as a version, and points the aliases by the promotion rule.
+"""The model registry: registers a trained model as a version, and sets the aliases.
 
 MLflow is imported inside functions.
 """

@@ -1,4 +1,4 @@
-"""Names in the model registry: the aliases of versions, and the tags that say what a version was made from."""
+"""Aliases and tags of versions in the model registry."""
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"

@@ -1,4 +1,4 @@
-"""The runs of a workspace as `seqpipe runs` shows them, and the delivery of what the store lacks."""
+"""The runs of a workspace as `seqpipe runs` lists and delivers them."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -48,10 +48,10 @@ def list_runs(workspace: Workspace, settings: ResolvedMlflow) -> list[ListedRun]
 
 def pending_text(settings: ResolvedMlflow, pending: int) -> str:
     """That some runs are not delivered yet, and why a local store cannot be used, if so."""
-    what = f"{pending} run(s) have figures that MLflow was not told yet"
+    what = f"{pending} run(s) have figures that MLflow does not have yet"
     if (fault := store_file.fault_of(settings)) is not None:
         return f"{what}: {fault}"
-    return f"{what}; the next `seqpipe run`, or `seqpipe runs deliver`, tells it"
+    return f"{what}; the next `seqpipe run`, or `seqpipe runs deliver`, delivers them"
 
 
 def deliver_pending(

@@ -1,4 +1,4 @@
-"""Sends the store what it lacks of a run: the run itself, the events of its journals, and its status.
+"""Sends the store what it lacks of a run: tags, parameters, metrics, files and status.
 
 A store keeps one row per run, key, step, time and value, so sending a journal twice does no harm.
 """
@@ -115,7 +115,7 @@ class Sender:
         path = delivery_state.journal_path(self._workspace, journal)
         if path is None:
             if start < journal.upto:
-                self._report(f"{record.name}: {journal.folder} was removed before MLflow was told all of it")
+                self._report(f"{record.name}: {journal.folder} was removed before all of it was delivered to MLflow")
             store.delivered[journal_id] = Delivered(journal.upto, "")
             delivery_state.write_store(self._workspace, record.key, store)
             return
@@ -154,7 +154,7 @@ class Sender:
             if (folder / file).is_file():
                 client.log_artifact(run_id, str(folder / file), shown_in or None)
             else:
-                self._report(f"{folder / file} was removed before MLflow was given it")
+                self._report(f"{folder / file} was removed before it was delivered to MLflow")
 
 
 def delivery_lock(workspace: Workspace, key: str) -> Path:

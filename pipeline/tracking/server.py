@@ -1,4 +1,4 @@
-"""Serves the MLflow UI over a workspace's store until a signal, and ends all of its processes.
+"""Serves the MLflow UI over a workspace until a signal, and ends all of its processes.
 
 The server runs in a child that holds a pipe to us, so it ends with us however we end. Without MLflow's job runners it
 is two processes and half a gigabyte, instead of ten and 1.7.

@@ -1,6 +1,7 @@
-"""The child process that runs MLflow's own server; started as `python -m pipeline.tracking.server_child`.
+"""The child process that runs MLflow's own server.
 
-It reads its request as a line of JSON from stdin, and ends when stdin is closed: when its parent is gone.
+Started as `python -m pipeline.tracking.server_child`. It reads its request as a line of JSON from stdin, and ends
+when stdin is closed: when its parent is gone.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Where runs and models are recorded: `mlflow.yaml`, MLflow's own variables, and the defaults."""
+"""Where runs and models are recorded: `mlflow.yaml`, MLflow's variables, the defaults."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ class MlflowSettings(BaseModel):
 class ResolvedMlflow:
     """Settings with absolute addresses.
 
-    `database` and `artifact_location` are set where the store is an SQLite file: artifacts then lie beside it.
+    `database` and `artifact_location` are set where the store is an SQLite file: artifacts are then kept beside it.
     """
 
     tracking_uri: str

@@ -1,4 +1,4 @@
-"""SQLite files: their addresses as SQLAlchemy reads them, and opening one without creating it."""
+"""SQLite files: their addresses, and how one is opened."""
 
 import importlib.metadata
 import os

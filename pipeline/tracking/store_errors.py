@@ -1,4 +1,4 @@
-"""Errors of an MLflow store as the user reads them: what is wrong, what to do, and that nothing is lost."""
+"""The error messages of an MLflow store: what is wrong, and what to do."""
 
 import shlex
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a failure of an MLflow store means: it passes by itself, or the user has to do something.
+"""What a failure of an MLflow store means: it passes, or the user has to act.
 
 `explain` is the one function that decides. It looks at the types of the exceptions that led to the failure, without
 importing MLflow. Nothing is lost either way, since the journals hold everything; only the message differs.

@@ -1,4 +1,4 @@
-"""The SQLite file of a local MLflow store: what state it is in, and whether it can be written.
+"""The SQLite file of a local store: its state, and whether it can be written.
 
 The file is opened for reading and writing, so that SQLite rolls back what a killed process left half written; a
 read-only connection cannot do that.

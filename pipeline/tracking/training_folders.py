@@ -1,4 +1,4 @@
-"""What the stage folders of a training say about its run: enough to rebuild a record that was lost."""
+"""Rebuilds a lost run record from the training's stage folders."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Durable files: written under another name, synced, then renamed, so that each is whole or not there."""
+"""Durable files: written under another name, synced, then renamed."""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Locks that the operating system releases when their holder dies; a file beside each names the holder."""
+"""Locks that the operating system releases when their holder dies.
+
+A file beside each lock names the holder.
+"""
 
 import json
 import os

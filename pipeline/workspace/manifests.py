@@ -1,4 +1,4 @@
-"""Stage folders and their manifests: `.partial` while in progress, renamed once the manifest is written."""
+"""Stage folders and their manifests: `.partial` while in progress, then renamed."""
 
 import json
 import shutil

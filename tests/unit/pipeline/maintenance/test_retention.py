@@ -78,7 +78,7 @@ def test_nothing_that_may_be_registered_goes_while_the_registry_does_not_answer(
 
 def test_a_report_that_mlflow_was_not_told_of_stays(two_trainings):
     stays = {one.why.partition("; ")[2] for one in decisions(two_trainings, told=False) if one.what == "evaluate"}
-    assert any("MLflow was not told all of it yet" in why for why in stays)
+    assert any("MLflow does not have all of it yet" in why for why in stays)
 
 
 def test_an_older_report_on_the_same_training_goes(house):
@@ -140,7 +140,7 @@ def test_a_search_that_mlflow_was_not_told_of_or_that_is_in_use_stays(house, mon
     journal = f"search/{name}/00003"
     delivery_state.write_run(house.workspace, RunRecord("k", "trial 003", journals={journal: JournalRecord("x", 9)}))
     (decision,) = decisions(house, told=False)
-    assert "MLflow was not told all of it yet" in decision.why
+    assert "MLflow does not have all of it yet" in decision.why
     assert going(house) == ["search"]
     with exclusive(lock, print, what="it"):
         assert going(house) == []
