@@ -1,4 +1,4 @@
-"""Spans of time as people write and read them."""
+"""Durations as people write and read them."""
 
 import re
 
@@ -12,7 +12,7 @@ def parse_seconds(text: str) -> float:
     """`90`, `90s`, `15m`, `1h30m` -> seconds.
 
     Raises:
-        ConfigError: it is none of these, or not above zero.
+        ConfigError: it is not a valid duration, or not above zero.
     """
     compact = text.replace(" ", "").lower()
     if re.fullmatch(r"\d+(?:\.\d+)?", compact):
@@ -20,7 +20,7 @@ def parse_seconds(text: str) -> float:
     elif _WRITTEN.fullmatch(compact):
         seconds = sum(float(part[:-1]) * _UNITS[part[-1]] for part in re.findall(r"[\d.]+[smh]", compact))
     else:
-        raise ConfigError(f"{text!r} is no duration; write it as 90s, 15m or 1h30m")
+        raise ConfigError(f"{text!r} is not a valid duration; write it as 90s, 15m or 1h30m")
     if seconds <= 0:
         raise ConfigError(f"a duration of {text!r} leaves no time; give more than 0")
     return seconds

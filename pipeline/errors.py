@@ -1,21 +1,22 @@
-"""What can go wrong for a user: each class knows the exit code of the command that it ends.
+"""The errors that a user can cause, each with the exit code of its command.
 
-Codes (README lists them too): 0 done or nothing to do, 1 failed, 2 bad usage or configuration, 3 the gate refused,
-4 budget used up (resumable), 5 memory cap, 6 cluster or machine not fit, 129/130/143 interrupted after a checkpoint.
+Exit codes (README lists them too): 0 done or nothing to do, 1 failed, 2 bad usage or configuration, 3 the promotion
+gate refused, 4 time used up (resumable), 5 memory cap, 6 machine or cluster not fit, 129/130/143 interrupted after a
+checkpoint.
 """
 
 import signal
 
 
 class SeqpipeError(Exception):
-    """A failure that a user can cause or mend.
+    """A failure that a user can cause or fix.
 
     The message is one or two lines: what happened, then what to do. Only the command line turns it into an exit code.
     """
 
     exit_code = 1
     passes = False
-    """Whether it ends by itself, without the user."""
+    """Whether the cause goes away by itself, such as a server that is down."""
 
 
 class ConfigError(SeqpipeError):
@@ -25,7 +26,7 @@ class ConfigError(SeqpipeError):
 
 
 class DataError(SeqpipeError):
-    """The data set is missing, out of reach, damaged, or not the one that it should be."""
+    """The data set is missing, cannot be fetched, is damaged, or is another one."""
 
 
 class WorkspaceError(SeqpipeError):
@@ -55,7 +56,7 @@ class GateRefusedError(SeqpipeError):
 
 
 class BudgetExhaustedError(SeqpipeError):
-    """`--max-time` is used up; a checkpoint is on disk and the same command goes on."""
+    """`--max-time` is used up; a checkpoint is on disk, and the same command resumes."""
 
     exit_code = 4
 
@@ -73,9 +74,9 @@ class MachineUnfitError(SeqpipeError):
 
 
 class InterruptedRunError(BaseException):
-    """Ctrl-C, SIGTERM or a closed terminal; a checkpoint is on disk and the same command goes on.
+    """Ctrl-C, SIGTERM or a closed terminal; a checkpoint is on disk, and the same command resumes.
 
-    No `Exception`, so that no library's `except Exception` keeps the command from ending.
+    Not an `Exception`, so that a library's `except Exception` cannot keep the command from ending.
     """
 
     def __init__(self, message: str, signal_number: int = signal.SIGINT) -> None:

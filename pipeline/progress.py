@@ -1,4 +1,4 @@
-"""What a stage tells whoever watches: the command line draws it, tests ignore or record it."""
+"""Progress of a stage: the command line draws it, tests ignore or record it."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """Where a training stands. `loss` and `accuracy` are the running means of this epoch."""
+    """How far a training is. `loss` and `accuracy` are the running means of this epoch."""
 
     epoch: int
     epochs: int
@@ -20,38 +20,33 @@ class TrainProgress:
 
 
 class Reporter(Protocol):
-    """What is told, in the order in which it happens."""
+    """What a stage reports, in the order in which it happens."""
 
     def note(self, text: str) -> None:
-        """Say a line that is no problem."""
+        """A line of information."""
 
     def warn(self, text: str) -> None:
-        """Say a line that the user should know of."""
+        """A line that the user should know of."""
 
     def bytes_done(self, description: str, done_bytes: int, total_bytes: int | None) -> None:
-        """How far a download or a conversion is; done == total ends it."""
+        """How far a download or a conversion is; it has ended when done == total."""
 
     def training(self, progress: TrainProgress) -> None:
         """How far a training is, several times a second at most."""
 
     def epoch(self, row: dict[str, float]) -> None:
-        """Report the figures of a finished epoch."""
+        """The figures of a finished epoch."""
 
 
-class Silent:
-    """Watches nothing."""
+class SilentReporter:
+    """Ignores everything."""
 
-    def note(self, text: str) -> None:
-        """Ignore."""
+    def note(self, text: str) -> None: ...
 
-    def warn(self, text: str) -> None:
-        """Ignore."""
+    def warn(self, text: str) -> None: ...
 
-    def bytes_done(self, description: str, done_bytes: int, total_bytes: int | None) -> None:
-        """Ignore."""
+    def bytes_done(self, description: str, done_bytes: int, total_bytes: int | None) -> None: ...
 
-    def training(self, progress: TrainProgress) -> None:
-        """Ignore."""
+    def training(self, progress: TrainProgress) -> None: ...
 
-    def epoch(self, row: dict[str, float]) -> None:
-        """Ignore."""
+    def epoch(self, row: dict[str, float]) -> None: ...

@@ -1,4 +1,4 @@
-"""What a run was made with: versions and the commit of the code."""
+"""Provenance of a run: package versions, and the commit of the code."""
 
 import contextlib
 import os
@@ -20,15 +20,15 @@ def versions() -> dict[str, str]:
     for name in _RECORDED:
         try:
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # run from a source tree
+        except metadata.PackageNotFoundError:  # run from a source tree that is not installed
             found[name] = "not installed"
     return found
 
 
 def git_commit() -> str | None:
-    """The commit of the code that runs, with `-dirty` where it was changed since; None outside a checkout.
+    """The commit of the running code, with `-dirty` if it was changed since; None outside a checkout.
 
-    A repository that does not track this file is another one, in which seqpipe happens to be installed.
+    A repository that does not track this file is ignored: seqpipe just happens to be installed inside it.
     """
     code = Path(__file__).resolve()
     try:
@@ -41,12 +41,12 @@ def git_commit() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """What git answers in the folder, whatever repository the variables name; it starts no other program.
+    """The output of git in a folder, whatever repository the environment names; git starts no other program.
 
-    When that takes too long, or this is interrupted, what it has started is ended with it.
+    If it takes too long, or this is interrupted, git and what it started are killed.
     """
     environ = dict(os.environ)
-    environment.set_right(environ)
+    environment.clean_variables(environ)
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     with subprocess.Popen(
         command,

@@ -1,6 +1,6 @@
-"""YAML as a person reads it: what YAML silently takes for something else is refused, with the line and the reading.
+"""Strict YAML: values that YAML reads differently than they look are refused.
 
-`yes` is a truth value in YAML, `010` is 8, `1:30` is 90, and of a key that is given twice the first is forgotten.
+In YAML `yes` is a boolean, `010` is 8, `1:30` is 90, and a key that is given twice loses its first value.
 """
 
 import re
@@ -16,21 +16,21 @@ from pipeline.errors import ConfigError
 
 LARGEST_BYTES = 256 << 10
 MOST_VALUES = 20_000
-"""Values of a file with every alias written out: a few lines of aliases of aliases stand for billions."""
+"""The most values of a file, with aliases expanded: a few lines of nested aliases can stand for billions."""
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = tuple(_TAG + name for name in ("str", "int", "float", "bool", "null"))
 
 
 class YamlError(Exception):
-    """A text that is not YAML, or that says something else than it seems to; the message has the line."""
+    """A text that is not YAML, or that YAML reads differently than it looks; the message has the line."""
 
 
 def read_mapping(path: Path, example: str) -> dict[str, Any]:
-    """A file's mapping of settings; an empty file has none.
+    """The mapping of settings in a file; an empty file has none.
 
     Raises:
-        ConfigError: it is not there, cannot be read, or is not a mapping; the message shows `example`.
+        ConfigError: it does not exist, cannot be read, or is not a mapping; the message shows `example`.
     """
     try:
         content = parse(_text(path))
@@ -44,10 +44,10 @@ def read_mapping(path: Path, example: str) -> dict[str, Any]:
 
 
 def parse(text: str) -> Any:
-    """The plain value that a text holds: mappings, lists, texts, numbers, truth values and null.
+    """The plain value of a text: mappings, lists, strings, numbers, booleans and null.
 
     Raises:
-        YamlError: it is not valid YAML, or can be read in two ways.
+        YamlError: it is not valid YAML, or is ambiguous.
     """
     try:
         loader = yaml.SafeLoader(text)
@@ -61,7 +61,7 @@ def parse(text: str) -> Any:
 
 
 def line_of(path: Path, keys: Sequence[str]) -> int | None:
-    """The line of a file on which a setting stands; None if it does not set it."""
+    """The line on which a file sets a setting; None if it does not."""
     node, line = yaml.compose(_text(path), yaml.SafeLoader), None
     for wanted in keys:
         found = node.value if isinstance(node, MappingNode) else ()
@@ -74,7 +74,7 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """A file's text; never waits for one that has no end."""
+    """The text of a file; refuses files that could block or never end, such as a pipe."""
     try:
         path = path.expanduser()
         if not stat.S_ISREG(path.stat().st_mode):
@@ -89,7 +89,7 @@ def _text(path: Path) -> str:
         raise ConfigError(f"{path}: no such config file{_looked_for(path)}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
-    except (OSError, ValueError, RuntimeError) as error:  # a path with a NUL, the home of nobody
+    except (OSError, ValueError, RuntimeError) as error:  # a path with a NUL, or the home folder of an unknown user
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -98,7 +98,7 @@ def _looked_for(path: Path) -> str:
 
 
 class _Builder:
-    """Builds plain values out of YAML's nodes."""
+    """Builds plain values from YAML nodes."""
 
     def __init__(self, loader: yaml.SafeLoader) -> None:
         self._loader = loader
@@ -164,7 +164,7 @@ class _Builder:
 
 
 def _refuse_surprise(node: ScalarNode) -> None:
-    """Refuse a value without quotes that YAML reads otherwise than it looks."""
+    """Refuse an unquoted value that YAML reads differently than it looks."""
     text = node.value
     if node.tag == f"{_TAG}bool" and text.lower() not in ("true", "false"):
         raise YamlError(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from measuring.ours import backends_of
 from pipeline.config.schema import RunConfig
 from pipeline.data.batches import Normalisation, Split, TrainBatches
-from pipeline.progress import Silent
+from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training.checkpoint import CheckpointWriter
@@ -57,7 +57,7 @@ def training_of(
                 numerics=numerics,
                 journal=journal,
                 writer=writer,
-                reporter=Silent(),
+                reporter=SilentReporter(),
                 stop_token=StopToken(),
                 checkpoint_every_s=float("inf"),
             )

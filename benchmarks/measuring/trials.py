@@ -13,7 +13,7 @@ from typing import Any
 
 from measuring.timing import say
 from pipeline.config.schema import RunConfig
-from pipeline.progress import Silent
+from pipeline.progress import SilentReporter
 from pipeline.search.trial import TrainTrial, warm_up
 from pipeline.stages import prepare
 from pipeline.stages.context import Context
@@ -36,7 +36,7 @@ def training_trial(config: RunConfig, root: Path) -> TrainTrial:
     workspace = Workspace(root)
     folder = root / "prepared"
     folder.mkdir()
-    context = Context(workspace, Silent(), StopToken(), load_mlflow(workspace, {}), None)
+    context = Context(workspace, SilentReporter(), StopToken(), load_mlflow(workspace, {}), None)
     return TrainTrial(config, prepare.prepare(config, folder, context))
 
 

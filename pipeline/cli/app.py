@@ -16,12 +16,12 @@ from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
 
 def main() -> None:
     """Run the command line and exit."""
-    stop.take_over()
+    stop.install()
     streams.take_over()
     debug = "--debug" in sys.argv[1:]
     if debug:  # wherever it stands among the words
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
-    environment.settle()
+    environment.clean_process()
     code = run_words(debug)
     waiting = sys.modules.get("tuning.waiting")  # most commands do not load it
     if waiting is not None and waiting.is_anything_stuck():  # in native code, which the interpreter would wait for
@@ -35,9 +35,9 @@ def run_words(debug: bool) -> int:
     """Run the command that `sys.argv` holds and report what went wrong; its exit code."""
     try:
         code = _command()
-        stop.hear(signal.SIG_IGN)  # the work is done; only the interpreter's own exit is left
+        stop.listen(signal.SIG_IGN)  # the work is done; only the interpreter's own exit is left
     except BaseException as error:
-        stop.hear(_leave_at_once)
+        stop.listen(_leave_at_once)
         if debug and not isinstance(error, SystemExit):
             import traceback
 

@@ -100,13 +100,13 @@ def _run(tell: Callable[[object], None], run_words: Callable[[bool], int], words
     global _began
     from pipeline.cli import streams
 
-    stop.take_over()
+    stop.install()
     streams.take_over()
     _began = began_at
     sys.argv = words
     tell(os.getpid())
     code = run_words("--debug" in words)
-    stop.hear(signal.SIG_IGN)  # the command has ended; only its exit code is left to report
+    stop.listen(signal.SIG_IGN)  # the command has ended; only its exit code is left to report
     return code
 
 
@@ -126,7 +126,7 @@ class _CappedProcess:
         """Within this, the signals that this process gets go to the capped one."""
         on_stop = signal.signal(signal.SIGTSTP, self._pause)
         try:
-            with stop.heard_by(self._pass_on):
+            with stop.listening(self._pass_on):
                 yield
         finally:
             signal.signal(signal.SIGTSTP, on_stop)

@@ -1,4 +1,4 @@
-"""`seqpipe config`: what a run would be made of, and what can be set."""
+"""`seqpipe config`: show the resolved settings, or what can be set."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -10,7 +10,7 @@ from pipeline.cli.console import emit, emit_json
 
 
 class What(StrEnum):
-    """What of the configuration to show."""
+    """What to show."""
 
     show = "show"
     schema = "schema"

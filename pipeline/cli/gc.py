@@ -1,12 +1,15 @@
 """`seqpipe gc`: remove what nothing needs any more."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli import options
 from pipeline.cli.console import complain, emit, emit_json, table
 from pipeline.cli.store import store_of
+
+if TYPE_CHECKING:
+    from pipeline.maintenance.gc import Collected
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,32 +26,33 @@ def gc(
     """Remove what nothing needs: superseded searches, superseded trainings that no version was registered of.
 
     With a training go its report and predictions. What is in use, unfinished work, the newest of each kind, and what
-    MLflow was not told yet stay.
+    MLflow does not have yet stay.
     """
     from pipeline.maintenance import gc
-    from pipeline.tracking.delivery import Tracker
     from pipeline.workspace.paths import Workspace
 
     workspace = Workspace.find()
-    mlflow = store_of(workspace)
-    tracker = Tracker(mlflow, workspace, on_problem=complain)
-    verdicts = gc.judge(workspace, mlflow.address, lambda: gc.registered_run_keys(tracker, on_problem=complain))
-    going = [one for one in verdicts if one.goes] if dry_run else gc.remove(verdicts)
-    freed = sum(one.bytes for one in going)
+    collected = gc.collect(workspace, store_of(workspace), complain, dry_run=dry_run)
     if as_json:
-        shown = verdicts if dry_run else going
-        emit_json({"removed": not dry_run, "bytes": freed, "items": [one.to_json() for one in shown]})
-        return
-    rows = verdicts if dry_run else going
-    if rows:
-        table(
-            ["what", "name", "size", "", "why"],
-            [
-                [one.what, one.path.name, f"{one.bytes / 1e6:.1f} MB", "goes" if one.goes else "stays", one.why]
-                for one in rows
-            ],
-        )
-    if not going:
-        emit("nothing to remove: everything here is needed" if verdicts else "nothing here to remove")
+        _emit_json(collected, dry_run)
     else:
-        emit(f"{len(going)} {'would go' if dry_run else 'removed'}: {freed / 1e6:.1f} MB")
+        _show(collected, dry_run)
+
+
+def _emit_json(collected: "Collected", dry_run: bool) -> None:
+    shown = collected.decisions if dry_run else collected.removed
+    emit_json({"removed": not dry_run, "bytes": collected.bytes, "items": [one.to_json() for one in shown]})
+
+
+def _show(collected: "Collected", dry_run: bool) -> None:
+    rows = [
+        [one.what, one.path.name, f"{one.bytes / 1e6:.1f} MB", "goes" if one.removable else "stays", one.why]
+        for one in (collected.decisions if dry_run else collected.removed)
+    ]
+    if rows:
+        table(["what", "name", "size", "", "why"], rows)
+    if collected.removed:
+        done = "would go" if dry_run else "removed"
+        emit(f"{len(collected.removed)} {done}: {collected.bytes / 1e6:.1f} MB")
+    else:
+        emit("nothing to remove: everything here is needed" if collected.decisions else "nothing here to remove")

@@ -1,6 +1,4 @@
-"""`seqpipe runs`: what MLflow was told of the runs of this workspace, and telling it the rest."""
-
-from typing import TYPE_CHECKING
+"""`seqpipe runs`: list the runs of this workspace, and deliver what MLflow lacks."""
 
 import typer
 
@@ -8,22 +6,9 @@ from pipeline.cli import options
 from pipeline.cli.console import complain, emit, emit_json, table
 from pipeline.cli.store import store_of
 
-if TYPE_CHECKING:
-    from pipeline.tracking.settings import ResolvedMlflow
-
 runs = typer.Typer(
-    help="List the runs of this workspace, or deliver what MLflow was not told yet.", no_args_is_help=True
+    help="List the runs of this workspace, or deliver what MLflow does not have yet.", no_args_is_help=True
 )
-
-
-def waiting_line(mlflow: "ResolvedMlflow", waiting: int) -> str:
-    """That some runs were not delivered yet, and what keeps them, as far as a look at a local store tells."""
-    from pipeline.tracking import store_file
-
-    what = f"{waiting} run(s) have figures that MLflow was not told yet"
-    if (fault := store_file.fault_of(mlflow)) is not None:
-        return f"{what}: {fault}"
-    return f"{what}; the next `seqpipe run`, or `seqpipe runs deliver`, tells it"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,65 +18,41 @@ def add_to(app: typer.Typer) -> None:
 
 @runs.command("list")
 def show(as_json: options.Json = False) -> None:
-    """List every run, its status, and whether MLflow knows all of it."""
-    from pipeline.tracking import delivery_state
+    """List every run, its status, and whether MLflow has all of it."""
+    from pipeline.tracking.run_list import list_runs, pending_text
     from pipeline.workspace.paths import Workspace
 
     workspace = Workspace.find()
     mlflow = store_of(workspace)
-    address = mlflow.address
-    waiting = {record.key for record in delivery_state.pending(workspace, address, is_gone=mlflow.is_gone)}
-    rows = []
-    for record in delivery_state.every(workspace):
-        store = None if mlflow.is_gone else delivery_state.read_store(workspace, record.key, address)
-        rows.append(
-            {
-                "key": record.key,
-                "name": record.name,
-                "status": record.status,
-                "run_id": store.run_id if store else None,
-                "delivered": record.key not in waiting,
-            }
-        )
+    listed = list_runs(workspace, mlflow)
     if as_json:
-        emit_json({"tracking_uri": address, "runs": rows})
-    elif rows:
-        table(
-            ["run", "status", "MLflow id", "delivered"],
-            [
-                [str(row["name"]), str(row["status"]), str(row["run_id"] or "-"), "yes" if row["delivered"] else "no"]
-                for row in rows
-            ],
-        )
-        if waiting:
-            emit(waiting_line(mlflow, len(waiting)))
-    else:
+        emit_json({"tracking_uri": mlflow.address, "runs": [run.to_json() for run in listed]})
+        return
+    if not listed:
         emit("no runs here yet")
+        return
+    table(
+        ["run", "status", "MLflow id", "delivered"],
+        [[run.name, run.status, run.run_id or "-", "yes" if run.delivered else "no"] for run in listed],
+    )
+    if pending := [run for run in listed if not run.delivered]:
+        emit(pending_text(mlflow, len(pending)))
 
 
 @runs.command("deliver")
 def deliver(as_json: options.Json = False) -> None:
-    """Tell MLflow what it missed while it could not be used. Exit code 1 if some of it could not be delivered."""
-    from pipeline.errors import TrackingError
-    from pipeline.tracking.delivery import Tracker
+    """Deliver what MLflow missed while it could not be used. Exit code 1 if some of it could not be delivered."""
+    from pipeline.tracking.run_list import deliver_pending
     from pipeline.workspace.paths import Workspace
 
     workspace = Workspace.find()
-    settings = store_of(workspace)
-    said: list[str] = []
-    tracker = Tracker(settings, workspace, on_problem=said.append)
-    waiting = len(tracker.waiting())
-    delivered = tracker.deliver_pending() if waiting else 0
-    for problem in said:
-        if problem != str(tracker.problem):  # which ends the command
-            complain(problem)
+    mlflow = store_of(workspace)
+    result = deliver_pending(workspace, mlflow, complain)
     if as_json:
-        emit_json({"tracking_uri": settings.address, "waiting": waiting, "delivered": delivered})
-    elif waiting:
-        emit(f"{delivered} of {waiting} runs delivered to {settings.address}")
+        emit_json({"tracking_uri": mlflow.address, "waiting": result.pending, "delivered": result.delivered})
+    elif result.pending:
+        emit(f"{result.delivered} of {result.pending} runs delivered to {mlflow.address}")
     else:
-        emit("nothing to deliver: MLflow knows every run")
-    if tracker.problem is not None:
-        raise tracker.problem
-    if delivered < waiting:
-        raise TrackingError("another command is at work on the others, and delivers them")
+        emit("nothing to deliver: MLflow has every run")
+    if result.problem is not None:
+        raise result.problem

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.console import emit, emit_json, table
-from pipeline.cli.runs import waiting_line
 
 if TYPE_CHECKING:
     from pipeline.maintenance.status import ModelStatus, Status
@@ -27,7 +26,9 @@ def show(status: "Status", mlflow: "ResolvedMlflow", as_json: bool) -> None:
             [[one.folder.name, one.model, one.state, one.status.in_words(), one.created] for one in status.searches],
         )
     if status.undelivered:
-        emit(waiting_line(mlflow, status.undelivered))
+        from pipeline.tracking.run_list import pending_text
+
+        emit(pending_text(mlflow, status.undelivered))
 
 
 def _rows(model: "ModelStatus") -> list[list[str]]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def store_of(workspace: "Workspace", *, dry_run: bool = False) -> "ResolvedMlflow":
-    """The MLflow settings of a workspace. If it was moved or copied, its local store follows it first.
+    """The MLflow settings of a workspace. Addresses in a local store of a moved workspace are updated first.
 
     A `dry_run` leaves the store as it is.
     """
@@ -23,7 +23,7 @@ def store_of(workspace: "Workspace", *, dry_run: bool = False) -> "ResolvedMlflo
     if dry_run:
         return settings
     try:
-        moved_store.follow(settings, workspace, complain)
+        moved_store.update_addresses(settings, workspace, complain)
     except SeqpipeError as error:  # a command that only reads goes on; the store refuses those that write
         complain(f"warning: {error}")
     return settings

@@ -63,7 +63,7 @@ class Output(io.FileIO):
         """Wait until it can be written, but no longer than the patience, nor after a signal that asks to leave."""
         until = time.monotonic() + (0 if self._left_out else self._patience_s)
         while not select.select([], [self], [], _POLL_S)[1]:
-            if stop.has_come() or time.monotonic() >= until:
+            if stop.signal_received() or time.monotonic() >= until:
                 return False
         return True
 

@@ -140,11 +140,12 @@ def _survey(request: "Request") -> "Survey":
     """What the command would do; nothing is written."""
     from pipeline.search.run import survey
     from pipeline.tracking import settings as mlflow_settings
+    from pipeline.tracking.mlflow_variables import quiet
     from pipeline.workspace.paths import Workspace
 
     workspace = Workspace.find()
     mlflow_settings.load(workspace, os.environ)  # settings that are wrong are refused here too
-    mlflow_settings.quiet(os.environ)  # before Ray imports MLflow
+    quiet(os.environ)  # before Ray imports MLflow
     return survey(request, workspace)
 
 
@@ -157,11 +158,12 @@ def _search(request: "Request") -> "tuple[SearchOutcome, Tracker]":
     from pipeline.stop import StopToken
     from pipeline.tracking import settings as mlflow_settings
     from pipeline.tracking.delivery import Tracker
+    from pipeline.tracking.mlflow_variables import quiet
     from pipeline.workspace.paths import Workspace
 
     workspace, config = Workspace.find(), request.config
     mlflow = store_of(workspace)
-    mlflow_settings.quiet(os.environ)  # before Ray imports MLflow
+    quiet(os.environ)  # before Ray imports MLflow
     workspace.create()
     mlflow_settings.require_usable(mlflow)
     again = "the same command without --fresh" if request.fresh else "the same command"

@@ -1,1 +1,1 @@
-"""Looking after a workspace and the machine: what may go, and what is fit."""
+"""Maintenance of a workspace: what can be removed (gc), and what is wrong (doctor)."""

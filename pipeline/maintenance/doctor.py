@@ -1,17 +1,17 @@
-"""What a run needs of a machine and of a workspace, looked at one by one."""
+"""Checks what a run needs of the machine and of the workspace."""
 
 import os
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import environment
-from pipeline.errors import SeqpipeError
+from pipeline.errors import MachineUnfitError, SeqpipeError
 from pipeline.stages.catalog import STAGES
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.workspace.manifests import changed_files, read_manifest
@@ -22,26 +22,26 @@ from tuning.capped.run_capped import process_memory_mb
 if TYPE_CHECKING:
     from pipeline.training.autotune import Speeds
 
-Verdict = Literal["ok", "note", "bad"]
+Severity = Literal["ok", "note", "bad"]
 NEEDED_MEMORY_MB = 1500
 NEEDED_DISK_MB = 2000
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of a check."""
 
     what: str
-    verdict: Verdict
+    severity: Severity
     found: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return {"what": self.what, "verdict": self.severity, "found": self.found}
 
 
 def examine(workspace: Workspace) -> list[Finding]:
-    """Look at everything; a check that fails by itself is a finding too."""
+    """Run every check; one that fails itself is a finding too."""
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("python", _python),
         ("variables", _variables),
@@ -64,6 +64,13 @@ def examine(workspace: Workspace) -> list[Finding]:
     return findings
 
 
+def require_fit(findings: Sequence[Finding]) -> None:
+    """Raise MachineUnfitError if a check failed; notes are no failures."""
+    bad = [one for one in findings if one.severity == "bad"]
+    if bad:
+        raise MachineUnfitError(f"{len(bad)} of {len(findings)} checks failed: {', '.join(one.what for one in bad)}")
+
+
 def _python() -> list[Finding]:
     fit = sys.version_info >= (3, 11)
     found = f"{platform.python_version()} on {platform.platform(terse=True)}"
@@ -71,11 +78,11 @@ def _python() -> list[Finding]:
 
 
 def _variables() -> list[Finding]:
-    """Those of the environment that change what a run does, and those that were kept from doing so."""
-    said = environment.said_by_user(os.environ).items()
+    """The environment variables that change what a run does, and those that were removed."""
+    effective = environment.user_variables(os.environ).items()
     return [
-        *(Finding(name, "note", f"{value}: {meaning}") for name, (value, meaning) in said),
-        *(Finding(name, "note", f"not used: {why}") for name, why in environment.set_aside().items()),
+        *(Finding(name, "note", f"{value}: {meaning}") for name, (value, meaning) in effective),
+        *(Finding(name, "note", f"not used: {why}") for name, why in environment.removed_variables().items()),
     ]
 
 
@@ -163,21 +170,19 @@ def _disk(workspace: Workspace) -> list[Finding]:
 
 
 def _store(workspace: Workspace) -> list[Finding]:
-    from pipeline.tracking.delivery import Tracker
+    from pipeline.tracking.connection import StoreConnection
 
     settings = mlflow_settings.load(workspace, os.environ)
     if settings.is_gone:
         return [Finding("mlflow store", "ok", f"{settings.database}: not made yet; the first run makes it")]
-    said: list[str] = []
-    tracker = Tracker(settings, workspace, on_problem=said.append)
+    reported: list[str] = []
     try:
-        experiment = tracker.connect().get_experiment_by_name(settings.experiment)
-    except Exception as error:  # whatever a store, a server or MLflow itself finds wrong
-        fault = tracker.explained(error)
+        exists = StoreConnection(settings, workspace, reported.append).has_experiment()
+    except SeqpipeError as fault:
         return [Finding("mlflow store", "note" if fault.passes else "bad", str(fault))]
-    has = f"has the experiment {settings.experiment!r}" if experiment else "answers"
-    found = [Finding("mlflow store", "note", line) for line in said]
-    return [Finding("mlflow store", "ok", f"{settings.address} {has}"), *found]
+    has = f"has the experiment {settings.experiment!r}" if exists else "answers"
+    notes = [Finding("mlflow store", "note", line) for line in reported]
+    return [Finding("mlflow store", "ok", f"{settings.address} {has}"), *notes]
 
 
 def _data(workspace: Workspace) -> list[Finding]:

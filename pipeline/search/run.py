@@ -115,8 +115,8 @@ def search(
     _check_machine(request, folder)
     runner = Runner(context)
     prepared = runner.run(request.config, prepare.NAME, on_stage).results[PreparedData]
-    note, leave_if_asked = context.reporter.note, context.stop_token.leave_if_asked
-    with exclusive(folder.lock, note, what=f"search {folder.fingerprint}", while_waiting=leave_if_asked):
+    note, raise_if_asked = context.reporter.note, context.stop_token.raise_if_asked
+    with exclusive(folder.lock, note, what=f"search {folder.fingerprint}", while_waiting=raise_if_asked):
         runner.end_dead_runs([], prepare.NAME)
         folder.drop_or_restore()  # left by a `--fresh` that was killed
         _start(request, folder, context, on_stage)
@@ -164,7 +164,7 @@ def _run_trials(
     stop_token: StopToken,
 ) -> SearchResult:
     try:
-        with translated(stop_token), stop_token.heeding():
+        with translated(stop_token), stop_token.deferring():
             return tuning_search.run_search(
                 trial,
                 request.space,

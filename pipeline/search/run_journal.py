@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.tracking import delivery_state
-from pipeline.tracking.background import Courier
+from pipeline.tracking.background import BackgroundDelivery
 from pipeline.tracking.delivery import RunIdentity, Tracker
 from pipeline.tracking.delivery_state import Status
 from pipeline.tracking.journal import FILE_NAME, Journal, read
@@ -25,7 +25,7 @@ class RunJournal:
         self._status: Status = "RUNNING"
         self._recorded: tuple[int, Status] | None = None
         self._closed_at: int | None = None
-        self._delivery = Courier(tracker, identity, journal_id, folder)
+        self._delivery = BackgroundDelivery(tracker, identity, journal_id, folder)
         self._kinds: set[str] = set()
         self._tags: dict[str, str] = {}
         self._steps: set[tuple[str, int]] = set()
@@ -86,7 +86,7 @@ class RunJournal:
 
     def wait(self, until: float) -> None:
         """Wait for a delivery that has started, until a time of the monotonic clock at most."""
-        if self._delivery.has_begun:
+        if self._delivery.has_started:
             self.close(self._status, until)
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import InterruptedRunError, MemoryCapError, TrainingDivergedError
-from pipeline.progress import Silent
+from pipeline.progress import SilentReporter
 from pipeline.search.space import configuration
 from pipeline.stop import StopToken
 from tuning.trial import Diverged, Trial
@@ -89,7 +89,7 @@ class _SearchStopToken(StopToken):
         return InterruptedRunError("the search leaves") if self._trial.stop_asked else None
 
 
-class _EpochReporter(Silent):
+class _EpochReporter(SilentReporter):
     """Reports each epoch to the search; the training calls it before the checkpoint that covers the epoch."""
 
     def __init__(self, trial: Trial) -> None:

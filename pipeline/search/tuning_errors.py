@@ -23,7 +23,7 @@ def translated(stop_token: StopToken) -> Iterator[None]:
     try:
         yield
     except AskedToLeaveError:
-        stop_token.leave_if_asked()
+        stop_token.raise_if_asked()
         raise
     except SpaceError as error:
         raise ConfigError(str(error)) from error

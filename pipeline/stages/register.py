@@ -18,14 +18,15 @@ from pipeline.stages.results import Evaluation, Registration, Results, TrainedMo
 from pipeline.stages.stage import Stage
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
-from pipeline.tracking import delivery_state, still_registered
-from pipeline.tracking.settings import ResolvedMlflow, sqlite_path, task_name
+from pipeline.tracking import delivery_state, registration_check
+from pipeline.tracking.settings import ResolvedMlflow, task_name
+from pipeline.tracking.sqlite_files import sqlite_path
 from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.manifests import Manifest, read_manifest
 from pipeline.workspace.paths import Workspace
 
 if TYPE_CHECKING:
-    from pipeline.tracking.registry import Candidate
+    from pipeline.tracking.logged_model import Candidate
 
 NAME = "register"
 VERSION = 1
@@ -64,12 +65,12 @@ class Register(Stage):
             store = delivery_state.read_store(workspace, kept["run_key"], mlflow.address)
             if store is not None and store.run_id != kept["run_id"]:
                 return f"{database.name} was made anew since"
-            if missing := still_registered.missing_run(database, kept["run_id"]):
+            if missing := registration_check.missing_run(database, kept["run_id"]):
                 return missing if store is not None else f"{database.name} was made anew since"
         registry = sqlite_path(mlflow.registry_uri) if mlflow.registry_uri else database
         if registry is None:
             return None
-        return still_registered.missing_version(registry, kept["name"], kept["version"])
+        return registration_check.missing_version(registry, kept["name"], kept["version"])
 
 
 STAGE = Register()
@@ -156,7 +157,7 @@ def _candidate(
 ) -> "Candidate":
     """The version that is offered to the registry."""
     from pipeline.evaluation.metrics import ClassificationReport
-    from pipeline.tracking.registry import Candidate
+    from pipeline.tracking.logged_model import Candidate
 
     report = ClassificationReport.from_json(json.loads((evaluation.folder / "report.json").read_bytes()))
     return Candidate(
@@ -193,7 +194,7 @@ def _delivered_run(trained: TrainedModel, context: Context) -> str:
 def _problem(context: Context) -> str:
     """What keeps the store from having a run."""
     try:
-        context.tracker.experiment_id()
+        context.tracker.connection.experiment_id()
     except TrackingError as error:
         return str(error)
     return f"{context.mlflow.address} did not take it; repeat the command"

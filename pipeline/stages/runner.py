@@ -108,11 +108,11 @@ class Runner:
 
     def _bring_up_to_date(self, stage: Stage, identity: Identity, outcome: ModelOutcome, on_stage: OnStage) -> None:
         context = self._context
-        context.stop_token.leave_if_asked()
+        context.stop_token.raise_if_asked()
         folder = StageFolder(context.workspace, stage.name, identity.fingerprint)
         decision = self._decide(stage, identity, outcome)
         if decision.runs:  # only then is the lock taken: what is up to date is only read
-            with folder.locked(context.reporter.note, context.stop_token.leave_if_asked):
+            with folder.locked(context.reporter.note, context.stop_token.raise_if_asked):
                 decision = self._decide(stage, identity, outcome)  # another command may have made it meanwhile
                 if decision.runs:
                     on_stage(stage.name, decision.announcement)

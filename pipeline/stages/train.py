@@ -15,10 +15,11 @@ from pipeline.stages.context import Context
 from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.results import Results, TrainedModel
 from pipeline.stages.stage import Stage
-from pipeline.tracking.background import Courier
+from pipeline.tracking.background import BackgroundDelivery
 from pipeline.tracking.delivery import RunIdentity
-from pipeline.tracking.delivery_state import RUN_FILE, Status
+from pipeline.tracking.delivery_state import Status
 from pipeline.tracking.settings import ResolvedMlflow
+from pipeline.tracking.training_folders import RUN_FILE
 from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.manifests import stage_lock
 
@@ -87,12 +88,12 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
     numerics = kept_numerics.numerics_of(config, len(prepared.class_names), folder, context.reporter)
     context.reporter.note(kept_numerics.in_words(numerics, config))
     journal_id = f"{NAME}/{folder.name.removesuffix('.partial')}"
-    courier = Courier(context.tracker, identity, journal_id, folder)
+    delivery = BackgroundDelivery(context.tracker, identity, journal_id, folder)
     with (
         session.opened(
-            config, prepared, folder, numerics, context.reporter, context.stop_token, durable=courier.notify
+            config, prepared, folder, numerics, context.reporter, context.stop_token, durable=delivery.notify
         ) as opened,
-        _closing(opened.writer, courier),
+        _closing(opened.writer, delivery),
     ):
         training, journal = opened.training, opened.journal
         if opened.checkpoint is None:
@@ -124,7 +125,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
 
 
 @contextmanager
-def _closing(writer: "CheckpointWriter", courier: Courier) -> Iterator[None]:
+def _closing(writer: "CheckpointWriter", delivery: BackgroundDelivery) -> Iterator[None]:
     """Within this, a training works; however it ends, its last checkpoint is written and MLflow gets its status."""
     status: Status = "FAILED"
     try:
@@ -143,7 +144,7 @@ def _closing(writer: "CheckpointWriter", courier: Courier) -> Iterator[None]:
                 status = "FAILED"
             raise
         finally:
-            courier.close(upto=writer.durable_offset, status=status, timeout_s=patience_s)
+            delivery.close(upto=writer.durable_offset, status=status, timeout_s=patience_s)
 
 
 def run_identity(config: RunConfig, folder: Path) -> RunIdentity:

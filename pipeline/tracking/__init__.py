@@ -1,1 +1,1 @@
-"""What MLflow is told of runs, whenever it can be reached; only here mlflow is imported."""
+"""Tracking: runs and models in MLflow. The only room that imports mlflow."""

@@ -1,4 +1,4 @@
-"""Delivery beside a training: a thread, so that no store can slow the loop."""
+"""Delivery in a background thread, so that no store can slow a training."""
 
 import threading
 from pathlib import Path
@@ -8,8 +8,8 @@ from pipeline.tracking.delivery import RunIdentity, Tracker
 from pipeline.tracking.delivery_state import Status
 
 
-class Courier:
-    """Delivers a run's journal from a thread of its own while the training goes on."""
+class BackgroundDelivery:
+    """Delivers a run's journal while the training goes on."""
 
     def __init__(self, tracker: Tracker, run: RunIdentity, journal_id: str, folder: Path) -> None:
         self._tracker = tracker
@@ -23,21 +23,21 @@ class Courier:
         self._thread: threading.Thread | None = None
 
     @property
-    def has_begun(self) -> bool:
-        """Whether anything was handed over."""
+    def has_started(self) -> bool:
+        """Whether there was anything to deliver yet."""
         return self._thread is not None
 
     def notify(self, upto: int) -> None:
-        """What is before `upto` is durable now and may be delivered; returns at once."""
+        """Everything before `upto` is durable and may be delivered; returns at once."""
         with self._changed:
             self._upto = upto
             self._changed.notify()
             self._start()
 
     def close(self, *, upto: int, status: Status, timeout_s: float) -> bool:
-        """Deliver the rest and the run's status; whether the store knows all within `timeout_s`.
+        """Deliver the rest and the run's status; whether the store has all of it within `timeout_s`.
 
-        What it does not know then is kept in the workspace and delivered by a later command.
+        What it lacks then is recorded in the workspace, and a later command delivers it.
 
         Raises:
             WorkspaceError: the workspace cannot be written.
@@ -54,7 +54,7 @@ class Courier:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="mlflow-courier", daemon=True)
+            self._thread = threading.Thread(target=self._work, name="mlflow-delivery", daemon=True)
             self._thread.start()
 
     def _work(self) -> None:
@@ -62,10 +62,10 @@ class Courier:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or self._upto is not None)
                 closing, upto, self._upto = self._closing, self._upto, None
-                if not closing:  # else the end is noted already, and this is older
+                if not closing:  # `close` has recorded the end already, and this is older
                     try:
                         self._tracker.record(self._run, self._journal_id, self._folder, upto=upto)
-                    except SeqpipeError:  # the training meets the same disk, and says so
+                    except SeqpipeError:  # the training writes to the same disk, and reports it
                         continue
             delivered = self._tracker.deliver_recorded(self._run.key, force=closing)
             if closing:

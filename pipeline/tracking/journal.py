@@ -1,8 +1,8 @@
-"""Metrics and events go to an append-only file first; MLflow gets them afterwards.
+"""The journal: an append-only file of metrics and events, delivered to MLflow later.
 
 One JSON line per event, each with its time, so that delivering it twice is the same as delivering it once (MLflow's
-stores keep one row per run, key, step, time and value). What a durable checkpoint covers may be delivered; what came
-after it is cut off when the training resumes, and is made again, with the same steps.
+stores keep one row per run, key, step, time and value). What a durable checkpoint covers may be delivered. What came
+after it is cut off when the training resumes, and is written again with the same steps.
 
     {"kind": "params",   "time_ms": ..., "values": {"train.epochs": 12}}
     {"kind": "tags",     "time_ms": ..., "values": {"seqpipe.device": "cpu"}}
@@ -27,7 +27,7 @@ Kind = Literal["params", "tags", "metrics", "dataset", "artifact"]
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a journal; `end` is the offset in bytes behind it."""
+    """One line of a journal; `end` is the byte offset after it."""
 
     kind: Kind
     time_ms: int
@@ -57,7 +57,7 @@ class Journal:
         return self._file.tell()
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Record parameters; each key once in a run."""
+        """Record parameters, each key once per run."""
         self._append({"kind": "params", "values": dict(values)})
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -65,15 +65,15 @@ class Journal:
         self._append({"kind": "tags", "values": dict(values)})
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Record figures of one step."""
+        """Record the metrics of one step."""
         self._append({"kind": "metrics", "step": step, "values": dict(values)})
 
     def dataset(self, values: Mapping[str, object]) -> None:
-        """Record the data that the run was made from."""
+        """Record a data set that the run uses."""
         self._append({"kind": "dataset", "values": dict(values)})
 
     def artifact(self, file: Path, folder: str = "") -> None:
-        """Record a file of the stage folder to be shown under `folder` of the run's artifacts."""
+        """Record a file of the stage folder; it is shown under `folder` of the run's artifacts."""
         relative = file.relative_to(self.path.parent).as_posix()
         self._append({"kind": "artifact", "file": relative, "folder": folder})
 
@@ -83,15 +83,15 @@ class Journal:
             os.fsync(self._file.fileno())
 
     def truncate(self, offset: int) -> None:
-        """Cut off everything behind `offset`."""
-        offset = min(offset, self.offset)  # a file is never filled up with zeros
+        """Cut off everything after `offset`."""
+        offset = min(offset, self.offset)  # truncating to more would fill the file up with zeros
         with writing(self.path):
             self._file.truncate(offset)
             self._file.seek(offset)
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Make everything durable and let go of the file."""
+        """Make everything durable, and close the file."""
         self.sync()
         self._file.close()
 

@@ -1,29 +1,29 @@
-"""Lets a local MLflow store follow its workspace: MLflow keeps every artifact's address as an absolute path.
+"""Updates artifact addresses in the local store of a workspace that was moved or copied.
 
-After a move these addresses lead nowhere, and in a copy they lead into the original. The first command that uses the
-store rewrites them, in one transaction. Asks SQLite alone: a millisecond, where MLflow's import takes two seconds.
+MLflow stores them as absolute paths: after a move they lead nowhere, and in a copy they lead into the original. The
+first command that uses the store rewrites them, in one transaction. Uses SQLite alone: it takes a millisecond, where
+importing MLflow takes two seconds.
 """
 
-import os
 import shlex
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import TrackingError
 from pipeline.tracking import delivery_state
-from pipeline.tracking.settings import ARTIFACTS, ResolvedMlflow, sqlite_path
+from pipeline.tracking.settings import ARTIFACTS, ResolvedMlflow
+from pipeline.tracking.sqlite_files import PATIENCE_S, opened, sqlite_path
+from pipeline.workspace.durable_files import replacing
 from pipeline.workspace.paths import Workspace
 
-WAIT_S = 10.0
-"""How long another program may hold the database."""
-_NEW_ONES = (("experiments", "artifact_location"), ("model_versions", "source"))
-"""Where an address of another place shows first: what is made anew gets its address from the experiment's."""
+_INHERITED = (("experiments", "artifact_location"), ("model_versions", "source"))
+"""The columns that later addresses are derived from; an address of another place shows here first."""
 _ADDRESSES = (
-    *_NEW_ONES,
+    *_INHERITED,
     ("model_versions", "storage_location"),
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -31,11 +31,11 @@ _ADDRESSES = (
 )
 
 
-def follow(settings: ResolvedMlflow, workspace: Workspace, say: Callable[[str], None]) -> None:
-    """Rewrite the addresses that lead to where the workspace was before; `say` is told in a line if there were any.
+def update_addresses(settings: ResolvedMlflow, workspace: Workspace, report: Callable[[str], None]) -> None:
+    """Rewrite the addresses that lead to an earlier place of the workspace; `report` gets a line if there were any.
 
-    Only what lies under the earlier place is rewritten; artifacts that a user keeps elsewhere stay where they are.
-    The database as it was is kept beside it, until the next move.
+    Addresses of artifacts that a user keeps elsewhere stay. A copy of the database as it was is kept beside it, until
+    the next move.
 
     Raises:
         TrackingError: they cannot be rewritten; nothing was changed.
@@ -47,7 +47,7 @@ def follow(settings: ResolvedMlflow, workspace: Workspace, say: Callable[[str], 
         places = _earlier_places(database, settings.database, workspace)
         count = _rewrite(database, places, here) if places else 0
         if count:
-            say(
+            report(
                 f"the workspace was moved or copied from {' and '.join(map(str, places))}: {count} addresses in "
                 f"{database.name} now lead here (as it was before: {_kept(database).name})"
             )
@@ -56,7 +56,7 @@ def follow(settings: ResolvedMlflow, workspace: Workspace, say: Callable[[str], 
                 _readdress(settings.database, before, settings.address, workspace)
                 if count and (left := _only_there(database, before, here)):
                     (here / ARTIFACTS).mkdir(exist_ok=True)
-                    say(
+                    report(
                         f"{left} runs or models have files in {before / ARTIFACTS} that are not here; get them with "
                         f"`{shlex.join(['cp', '-Rn', f'{before / ARTIFACTS}/.', f'{here / ARTIFACTS}/'])}`"
                     )
@@ -70,34 +70,26 @@ def local_path(address: str | None) -> Path | None:
     return Path(address) if address and address.startswith("/") else None
 
 
-@contextmanager
-def opened(database: Path) -> Iterator[sqlite3.Connection]:
-    """A connection outside of any transaction; a database that is not there is not made."""
-    uri = f"file:{quote(str(database))}?mode=rw"  # reads a write-protected one too, and mends what a kill left
-    with closing(sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)) as connection:
-        yield connection
-
-
 def _earlier_places(database: Path, runs_database: Path, workspace: Workspace) -> list[Path]:
-    """The folders that the store lay in before, as far as addresses still lead there."""
+    """The folders that the store was in before and that addresses still lead to."""
     here = runs_database.parent
     try:
         with opened(database) as connection:
             leading_elsewhere = [
                 path
-                for table, column in _NEW_ONES
+                for table, column in _INHERITED
                 for (address,) in connection.execute(f"SELECT DISTINCT {column} FROM {table}")
                 if (path := local_path(address)) is not None and not path.is_relative_to(here / ARTIFACTS)
             ]
             if not leading_elsewhere:
                 return []
-            told = filter(None, map(sqlite_path, delivery_state.addresses(workspace)))
-            known = {path.parent for path in told if path.name == runs_database.name}
-            if (made_in := _made_in(connection)) is not None and _is_no_other_store(
-                made_in / database.name, connection
+            delivered_to = filter(None, map(sqlite_path, delivery_state.addresses(workspace)))
+            known = {path.parent for path in delivered_to if path.name == runs_database.name}
+            if (created_in := _created_in(connection)) is not None and _may_be_this_store(
+                created_in / database.name, connection
             ):
-                known.add(made_in)
-    except sqlite3.Error:  # whoever uses the store says what is wrong with it
+                known.add(created_in)
+    except sqlite3.Error:  # whatever uses the store reports what is wrong with it
         return []
     return sorted(
         place
@@ -106,21 +98,21 @@ def _earlier_places(database: Path, runs_database: Path, workspace: Workspace) -
     )
 
 
-def _made_in(connection: sqlite3.Connection) -> Path | None:
-    """The folder that the database was made in: its first experiment says so."""
+def _created_in(connection: sqlite3.Connection) -> Path | None:
+    """The folder that the database was created in, by the address of its first experiment."""
     found = connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
     path = local_path(found[0]) if found else None
     return path.parent.parent if path is not None and path.parent.name == ARTIFACTS else None
 
 
-def _is_no_other_store(database: Path, connection: sqlite3.Connection) -> bool:
-    """Whether nothing speaks against a database having lain there: it is gone, or it is the one that was copied."""
+def _may_be_this_store(database: Path, connection: sqlite3.Connection) -> bool:
+    """Whether a database there was moved away, or is the original that this one is a copy of."""
     if not database.exists():
         return not (database.parent / ARTIFACTS).exists()
-    born = "SELECT creation_time FROM experiments WHERE experiment_id = 0"
+    created = "SELECT creation_time FROM experiments WHERE experiment_id = 0"
     try:
         with opened(database) as other:
-            return bool(other.execute(born).fetchone() == connection.execute(born).fetchone())
+            return bool(other.execute(created).fetchone() == connection.execute(created).fetchone())
     except sqlite3.Error:
         return False
 
@@ -128,9 +120,9 @@ def _is_no_other_store(database: Path, connection: sqlite3.Connection) -> bool:
 def _rewrite(database: Path, places: Sequence[Path], here: Path) -> int:
     """Rewrite all addresses below `places` in one transaction, the database kept first; how many there were."""
     try:
-        with opened(database) as connection:
+        with opened(database, patience_s=PATIENCE_S) as connection:
             connection.create_function("moved", 1, lambda address: _moved(address, places, here))
-            connection.execute("BEGIN IMMEDIATE")  # from here on nobody else writes
+            connection.execute("BEGIN IMMEDIATE")  # from here on no other program writes
             columns = [(table, column) for table, column in _ADDRESSES if _has(connection, table, column)]
             leading = [f"SELECT 1 FROM {table} WHERE moved({column}) <> {column}" for table, column in columns]
             if not connection.execute(" UNION ALL ".join(leading)).fetchone():  # another command was quicker
@@ -153,7 +145,7 @@ def _rewrite(database: Path, places: Sequence[Path], here: Path) -> int:
 
 
 def _moved(address: str | None, places: Sequence[Path], here: Path) -> str | None:
-    """The address after the move; itself where it leads elsewhere, or to what stayed behind."""
+    """The address after the move; unchanged where it leads elsewhere, or to files that stayed behind."""
     path = local_path(address)
     if path is None:
         return address
@@ -168,7 +160,7 @@ def _moved(address: str | None, places: Sequence[Path], here: Path) -> str | Non
 
 
 def _readdress(database: Path, before: Path, address: str, workspace: Workspace) -> None:
-    """What the store was told at its earlier place, it was told here."""
+    """Move the delivery state of the store's earlier address to its present one."""
     with opened(database) as connection:
         runs = {run_id for (run_id,) in connection.execute("SELECT run_uuid FROM runs")}
     for old in delivery_state.addresses(workspace):
@@ -177,7 +169,7 @@ def _readdress(database: Path, before: Path, address: str, workspace: Workspace)
 
 
 def _only_there(database: Path, before: Path, here: Path) -> int:
-    """Of how many runs and models the files lie in the earlier place and not here."""
+    """How many runs and models have their files in the earlier place and not here."""
     with opened(database) as connection:
         paths = [
             path
@@ -189,21 +181,16 @@ def _only_there(database: Path, before: Path, here: Path) -> int:
 
 
 def _kept(database: Path) -> Path:
-    """Where the database stays as it was before the last move."""
+    """The copy of the database as it was before the last move."""
     return database.with_name(f"{database.name}.before-move")
 
 
 def _keep(database: Path) -> None:
     """Copy the database through SQLite, whole or not at all, with its permissions."""
-    kept = _kept(database)
-    beside = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(_kept(database)) as beside:
         with opened(database) as source, closing(sqlite3.connect(beside)) as target:
             source.backup(target)
         shutil.copymode(database, beside)
-        beside.replace(kept)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _has(connection: sqlite3.Connection, table: str, column: str) -> bool:

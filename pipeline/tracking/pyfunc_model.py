@@ -1,4 +1,4 @@
-"""The model that MLflow serves ("models from code"): logged beside its weights, run by MLflow's loader.
+"""The model that MLflow serves: logged with its weights ("models from code").
 
 It has to work where seqpipe is not installed, so it imports `sequencer_models`, which is logged with it, and nothing
 of the pipeline. No pickle: weights are safetensors, everything else is the model card, `model.json`:
@@ -60,7 +60,7 @@ class ImageClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 def _pixels(given: object) -> NDArray[np.uint8]:
-    """The input as uint8 pixels, if that is what it means."""
+    """The input as uint8 pixels; raises MlflowException if it is something else."""
     try:
         array = np.asarray(given)
     except ValueError:

@@ -1,51 +1,30 @@
-"""Where runs and models are recorded: `mlflow.yaml`, MLflow's own variables, and the defaults.
+"""Where runs and models are recorded: `mlflow.yaml`, MLflow's variables, the defaults."""
 
-Knows MLflow's addresses but does not import it.
-"""
-
-import difflib
-import errno
-import importlib.metadata
 import re
-import tempfile
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipeline.config.schema import CIFAR10_CLASSES
+from pipeline.config.suggestions import nearest
 from pipeline.errors import ConfigError
+from pipeline.tracking import addresses
+from pipeline.tracking.sqlite_files import sqlite_path, sqlite_uri
 from pipeline.workspace.paths import MARKER, Workspace
 from pipeline.yaml_files import line_of, read_mapping
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
-_SQLITE = "sqlite:///"
 LONGEST_NAME = 250
-"""Of experiments and models, in characters: what every database of MLflow's has room for."""
-_HTTP = ("http", "https")
-_DATABASES = ("sqlite", "mysql", "postgresql", "mssql")
-
-QUIET: Mapping[str, str] = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default retries for four minutes; the journal can wait
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}
-"""What MLflow reads from the environment of a process of ours, unless the user has set it."""
+"""Of experiments and models, in characters: what every database that MLflow supports has room for."""
 
 
 class MlflowSettings(BaseModel):
-    """The content of `mlflow.yaml`."""
+    """Contents of `mlflow.yaml`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,7 +57,7 @@ class MlflowSettings(BaseModel):
 class ResolvedMlflow:
     """Settings with absolute addresses.
 
-    `database` and `artifact_location` are set where the store is an SQLite file: artifacts then lie beside it.
+    `database` and `artifact_location` are set where the store is an SQLite file: artifacts are then kept beside it.
     """
 
     tracking_uri: str
@@ -91,19 +70,19 @@ class ResolvedMlflow:
     @property
     def is_http(self) -> bool:
         """Whether the store is an MLflow server."""
-        return urlsplit(self.tracking_uri).scheme in _HTTP
+        return urlsplit(self.tracking_uri).scheme in addresses.HTTP
 
     @property
     def is_gone(self) -> bool:
-        """Whether the store is a file that is not there (any more), as far as this user can see."""
+        """Whether the store is a file that does not exist (any more), as far as this user can see."""
         try:
             return self.database is not None and not self.database.exists() and not self.database.is_symlink()
-        except OSError:  # it may be there; who opens it says what is wrong
+        except OSError:  # it may exist; opening it reports what is wrong
             return False
 
     @property
     def address(self) -> str:
-        """The tracking address as it may be shown and kept: without user name and password."""
+        """The tracking address as it is shown and stored: without user name and password."""
         parts = urlsplit(self.tracking_uri)
         if "@" not in parts.netloc:
             return self.tracking_uri
@@ -115,10 +94,10 @@ class ResolvedMlflow:
 
 
 def load(workspace: Workspace, environ: Mapping[str, str]) -> ResolvedMlflow:
-    """The settings of a workspace, MLflow's own variables first.
+    """The settings of a workspace; MLflow's own variables override `mlflow.yaml`.
 
     Raises:
-        ConfigError: `mlflow.yaml` cannot be read or understood, or an address is none that MLflow can use.
+        ConfigError: `mlflow.yaml` cannot be read or understood, or MLflow cannot use an address.
     """
     path = workspace.root / MARKER
     settings = _read(path)
@@ -129,9 +108,9 @@ def load(workspace: Workspace, environ: Mapping[str, str]) -> ResolvedMlflow:
         if not given:
             given, where = getattr(settings, key), f"{path}: {key}"
         try:
-            return None if given is None else _absolute(given, workspace.root)
+            return None if given is None else addresses.absolute_address(given, workspace.root)
         except ValueError as error:
-            raise ConfigError(f"{where} = {_without_password(given or '')!r}: {error}") from None
+            raise ConfigError(f"{where} = {addresses.without_password(given or '')!r}: {error}") from None
 
     experiment = environ.get("MLFLOW_EXPERIMENT_NAME") or settings.experiment
     try:
@@ -151,136 +130,27 @@ def load(workspace: Workspace, environ: Mapping[str, str]) -> ResolvedMlflow:
 
 
 def task_name(dataset: str, classes: Sequence[str] | Literal["all"]) -> str:
-    """What a model tells apart, as a name: `cifar10-all`, `cifar10-airplane-automobile-bird-cat`."""
+    """The classification task as a name: `cifar10-all`, `cifar10-airplane-automobile-bird-cat`."""
     parts = [dataset, "all"] if classes == "all" else [dataset, *classes]
     return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)
 
 
-def quiet(environ: MutableMapping[str, str]) -> None:
-    """Set what keeps MLflow quiet, offline and quick to give up, where the user has not set it otherwise."""
-    for key, value in QUIET.items():
-        environ.setdefault(key, value)
-
-
-def sqlite_uri(path: Path) -> str:
-    """The address of an SQLite file, whatever characters its path has."""
-    text = path.as_posix()
-    if _decodes_percent():
-        text = re.sub(r"%(?=[0-9A-Fa-f]{2})", "%25", text).replace("?", "%3F")
-    return _SQLITE + text
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file behind an SQLite address, or None for an address of another kind."""
-    if not uri.startswith(_SQLITE):
-        return None
-    text = uri.removeprefix(_SQLITE).partition("?")[0]
-    return Path(unquote(text) if _decodes_percent() else text)
-
-
-@cache
-def _decodes_percent() -> bool:
-    """Whether the installed SQLAlchemy decodes %xx in the path of an address (it does since 2.1)."""
-    major, minor = importlib.metadata.version("sqlalchemy").split(".")[:2]
-    return (int(major), int(re.match(r"\d+", minor)[0])) >= (2, 1)  # type: ignore[index]
-
-
 def require_usable(settings: ResolvedMlflow) -> None:
-    """Try what the addresses will be used for, short of asking whoever is there: before the work, not after it.
+    """Check what the addresses need on this machine before the work starts, without contacting a server.
 
     Raises:
         ConfigError: a driver is not installed, or a local store cannot be where it should.
     """
     for uri in dict.fromkeys([settings.tracking_uri, settings.registry_uri or settings.tracking_uri]):
-        file = sqlite_path(uri)
-        if file is not None and (problem := _why_no_file(file)):
-            raise ConfigError(f"the MLflow store {file} cannot be there: {problem}; choose another tracking_uri")
-        if urlsplit(uri).scheme.partition("+")[0] in _DATABASES and (file is None or "?" in uri):
-            _require_driver(uri)
-
-
-def _why_no_file(file: Path) -> str | None:
-    """What keeps a file from being made where there is none: tried, since permissions do not tell all."""
-    if file.exists():
-        return None if file.is_file() else "it is not a file"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
-            return None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # passes; what needs the space says so
-            return None
-        return f"the folder {file.parent} cannot be written ({error.strerror or error})"
-
-
-def _require_driver(uri: str) -> None:
-    from sqlalchemy.engine import make_url
-
-    try:
-        url = make_url(uri)
-        dialect = url.get_dialect()()
-        url.get_dialect().import_dbapi()
-        dialect.create_connect_args(url)
-    except Exception as error:  # whatever a dialect finds wrong with an address
-        missing = isinstance(error, ModuleNotFoundError)
-        what = f"needs the Python package {error.name}; install it" if missing else f"is not a valid address: {error}"  # type: ignore[attr-defined]
-        raise ConfigError(f"the MLflow address {_without_password(uri)!r} {' '.join(what.split())[:200]}") from None
-
-
-def _without_password(uri: str) -> str:
-    return re.sub(r"//[^/]*@", "//", uri)
+        addresses.require_usable(uri)
 
 
 def _usable_name(name: str) -> str:
-    """A name that MLflow takes, and that a person can tell from others; raises ValueError."""
-    _require_clean(name)
+    """A name that MLflow accepts and a person can read; raises ValueError for another."""
+    addresses.require_clean(name)
     if len(name) > LONGEST_NAME:
         raise ValueError(f"longer than {LONGEST_NAME} characters")
     return name
-
-
-def _require_clean(text: str) -> None:
-    if text != text.strip():
-        raise ValueError("it begins or ends with a blank; take that out")
-    if not text:
-        raise ValueError("it is empty")
-    if not text.isprintable():
-        raise ValueError("it holds a character that cannot be shown; take that out")
-
-
-def _absolute(uri: str, root: Path) -> str:
-    """The address with whatever is relative in it against `root`; raises ValueError for what is not an address."""
-    _require_clean(uri)
-    scheme = urlsplit(uri).scheme.partition("+")[0]
-    if scheme in (*_HTTP, "databricks", "databricks-uc") or uri in ("databricks", "databricks-uc"):
-        if scheme in _HTTP:
-            _require_server(uri)
-        return uri.rstrip("/")
-    if scheme not in _DATABASES:
-        raise ValueError("no address that MLflow can use; write http://host:port or sqlite:///file.db")
-    if scheme != "sqlite":
-        return uri
-    path = sqlite_path(uri)
-    if path is None or path.name in ("", ":memory:"):
-        raise ValueError("names no file; write sqlite:///file.db")
-    try:
-        path = path.expanduser()
-    except RuntimeError:
-        raise ValueError("there is no such home folder; write the full path") from None
-    _, question_mark, query = uri.partition("?")
-    return sqlite_uri(root / path) + question_mark + query
-
-
-def _require_server(uri: str) -> None:
-    parts = urlsplit(uri)  # ValueError for brackets that do not match
-    if " " in uri:
-        raise ValueError("there is a blank in it; take that out")
-    if not parts.hostname:
-        raise ValueError("names no host; write http://host:port")
-    if parts.port == 0:  # ValueError for one that is no number, or too large
-        raise ValueError("port 0 is nobody's")
-    if parts.query or parts.fragment:
-        raise ValueError(f"leave out what follows {uri[: re.search('[?#]', uri).start()]}")  # type: ignore[union-attr]
 
 
 def _read(path: Path) -> MlflowSettings:
@@ -290,9 +160,7 @@ def _read(path: Path) -> MlflowSettings:
     known = list(MlflowSettings.model_fields)
     for key in content:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise ConfigError(f"{path}: unknown key {key}; {hint}")
+            raise ConfigError(f"{path}: unknown key {key}{nearest(str(key), known)}")
     try:
         return MlflowSettings.model_validate(content)
     except ValidationError as error:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError
 from pipeline.training.optimizer import MovingAverage
-from pipeline.workspace.durable_files import sync_folder, write_json, writing
+from pipeline.workspace.durable_files import replacing, write_json, writing
 from pipeline.workspace.fingerprints import file_sha256
 
 FORMAT = 1
@@ -150,18 +150,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> str:
     """Write a safetensors file durably; returns its SHA-256."""
-    beside = path.with_name(f".{path.name}.tmp")
-    with writing(path):
-        try:
-            _save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, beside)
-            with beside.open("rb") as file:
-                os.fsync(file.fileno())
-            digest = file_sha256(beside)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    return digest
+    with writing(path), replacing(path) as beside:
+        _save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, beside)
+        return file_sha256(beside)
 
 
 class CheckpointWriter:

@@ -103,7 +103,7 @@ class Training:
             MemoryCapError: there is no memory left for a step, of the machine's or within the cap.
             BudgetExhaustedError, InterruptedRunError: asked to leave, after a checkpoint.
         """
-        with telling_of_memory(self.numerics), self.stop_token.heeding():
+        with telling_of_memory(self.numerics), self.stop_token.deferring():
             while self.progress.epoch < self.config.epochs and not self._stopped_early():
                 self._epoch()
         return self.progress

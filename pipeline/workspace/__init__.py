@@ -1,1 +1,1 @@
-"""Where things lie on disk, and how they get there: whole or not at all."""
+"""The workspace on disk: its folders, durable files, manifests, fingerprints and locks."""

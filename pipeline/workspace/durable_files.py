@@ -1,4 +1,4 @@
-"""Files that are whole on disk or not there: written beside, synced, renamed."""
+"""Durable files: written under another name, synced, then renamed."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pipeline.errors import WorkspaceError
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write into one clear line."""
+    """Turn an error of the operating system into a `WorkspaceError` of one line, with advice."""
     try:
         yield
     except OSError as error:
@@ -25,22 +25,30 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by `content`: written beside it, synced, renamed, the folder synced."""
+    """Replace a file by `content`, durably."""
+    with writing(path), replacing(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; then sync that file, and put it in the place of `path`.
+
+    After an error the old file stays. Errors of the operating system pass through.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        try:
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_folder(path.parent)
+    try:
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, content: object) -> None:
-    """Replace a file by readable JSON, atomically."""
+    """Replace a file by readable JSON, durably."""
     write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 

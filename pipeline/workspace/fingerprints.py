@@ -1,4 +1,4 @@
-"""Hashes that name results: the same content, the same name."""
+"""Fingerprints: hashes that name results, so that the same content has the same name."""
 
 import hashlib
 import json
@@ -8,13 +8,13 @@ from typing import Any
 
 
 def fingerprint(stage: str, version: int, reads: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """The identity of a stage's result: what it reads of the config, what it stands on, and what it means."""
+    """The identity of a stage's result: what it reads of the config, and the fingerprints of its inputs."""
     content = {"stage": stage, "version": version, "reads": reads, "inputs": inputs}
     return hashlib.sha256(canonical_json(content)).hexdigest()[:16]
 
 
 def canonical_json(content: object) -> bytes:
-    """The same bytes for the same content."""
+    """JSON as bytes that are the same for the same content."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 

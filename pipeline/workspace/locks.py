@@ -1,4 +1,7 @@
-"""Locks that the operating system releases when their holder dies; a file beside each says who holds it."""
+"""Locks that the operating system releases when their holder dies.
+
+A file beside each lock names the holder.
+"""
 
 import json
 import os
@@ -18,9 +21,9 @@ WAIT_S = 0.5
 def exclusive(
     path: Path, on_wait: Callable[[str], None], *, what: str, while_waiting: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Hold a lock that the operating system releases when its holder dies.
+    """Hold a lock; wait while another process holds it.
 
-    `on_wait` is told once who holds it if somebody else does; `while_waiting` may raise to give up.
+    `on_wait` gets one line that names the holder if there is one; `while_waiting` may raise to give up.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,13 +53,13 @@ def is_held(path: Path) -> bool:
     try:
         with if_free(path) as free:
             return not free
-    except OSError:  # a read-only place: nobody works there
+    except OSError:  # read-only, so no process works there
         return False
 
 
 @contextmanager
 def if_free(path: Path) -> Iterator[bool]:
-    """Hold a lock if nobody else does; yields whether it is held now."""
+    """Hold a lock if it is free; yields whether it was."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)

@@ -1,4 +1,4 @@
-"""A stage's folder: `.partial` while it is made; whole once its manifest is written and it has its final name."""
+"""Stage folders and their manifests: `.partial` while in progress, then renamed."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a whole stage folder says of itself."""
+    """Contents of `manifest.json`, which a whole stage folder has."""
 
     stage: str
     version: int
@@ -36,12 +36,12 @@ class Manifest:
 
 
 class StageResult(BaseModel):
-    """A result and the folder that holds its files."""
+    """The result of a stage, and the folder with its files."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     folder: Path = Field(exclude=True)
-    """Where the stage's files lie; not in the manifest, since the folder may move."""
+    """Not part of the manifest, since the folder may move."""
 
 
 def stage_lock(stage: str, fingerprint: str) -> str:
@@ -50,7 +50,7 @@ def stage_lock(stage: str, fingerprint: str) -> str:
 
 
 class StageFolder:
-    """One stage's folder under one fingerprint: `.partial` while it is made, renamed when it is whole."""
+    """The folder of one stage under one fingerprint: `.partial` while in progress, renamed when it is whole."""
 
     def __init__(self, workspace: Workspace, stage: str, fingerprint: str) -> None:
         self.stage = stage
@@ -68,7 +68,7 @@ class StageFolder:
         return read_manifest(self.whole)
 
     def begin(self, *, fresh: bool = False) -> Path:
-        """The partial folder, kept as it is if it exists; `fresh` empties it. A whole folder stays until `finish`."""
+        """Create the partial folder, or go on with it; `fresh` empties it. A whole folder stays until `finish`."""
         with writing(self.partial):
             if fresh and self.partial.exists():
                 remove_folder(self.partial)
@@ -79,24 +79,24 @@ class StageFolder:
         return self.partial
 
     def finish(self, manifest: Manifest, scratch: Sequence[str] = ()) -> Path:
-        """Write the manifest, give the folder its final name, and only then drop what a resume would have needed.
+        """Write the manifest, rename the folder, and only then remove the files that a resume would have needed.
 
-        `scratch` are patterns of such files.
+        `scratch` are patterns of those files.
         """
-        dropped = {path for pattern in scratch for path in self.partial.glob(pattern)}
+        removed = {path for pattern in scratch for path in self.partial.glob(pattern)}
         files = {
             path.relative_to(self.partial).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
             for path in sorted(self.partial.rglob("*"))
-            if path.is_file() and path.name != MANIFEST and path not in dropped
+            if path.is_file() and path.name != MANIFEST and path not in removed
         }
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write_json(self.partial / MANIFEST, asdict(manifest) | {"files": files, "created": stamp})
         with writing(self.whole):
-            if self.whole.exists():  # damaged, or made anew
+            if self.whole.exists():  # damaged, or replaced by this one
                 remove_folder(self.whole)
             self.partial.rename(self.whole)
             sync_folder(self.whole.parent)
-            for path in dropped:
+            for path in removed:
                 (self.whole / path.name).unlink(missing_ok=True)
         return self.whole
 
@@ -111,13 +111,13 @@ class StageFolder:
     def locked(
         self, on_wait: Callable[[str], None], while_waiting: Callable[[], None] = lambda: None
     ) -> Iterator[None]:
-        """Hold the folder alone, as `exclusive` does."""
+        """Hold the folder's lock, as `exclusive` does."""
         with exclusive(self.lock_path, on_wait, what=f"{self.stage} {self.fingerprint}", while_waiting=while_waiting):
             yield
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a stage folder, its manifest first: what a kill leaves of it is then never taken for whole."""
+    """Remove a stage folder, its manifest first, so that what a kill leaves does not look whole."""
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder)
 
@@ -143,7 +143,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def changed_files(folder: Path, manifest: Manifest) -> list[str]:
-    """One line for each file of a stage folder that is no longer what its manifest says."""
+    """One line for each file of a stage folder that is missing or differs from its manifest."""
     problems = []
     for name, recorded in manifest.files.items():
         path = folder / name

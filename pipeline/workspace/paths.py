@@ -1,16 +1,16 @@
-"""Where things lie on disk.
+"""The layout of a workspace on disk.
 
     mlflow.yaml                   marks the workspace
     mlflow.db, mlartifacts/       the default MLflow store, where plain `mlflow ui` finds it
     .seqpipe/data/                verified arrays of the official data set
     .seqpipe/stages/<stage>/<fingerprint>[.partial]/    a stage's work; `.partial` until it is whole
     .seqpipe/predictions/<run key>/                     a trained model's predictions of the test split
-    .seqpipe/runs/                what each MLflow store was told of each run
-    .seqpipe/last_runs.json       with which settings each model was run last
-    .seqpipe/locks/               one lock per stage folder
+    .seqpipe/runs/                delivery state: what each MLflow store has of each run
+    .seqpipe/last_runs.json       the settings that each model was last run with
+    .seqpipe/locks/               a lock per stage folder, search and run
 
-A stage works in `<fingerprint>.partial/`, which survives a crash; its manifest is written last, then the folder is
-renamed. So a folder without the suffix is whole.
+A stage works in `<fingerprint>.partial/`, which survives a crash. Its manifest is written last, then the folder is
+renamed: a folder without the suffix is whole.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ MARKER = "mlflow.yaml"
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder that a user's runs live in."""
+    """The folder that holds a user's runs."""
 
     root: Path
 
@@ -64,10 +64,10 @@ class Workspace:
         return self.hidden / "locks" / f"{name}.lock"
 
     def create(self) -> None:
-        """Make the workspace's own folder.
+        """Create the `.seqpipe` folder.
 
         Raises:
-            WorkspaceError: the place cannot be written, or its name is of a kind that libraries refuse.
+            WorkspaceError: the place cannot be written, or libraries refuse its name.
         """
         try:
             str(self.root).encode("utf-8")

@@ -9,8 +9,8 @@ from urllib.request import ProxyHandler, build_opener
 
 from product import snapshot, tiny
 
-from pipeline.tracking import settings as mlflow_settings
-from pipeline.tracking import store_file
+from pipeline.tracking.mlflow_schema import schema_revisions
+from pipeline.tracking.sqlite_files import sqlite_uri
 
 WORDS = tiny("vanilla", train__epochs=1)
 KILLED_INSIDE_A_COMMIT = """
@@ -37,12 +37,10 @@ def make_older(database):
     from mlflow.store.db import utils
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
-    engine = utils.create_sqlalchemy_engine(mlflow_settings.sqlite_uri(database))
+    engine = utils.create_sqlalchemy_engine(sqlite_uri(database))
     Base.metadata.create_all(engine)
     config = utils._get_alembic_config(str(engine.url))
-    [before] = (
-        ScriptDirectory.from_config(config).get_revision(store_file.schema_revisions()[1])._versioned_down_revisions
-    )
+    [before] = ScriptDirectory.from_config(config).get_revision(schema_revisions()[1])._versioned_down_revisions
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, before)

@@ -14,13 +14,14 @@ import os, random, signal, sys, time
 from pathlib import Path
 
 from pipeline.tracking import settings as mlflow_settings
-from pipeline.tracking.delivery import RunIdentity, Tracker, make_database
+from pipeline.tracking.delivery import RunIdentity, Tracker
 from pipeline.tracking.journal import Journal
+from pipeline.tracking.new_store import create_store
 from pipeline.workspace.paths import Workspace
 
 workspace, kills = Workspace(Path(sys.argv[1])), int(sys.argv[2])
 settings = mlflow_settings.load(workspace, {})
-make_database(settings, workspace)
+create_store(settings, workspace)
 import mlflow.store.tracking.sqlalchemy_store  # once: what is forked has it
 
 RUN = RunIdentity("abc-1", "killed again and again")
@@ -35,7 +36,7 @@ def deliver(ready=None):
     said = []
     tracker = Tracker(settings, workspace, said.append)
     if ready is not None:
-        tracker.connect()
+        tracker.connection.client()
         os.write(ready, b"1")
     return tracker.deliver(RUN, "train/abc", folder, upto=journal.offset, force=True), said
 

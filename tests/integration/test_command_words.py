@@ -45,7 +45,7 @@ WORDS = st.builds(
 @pytest.fixture
 def edge(monkeypatch, tmp_path):
     """The command line in this process; signals and hooks are put back."""
-    handlers = {number: signal.getsignal(number) for number in stop.ASKING}
+    handlers = {number: signal.getsignal(number) for number in stop.STOP_SIGNALS}
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.chdir(tmp_path)
     yield lambda words: run(monkeypatch, words)

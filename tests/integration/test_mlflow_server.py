@@ -10,10 +10,11 @@ import psutil
 import pytest
 from product import set_traps, sprung
 
-from pipeline.errors import ConfigError, MachineUnfitError
-from pipeline.tracking import delivery, store_file
+from pipeline.errors import ConfigError, MachineUnfitError, TrackingError
 from pipeline.tracking import server as mlflow_server
+from pipeline.tracking import server_processes, store_file
 from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.new_store import create_store
 from pipeline.workspace.paths import Workspace
 
 SCRIPT = """
@@ -31,7 +32,7 @@ sys.exit(server.serve_ui(settings, workspace, port=int(sys.argv[2]), on_ready=sa
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     workspace = Workspace(tmp_path_factory.mktemp("ui"))
-    delivery.make_database(mlflow_settings.load(workspace, {}), workspace)
+    create_store(mlflow_settings.load(workspace, {}), workspace)
     return workspace
 
 
@@ -97,7 +98,7 @@ def test_a_server_that_dies_by_itself_is_said_with_its_last_words(tmp_path):
     (tmp_path / "mlflow.db").write_bytes(b"no database at all " * 100)
     workspace = Workspace(tmp_path)
     start = time.monotonic()
-    with pytest.raises(delivery.TrackingError, match="damaged; move it away"):
+    with pytest.raises(TrackingError, match="damaged; move it away"):
         mlflow_server.serve_ui(
             mlflow_settings.load(workspace, {}),
             workspace,
@@ -107,19 +108,14 @@ def test_a_server_that_dies_by_itself_is_said_with_its_last_words(tmp_path):
     assert time.monotonic() - start < 30
 
 
-def serve(workspace):
-    settings = mlflow_settings.load(workspace, {})
-    mlflow_server.serve_ui(settings, workspace, port=free_port(), on_ready=lambda _: pytest.fail("started"))
-
-
 def test_a_server_that_does_nothing_is_given_up(workspace, monkeypatch):
     def asleep(*_: object) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE, start_new_session=True)
 
     monkeypatch.setattr(mlflow_server, "_start", asleep)
-    monkeypatch.setattr(mlflow_server, "IDLE_S", 0.5)
+    monkeypatch.setattr(server_processes, "IDLE_S", 0.5)
     start = time.monotonic()
-    with pytest.raises(delivery.TrackingError, match="does not answer"):
+    with pytest.raises(TrackingError, match="does not answer"):
         mlflow_server.serve_ui(
             mlflow_settings.load(workspace, {}),
             workspace,
@@ -148,17 +144,17 @@ def test_the_copy_of_a_store_that_cannot_be_written_goes_with_the_server(tmp_pat
     copies = tmp_path / "copies"
     copies.mkdir()
     monkeypatch.setattr(mlflow_server.tempfile, "tempdir", str(copies))
-    monkeypatch.setattr(mlflow_server.store_faults, "forbidden", lambda database: f"{database} is another's")
+    monkeypatch.setattr(mlflow_server.file_access, "why_unusable", lambda database: f"{database} is another's")
 
-    def start(settings, workspace, host, port, log, folder):
-        shown.append(settings.database)
-        assert settings.database != tmp_path / "mlflow.db"
-        assert store_file.look(settings) == "made"
+    def start(request, log, folder):
+        shown.append(request.settings.database)
+        assert request.copy == request.settings.database.parent
+        assert store_file.state_of(request.settings) == "ready"
         os.kill(os.getpid(), signal.SIGINT)
         return subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
 
     workspace = Workspace(tmp_path)
-    delivery.make_database(mlflow_settings.load(workspace, {}), workspace)
+    create_store(mlflow_settings.load(workspace, {}), workspace)
     monkeypatch.setattr(mlflow_server, "_start", start)
     said = []
     settings = mlflow_settings.load(workspace, {})
@@ -169,11 +165,11 @@ def test_the_copy_of_a_store_that_cannot_be_written_goes_with_the_server(tmp_pat
 
 
 def test_the_copy_goes_too_when_the_command_is_killed(tmp_path):
-    copy = tmp_path / f"{mlflow_server._COPY}x"
+    copy = tmp_path / "copy"
     copy.mkdir()
     script = (
-        "import sys; from pathlib import Path; from pipeline.tracking import server\n"
-        "server._end_with_parent(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from pipeline.tracking import server_child\n"
+        "server_child.end_with_parent(Path(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", script, str(copy)], stdin=subprocess.DEVNULL)
     assert done.returncode == 0

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -11,12 +12,14 @@ from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
 
 from pipeline.errors import TrackingError
-from pipeline.tracking import registry as model_registry
+from pipeline.tracking import registry_names
 from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import RunIdentity, Tracker
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.registry import Candidate, register
-from pipeline.tracking.still_registered import missing_run, missing_version
+from pipeline.tracking.logged_model import Candidate
+from pipeline.tracking.registration_check import missing_run, missing_version
+from pipeline.tracking.registry import register, registered_run_keys
 from pipeline.workspace.paths import Workspace
 from sequencer_models import catalog
 from sequencer_models.inference import probabilities
@@ -31,7 +34,7 @@ CARD = {
 EXAMPLE = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 
 
-class Place:
+class RegistryWorkspace:
     """A workspace with a store, a run in it, and a tiny network."""
 
     def __init__(self, root):
@@ -64,43 +67,45 @@ class Place:
         return register(self.tracker, self.run_id, name, self.candidate(key, accuracy, **other))
 
     def aliases(self, name):
-        aliases = self.tracker.connect().get_registered_model(name).aliases
+        aliases = self.tracker.connection.client().get_registered_model(name).aliases
         return {alias: str(version) for alias, version in aliases.items()}
 
     def logged(self, key):
-        query = f"tags.`{model_registry.REGISTER_KEY_TAG}` = '{key}'"
-        return self.tracker.connect().search_logged_models([self.tracker.experiment_id()], query)
+        query = f"tags.`{registry_names.REGISTER_KEY_TAG}` = '{key}'"
+        return self.tracker.connection.client().search_logged_models([self.tracker.connection.experiment_id()], query)
+
+    def load(self, name):
+        """The champion, as whoever serves it loads it."""
+        source = self.tracker.connection.client().get_model_version_by_alias(name, "champion").source
+        return mlflow.pyfunc.load_model(source)
 
     def versions(self, name):
-        return self.tracker.connect().search_model_versions(f"name = '{name}'")
+        return self.tracker.connection.client().search_model_versions(f"name = '{name}'")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """One workspace for all tests: each registers under a name of its own."""
-    return Place(tmp_path_factory.mktemp("registry") / "grüße 100% x")
+    return RegistryWorkspace(tmp_path_factory.mktemp("registry") / "grüße 100% x")
 
 
 def test_the_first_version_is_champion_and_challenger(place):
     done = place.register("first", "k1")
-    assert (done.version, done.aliases, done.created) == ("1", ("challenger", "champion"), True)
-    assert (done.previous_champion, done.previous_champion_accuracy) == (None, None)
-    version = place.tracker.connect().get_model_version_by_alias("first", "champion")
+    assert (done.version, done.aliases) == ("1", ("challenger", "champion"))
+    version = place.tracker.connection.client().get_model_version_by_alias("first", "champion")
     assert version.tags["git_commit"] == "f00"
-    assert version.tags[model_registry.ACCURACY_TAG] == "0.8"
+    assert version.tags[registry_names.ACCURACY_TAG] == "0.8"
     assert version.run_id == place.run_id
     assert version.description == "a test model"
 
 
-@pytest.mark.parametrize(("accuracy", "wins"), [(0.81, True), (0.8, False), (0.79, False)])
-def test_only_a_better_one_becomes_champion(place, accuracy, wins):
-    name = f"rule-{accuracy}"
-    place.register(name, "old", 0.8)
-    done = place.register(name, f"new-{accuracy}", accuracy)
-    assert done.previous_champion == "1"
-    assert done.previous_champion_accuracy == 0.8
-    assert done.is_champion == wins
-    assert place.aliases(name) == {"challenger": "2", "champion": "2" if wins else "1"}
+def test_only_a_better_one_becomes_champion(place):
+    """The rule itself: tests/unit/pipeline/tracking/test_promotion.py."""
+    place.register("rule", "old", 0.8)
+    assert place.register("rule", "worse", 0.7).aliases == ("challenger",)
+    assert place.aliases("rule") == {"challenger": "2", "champion": "1"}
+    assert place.register("rule", "better", 0.9).aliases == ("challenger", "champion")
+    assert place.aliases("rule") == {"challenger": "3", "champion": "3"}
 
 
 def test_registering_again_changes_nothing(place):
@@ -109,7 +114,7 @@ def test_registering_again_changes_nothing(place):
     before = place.aliases("again")
     assert place.register("again", "a1", 0.8).version == "1"
     assert place.aliases("again") == before
-    assert place.register("again", "a2", 0.7).created is False
+    assert place.register("again", "a2", 0.7).version == "2"
     assert place.aliases("again") == before == {"challenger": "2", "champion": "1"}
     assert len(place.versions("again")) == 2
 
@@ -120,7 +125,9 @@ def test_registering_again_changes_nothing(place):
 def test_a_crash_anywhere_makes_no_second_version(place, monkeypatch, dies_in):
     name = f"crash-{dies_in}"
     with monkeypatch.context() as broken:
-        broken.setattr(place.tracker.connect(), dies_in, lambda *_, **__: (_ for _ in ()).throw(OSError("died")))
+        broken.setattr(
+            place.tracker.connection.client(), dies_in, lambda *_, **__: (_ for _ in ()).throw(OSError("died"))
+        )
         with pytest.raises(TrackingError, match="died"):
             place.register(name, name)
     ready = [model.model_id for model in place.logged(name) if model.status == "READY"]
@@ -135,7 +142,7 @@ def test_a_crash_anywhere_makes_no_second_version(place, monkeypatch, dies_in):
 
 def test_showing_figures_with_the_model_does_not_double_them_in_the_run(place):
     place.register("figures", "f1")
-    client = place.tracker.connect()
+    client = place.tracker.connection.client()
     assert len(client.get_metric_history(place.run_id, "test/accuracy")) == 1
     [model] = place.logged("f1")
     assert {metric.key: metric.value for metric in model.metrics} == {"test/accuracy": 0.8}
@@ -144,15 +151,11 @@ def test_showing_figures_with_the_model_does_not_double_them_in_the_run(place):
 
 def test_a_loaded_model_gives_the_probabilities_of_a_direct_forward(place):
     place.register("loaded", "l1")
-    table = model_registry.load(place.tracker, "loaded").predict(EXAMPLE)
+    table = place.load("loaded").predict(EXAMPLE)
     expected = probabilities(place.network, EXAMPLE, CARD["mean"], CARD["std"])
     np.testing.assert_allclose(table[[f"probability_{name}" for name in CLASSES]], expected, atol=1e-6)
     with pytest.raises(MlflowException, match="uint8"):
-        model_registry.load(place.tracker, "loaded").predict(EXAMPLE / np.float32(255))
-    with pytest.raises(TrackingError, match="'9'"):
-        model_registry.load(place.tracker, "loaded", "9")
-    with pytest.raises(TrackingError, match="nobody"):
-        model_registry.load(place.tracker, "loaded", "nobody")
+        place.load("loaded").predict(EXAMPLE / np.float32(255))
 
 
 def test_a_model_loads_where_seqpipe_is_not_and_without_pickle(place, tmp_path):
@@ -205,64 +208,26 @@ def test_a_champion_that_was_judged_on_other_images_stays_and_the_version_says_w
     done = place.register("other images", "o2", 0.375, test_hash="of 8")
     assert place.aliases("other images") == {"challenger": "2", "champion": "1"}
     assert done.not_compared == "the champion, version 1, was judged on other test images"
-    version = place.tracker.connect().get_model_version("other images", "2")
-    assert version.tags[model_registry.NOT_COMPARED_TAG] == done.not_compared
+    version = place.tracker.connection.client().get_model_version("other images", "2")
+    assert version.tags[registry_names.NOT_COMPARED_TAG] == done.not_compared
     assert version.description == f"a test model; not compared: {done.not_compared}"
-    third = place.register("other images", "o3", 0.361, test_hash="of 200")
-    assert (third.is_champion, third.not_compared) == (True, "")
 
 
 def test_a_version_is_compared_once_it_can_be_and_says_so_no_more(place):
     place.register("later", "l1", test_hash="a")
     place.register("later", "l2", 0.9, test_hash="b")
-    client = place.tracker.connect()
+    client = place.tracker.connection.client()
     client.set_registered_model_alias("later", "champion", "2")  # as a user may
     client.delete_model_version("later", "1")
-    assert place.register("later", "l2", 0.9, test_hash="b").is_champion
+    assert "champion" in place.register("later", "l2", 0.9, test_hash="b").aliases
     version = client.get_model_version("later", "2")
-    assert model_registry.NOT_COMPARED_TAG not in version.tags
+    assert registry_names.NOT_COMPARED_TAG not in version.tags
     assert version.description == "a test model"
-
-
-def as_earlier_releases_did(place, name, accuracy="0.8", **tags):
-    """A champion whose tags do not say on which images it was judged."""
-    client = place.tracker.connect()
-    place.register(name, f"{name}-old")
-    client.delete_model_version_tag(name, "1", model_registry.TEST_HASH_TAG)
-    client.delete_model_version_tag(name, "1", model_registry.DATA_HASH_TAG)
-    client.set_model_version_tag(name, "1", model_registry.ACCURACY_TAG, accuracy)
-    for key, value in tags.items():
-        client.set_model_version_tag(name, "1", key, value)
-
-
-@pytest.mark.parametrize(
-    ("known", "reason"),
-    [
-        ({"d-old": "t00"}, ""),
-        ({"d-old": "others"}, "the champion, version 1, was judged on other test images"),
-        ({}, "the champion, version 1, does not say on which test images it was judged"),
-    ],
-)
-def test_the_images_of_a_champion_of_an_earlier_release_are_known_from_its_data(place, known, reason):
-    name = f"earlier {len(reason)}"
-    as_earlier_releases_did(place, name, data_hash="d-old")
-    done = place.register(name, name, 0.81, earlier_test_hashes=known)
-    assert (done.not_compared, done.is_champion) == (reason, not reason)
-
-
-@pytest.mark.parametrize("accuracy", ["eighty", "nan"])
-def test_a_champion_without_a_readable_accuracy_is_not_taken_for_a_bad_one(place, accuracy):
-    name = f"says {accuracy}"
-    place.register(name, "old")
-    place.tracker.connect().set_model_version_tag(name, "1", model_registry.ACCURACY_TAG, accuracy)
-    done = place.register(name, f"new {accuracy}", 0.1)
-    assert done.is_champion == (accuracy == "nan"), "not a number is worse than any"
-    assert ("does not say its test accuracy" in done.not_compared) == (accuracy == "eighty")
 
 
 def test_what_was_deleted_in_mlflow_is_noticed_and_made_again(place):
     name, database = "deleted", place.tracker.settings.database
-    client = place.tracker.connect()
+    client = place.tracker.connection.client()
     place.register(name, "d1")
     assert missing_version(database, name, "1") is None
     for alias in ("champion", "challenger"):
@@ -287,17 +252,17 @@ def test_a_version_whose_files_are_gone_gets_a_successor(place, also_the_logged_
     [model] = place.logged(name)
     shutil.rmtree(place.workspace.root / "mlartifacts" / "models" / model.model_id)
     if also_the_logged_model:
-        place.tracker.connect().delete_logged_model(model.model_id)
+        place.tracker.connection.client().delete_logged_model(model.model_id)
     assert "the files of version 1 are gone" in missing_version(place.tracker.settings.database, name, "1")
     done = place.register(name, name)
     assert (done.version, done.aliases) == ("2", ("challenger", "champion"))
-    assert len(model_registry.load(place.tracker, name).predict(EXAMPLE)) == len(EXAMPLE)
+    assert len(place.load(name).predict(EXAMPLE)) == len(EXAMPLE)
 
 
 def test_a_run_that_was_deleted_in_mlflow_is_noticed(place):
     database = place.tracker.settings.database
-    client = place.tracker.connect()
-    run = client.create_run(place.tracker.experiment_id())
+    client = place.tracker.connection.client()
+    run = client.create_run(place.tracker.connection.experiment_id())
     assert missing_run(database, run.info.run_id) is None
     client.delete_run(run.info.run_id)
     assert missing_run(database, run.info.run_id) == "its run was deleted in MLflow"
@@ -321,3 +286,18 @@ def test_what_is_logged_follows_the_umask_whatever_its_sources_allow(place):
     [model] = place.logged("u1")
     folder = place.workspace.root / "mlartifacts" / "models" / model.model_id / "artifacts"
     assert {path.stat().st_mode & 0o777 for path in folder.rglob("*")} == {0o640, 0o750}
+
+
+def test_the_keys_of_the_runs_of_all_versions_are_known(place):
+    for number in range(2):
+        place.register("keys", f"keys-{number}", tags={"run_key": f"run-{number}"})
+    assert registered_run_keys(place.tracker.connection) >= {"run-0", "run-1"}
+
+
+def test_a_registry_that_cannot_be_asked_is_an_error_and_a_store_that_is_gone_has_no_versions(tmp_path):
+    workspace = Workspace(tmp_path)
+    settings = mlflow_settings.load(workspace, {})
+    assert registered_run_keys(StoreConnection(settings, workspace, print)) == frozenset()
+    settings.database.write_bytes(b"damaged" * 100)
+    with pytest.raises(TrackingError, match="is damaged"):
+        registered_run_keys(StoreConnection(settings, workspace, print))

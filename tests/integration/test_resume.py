@@ -24,7 +24,7 @@ def test_killed_a_training_ends_in_the_same_weights(place, undisturbed):
     known = place.checkpoints()
     assert place.wait_for(lambda: place.checkpoints()[-1:] > known[-1:], process)
     folder = place.partial()
-    assert place.wait_for(lambda: list(folder.glob(".step-*.safetensors.tmp")), process, every_s=0)
+    assert place.wait_for(lambda: list(folder.glob(".step-*.safetensors.*.tmp")), process, every_s=0)
     process.kill()
     assert process.wait() == -9
 

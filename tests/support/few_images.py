@@ -10,7 +10,7 @@ from pipeline.config.schema import RunConfig
 from pipeline.data import sources
 from pipeline.data.prepared import PreparedData
 from pipeline.data.synthetic import SyntheticSpec
-from pipeline.progress import Silent
+from pipeline.progress import SilentReporter
 from pipeline.stages import prepare
 from pipeline.stages.context import Context
 from pipeline.stop import StopToken
@@ -45,4 +45,6 @@ def prepared_in(root: Path, config: RunConfig) -> PreparedData:
     with pytest.MonkeyPatch.context() as patch:
         few_images(patch)
         settings = mlflow_settings.load(workspace, {})
-        return prepare.prepare(config, root / "whole", Context(workspace, Silent(), StopToken(), settings, None))
+        return prepare.prepare(
+            config, root / "whole", Context(workspace, SilentReporter(), StopToken(), settings, None)
+        )

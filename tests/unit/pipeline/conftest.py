@@ -3,15 +3,14 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+from offline_store import offline_tracker
 
 from pipeline.config.resolution import resolve
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
-from pipeline.errors import TrackingError
-from pipeline.progress import Silent
+from pipeline.progress import SilentReporter
 from pipeline.stages import evaluate, prepare, register, train
 from pipeline.stages.context import Context
 from pipeline.stages.plan import Command, Decision, plan
@@ -20,18 +19,10 @@ from pipeline.stages.runner import ModelOutcome, Runner
 from pipeline.stop import StopToken
 from pipeline.tracking import delivery_state
 from pipeline.tracking import settings as mlflow_settings
-from pipeline.tracking.delivery import Tracker
 from pipeline.workspace.paths import Workspace
 
 
-class OfflineTracker(Tracker):
-    """Its store never answers: what it should have stays in the workspace."""
-
-    def connect(self) -> NoReturn:
-        raise TrackingError("nobody listens")
-
-
-class Recorder(Silent):
+class Recorder(SilentReporter):
     """Remembers what it is given to report."""
 
     def __init__(self) -> None:
@@ -87,9 +78,7 @@ def config_of(*sets: str, model: str = "vanilla") -> RunConfig:
 def context(tmp_path: Path) -> Context:
     workspace = Workspace(tmp_path)
     settings = mlflow_settings.load(workspace, {})
-    return Context(
-        workspace, Recorder(), StopToken(), settings, OfflineTracker(settings, workspace, lambda text: None)
-    )
+    return Context(workspace, Recorder(), StopToken(), settings, offline_tracker(settings, workspace))
 
 
 @pytest.fixture

@@ -43,17 +43,17 @@ KEPT = {
 }
 
 
-def test_what_would_break_a_run_is_set_aside_with_a_reason_and_the_rest_is_the_users():
+def test_what_would_break_a_run_is_removed_with_a_reason_and_the_rest_stays():
     environ = GONE | KEPT
-    found = environment.set_right(environ)
+    found = environment.clean_variables(environ)
     assert found.keys() == GONE.keys()
     assert all(found.values())
-    assert environ == KEPT | environment.OURS
+    assert environ == KEPT | environment.FIXED_VALUES
 
 
 def test_absolute_folders_and_the_users_own_wait_policy_stay():
     environ = {"HOME": "/home/one", "XDG_CACHE_HOME": "/cache", "TMPDIR": "/tmp"}
-    assert environment.set_right(environ) == {}
+    assert environment.clean_variables(environ) == {}
     assert environ.items() >= {"HOME": "/home/one", "XDG_CACHE_HOME": "/cache", "TMPDIR": "/tmp"}.items()
     assert environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
@@ -63,16 +63,16 @@ def test_modules_are_not_taken_from_the_working_folder(entry, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     entry = entry.format(here=tmp_path)
     environ = {"PYTHONPATH": os.pathsep.join((entry, "lib", "/opt/lib"))}
-    environment.set_right(environ)
+    environment.clean_variables(environ)
     assert environ["PYTHONPATH"] == os.pathsep.join((str(tmp_path / "lib"), "/opt/lib"))
     monkeypatch.setattr(environment.os, "environ", {})
     monkeypatch.setattr(sys, "path", [entry, "/opt/lib"])
-    environment.settle()
+    environment.clean_process()
     assert sys.path == ["/opt/lib"]
 
 
 def test_a_source_tree_may_be_run_where_it_lies(monkeypatch):
     monkeypatch.chdir(environment._CODE)
     environ = {"PYTHONPATH": "."}
-    environment.set_right(environ)
+    environment.clean_variables(environ)
     assert environ["PYTHONPATH"] == str(environment._CODE)

@@ -90,7 +90,7 @@ def test_a_reader_that_stalls_holds_progress_up_for_so_long_and_is_told_later(pi
 def test_a_signal_ends_the_waiting_for_a_reader_that_stalls(pipe, monkeypatch):
     _, writer = pipe
     fill(writer)
-    monkeypatch.setattr(stop, "_has_come", True)
+    monkeypatch.setattr(stop, "_received", True)
     output = Output(writer.fileno())
     say(stream(output))
     assert output.failure is None

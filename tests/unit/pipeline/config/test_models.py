@@ -103,7 +103,7 @@ found = {
 
 import torch
 from pipeline.data.prepared import PreparedData
-from pipeline.progress import Silent
+from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
 from pipeline.training.models import build_model
 

@@ -3,10 +3,10 @@ import shutil
 import psutil
 import pytest
 
-from pipeline.errors import WorkspaceError
+from pipeline.errors import MachineUnfitError, WorkspaceError
 from pipeline.maintenance import doctor
 from pipeline.maintenance.doctor import Finding, examine
-from pipeline.tracking import delivery
+from pipeline.tracking.connection import StoreConnection
 from pipeline.workspace.manifests import MANIFEST
 from pipeline.workspace.paths import Workspace
 from tuning.capped import run_capped as memory
@@ -28,7 +28,7 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
 def test_an_empty_workspace_has_nothing_wrong_with_it_and_stays_empty(tmp_path):
     found = by_name(examine(Workspace(tmp_path)))
     assert {"torch", "torchvision", "processor", "device", "mlflow store", "data set", "stage folders"} <= set(found)
-    assert {what for what, finding in found.items() if finding.verdict == "bad"} <= OF_THE_MACHINE
+    assert {what for what, finding in found.items() if finding.severity == "bad"} <= OF_THE_MACHINE
     assert found["mlflow store"].found.endswith("not made yet; the first run makes it")
     assert found["data set"].found == "not fetched yet"
     assert found["stage folders"].found == "0 whole, contents verified"
@@ -38,8 +38,8 @@ def test_an_empty_workspace_has_nothing_wrong_with_it_and_stays_empty(tmp_path):
 def test_every_check_works_where_there_is_no_proc(tmp_path, monkeypatch):
     monkeypatch.setattr(memory.process_memory_mb, "__defaults__", (tmp_path / "no-proc",))
     found = by_name(examine(Workspace(tmp_path)))
-    assert found["torch"].verdict == "ok"
-    assert {what for what, finding in found.items() if finding.verdict == "bad"} <= OF_THE_MACHINE
+    assert found["torch"].severity == "ok"
+    assert {what for what, finding in found.items() if finding.severity == "bad"} <= OF_THE_MACHINE
 
 
 def test_a_check_that_fails_is_a_finding_and_the_others_go_on(tmp_path, monkeypatch):
@@ -54,16 +54,16 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on(tmp_path, monkeypa
     found = by_name(examine(Workspace(tmp_path)))
     assert found["memory"] == Finding("memory", "bad", "OSError: no such sensor")
     assert found["mlflow store"] == Finding("mlflow store", "bad", "damaged")
-    assert found["stage folders"].verdict == "ok"
+    assert found["stage folders"].severity == "ok"
 
 
 def test_variables_that_change_a_run_are_told_and_those_that_may_not(monkeypatch):
-    for name in {*doctor.environment.SAID_BY_USER} & {*doctor.os.environ}:
+    for name in {*doctor.environment.USER_VARIABLES} & {*doctor.os.environ}:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # our own
     monkeypatch.setenv("CC", "clang")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@server:5000")
-    monkeypatch.setattr(doctor.environment, "_set_aside", {"MPLBACKEND": "there is no window"})
+    monkeypatch.setattr(doctor.environment, "_removed", {"MPLBACKEND": "there is no window"})
     assert doctor._variables() == [
         Finding("MLFLOW_TRACKING_URI", "note", "http://server:5000: where runs are recorded"),
         Finding("CC", "note", "clang: the C compiler that is tried first"),
@@ -79,7 +79,7 @@ def test_too_little_free_memory_is_bad(monkeypatch, free_mb, verdict):
 
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
     (finding,) = doctor._memory()
-    assert finding.verdict == verdict
+    assert finding.severity == verdict
     assert finding.found.startswith(f"{free_mb} of 8000 MB available")
 
 
@@ -89,9 +89,9 @@ def test_a_server_that_gives_no_answer_is_a_finding(tmp_path, monkeypatch):
             raise Exception("Max retries exceeded\nand more")  # MLflow's own is no kind of ours
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(delivery.Tracker, "connect", lambda self: Client())
+    monkeypatch.setattr(StoreConnection, "client", lambda self: Client())
     finding = by_name(examine(Workspace(tmp_path)))["mlflow store"]
-    assert finding.verdict == "bad"
+    assert finding.severity == "bad"
     assert finding.found.startswith("MLflow store http://127.0.0.1:9: Max retries exceeded;")
     assert "\n" not in finding.found
 
@@ -99,7 +99,7 @@ def test_a_server_that_gives_no_answer_is_a_finding(tmp_path, monkeypatch):
 def test_what_a_container_leaves_of_the_machine_is_said(monkeypatch):
     monkeypatch.setattr(doctor.machine, "this_machine", lambda: Machine(2 * 10**9, 10**9, 0.5, 2 * 10**9, 0.5))
     memory, container = doctor._memory()
-    assert (memory.verdict, memory.found.split(";")[0]) == ("bad", "1000 of 2000 MB available")
+    assert (memory.severity, memory.found.split(";")[0]) == ("bad", "1000 of 2000 MB available")
     assert container == Finding("container", "note", "limited to 2 GB and 0.5 cores by a control group")
 
 
@@ -109,13 +109,13 @@ def test_too_little_free_disk_is_bad(tmp_path, monkeypatch, free_mb, verdict):
         free = free_mb * 1e6
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage)
-    assert doctor._disk(Workspace(tmp_path))[0].verdict == verdict
+    assert doctor._disk(Workspace(tmp_path))[0].severity == verdict
 
 
 def test_a_folder_that_cannot_be_written_is_bad(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
     (finding,) = doctor._disk(Workspace(tmp_path))
-    assert (finding.verdict, "cannot be written" in finding.found) == ("bad", True)
+    assert (finding.severity, "cannot be written" in finding.found) == ("bad", True)
 
 
 def test_altered_missing_and_damaged_stage_folders_are_each_told(house):
@@ -126,7 +126,7 @@ def test_altered_missing_and_damaged_stage_folders_are_each_told(house):
     (house.folder("evaluate") / MANIFEST).write_text("{")
     (house.folder("register") / MANIFEST).unlink()
     findings = doctor._stage_folders(house.workspace)
-    assert [finding.verdict for finding in findings] == ["bad"] * 4
+    assert [finding.severity for finding in findings] == ["bad"] * 4
     assert all("remove th" in finding.found for finding in findings)
     words = ("altered", "work: missing", "damaged manifest", "its manifest is missing")
     for finding, word in zip(findings, words, strict=True):
@@ -155,7 +155,7 @@ def test_a_damaged_data_set_is_told_with_what_to_do(tmp_path):
     (path,) = workspace.data.glob("*/test_labels.npy")
     path.write_bytes(path.read_bytes()[:-1] + b"\x63")
     (finding,) = doctor._data(workspace)
-    assert finding.verdict == "bad"
+    assert finding.severity == "bad"
     assert "test_labels.npy: altered" in finding.found
     assert "makes it again" in finding.found
 
@@ -163,8 +163,19 @@ def test_a_damaged_data_set_is_told_with_what_to_do(tmp_path):
 def test_a_store_that_is_away_is_a_note_and_one_that_needs_the_user_is_bad(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     (finding,) = doctor._store(Workspace(tmp_path))
-    assert (finding.verdict, "nothing is lost" in finding.found) == ("note", True)
+    assert (finding.severity, "nothing is lost" in finding.found) == ("note", True)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     (tmp_path / "mlflow.db").mkdir()
     (finding,) = doctor._store(Workspace(tmp_path))
-    assert (finding.verdict, "move it away" in finding.found) == ("bad", True)
+    assert (finding.severity, "move it away" in finding.found) == ("bad", True)
+
+
+def test_a_check_that_failed_ends_the_command_and_notes_do_not():
+    doctor.require_fit([Finding("a", "ok", ""), Finding("b", "note", "")])
+    with pytest.raises(MachineUnfitError, match="1 of 3 checks failed: c") as caught:
+        doctor.require_fit([Finding("a", "ok", ""), Finding("b", "note", ""), Finding("c", "bad", "")])
+    assert caught.value.exit_code == 6
+
+
+def test_a_finding_in_json_has_the_keys_that_scripts_know():
+    assert Finding("disk", "bad", "full").to_json() == {"what": "disk", "verdict": "bad", "found": "full"}

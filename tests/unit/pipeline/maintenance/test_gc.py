@@ -1,106 +1,89 @@
-import json
+"""The removal of what the retention rule does not keep."""
 
 import pytest
 
-from pipeline.maintenance.gc import holdings
+from pipeline.errors import TrackingError
+from pipeline.maintenance import gc, retention
+from pipeline.maintenance.retention import Decision
+from pipeline.tracking import settings as mlflow_settings
 from pipeline.workspace.locks import exclusive
-from pipeline.workspace.manifests import MANIFEST, StageFolder
+from pipeline.workspace.paths import Workspace
 
 
-def found(house) -> list[tuple[str, str]]:
-    return [(one.stage, one.state) for one in holdings(house.workspace)]
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path)
 
 
-def age(house) -> None:
-    """Make everything that is there a day older."""
-    for path in house.workspace.hidden.glob(f"stages/*/*/{MANIFEST}"):
-        path.write_text(json.dumps(json.loads(path.read_bytes()) | {"created": "2000-01-01T00:00:00Z"}))
+@pytest.fixture
+def settings(workspace):
+    return mlflow_settings.load(workspace, {})
 
 
-def test_an_empty_workspace_holds_nothing_and_asking_makes_nothing(house):
-    assert found(house) == []
-    assert list(house.workspace.root.iterdir()) == []
-
-
-def test_every_stage_of_one_run_is_current_and_says_what_it_holds(house):
-    house.run()
-    held = holdings(house.workspace)
-    assert [(one.stage, one.state) for one in held] == [
-        ("prepare", "current"), ("train", "current"), ("evaluate", "current"), ("register", "current"),
-    ]  # fmt: skip
-    texts = [one.holds.partition("; ")[2] for one in held]
-    assert texts == [
-        "synthetic, 4 classes, 36 images",
-        "vanilla, 11 epochs, validation accuracy 50.00%",
-        "test accuracy 50.00%",
-        "m version 1",
+@pytest.fixture
+def decided(workspace, monkeypatch):
+    """A folder and a file that can be removed, and one that is kept; `asked` is what the registry answered."""
+    (workspace.root / "old").mkdir()
+    (workspace.root / "old" / "file").write_bytes(b"x")
+    for name in ("torn.tmp", "kept"):
+        (workspace.root / name).write_bytes(b"x")
+    decisions = [
+        Decision("train", workspace.root / "old", 5, True, "superseded", workspace.lock("train-old")),
+        Decision("torn file", workspace.root / "torn.tmp", 2, True, "left"),
+        Decision("train", workspace.root / "kept", 9, False, "the newest"),
     ]
-    assert all(one.bytes >= sum(file.stat().st_size for file in one.folder.iterdir()) > 0 for one in held)
+    asked = []
+
+    def decide(workspace, address, registered_keys):
+        asked.append(registered_keys())
+        return decisions
+
+    monkeypatch.setattr(retention, "decide", decide)
+    return decisions, asked
 
 
-def test_an_older_training_of_the_same_model_on_the_same_data_is_superseded(house):
-    house.run(through="train")
-    age(house)
-    house.run("train.epochs=3", through="train")
-    held = [one for one in holdings(house.workspace) if one.stage == "train"]
-    assert [one.state for one in held] == ["current", "superseded"]
-    assert "3 epochs" in held[0].holds
-    assert "11 epochs" in held[1].holds
+def left(workspace):
+    return sorted(path.name for path in workspace.root.iterdir() if not path.name.startswith("."))
 
 
-def test_trainings_of_another_model_or_on_other_data_supersede_nothing(house):
-    house.run(through="train")
-    house.run(through="train", model="small")
-    house.run("data.classes=[cat,frog]", through="train")
-    assert [state for stage, state in found(house) if stage == "train"] == ["current"] * 3
+def test_a_dry_run_removes_nothing_and_says_what_would_go(workspace, settings, decided):
+    collected = gc.collect(workspace, settings, print, dry_run=True)
+    assert left(workspace) == ["kept", "old", "torn.tmp"]
+    assert (list(collected.removed), collected.bytes) == (decided[0][:2], 7)
+    assert collected.decisions == decided[0]
 
 
-def test_work_that_is_not_finished_is_partial_and_in_use_while_somebody_holds_it(house):
-    house.fails.add("train")
-    with pytest.raises(RuntimeError):
-        house.run()
-    assert found(house)[-1] == ("train", "partial")
-    folder = StageFolder(house.workspace, "train", house.folder("train").name.removesuffix(".partial"))
-    (folder.partial / "step-00000040.json").write_text('{"progress": {"epoch": 2, "step": 40}}')
-    with exclusive(folder.lock_path, print, what="it"):
-        (training,) = [one for one in holdings(house.workspace) if one.stage == "train"]
-    assert (training.state, training.holds) == ("in use", "2 epochs done, step 40")
-    assert found(house)[-1] == ("train", "partial")
+def test_what_is_removable_is_removed_folders_and_files(workspace, settings, decided):
+    collected = gc.collect(workspace, settings, print, dry_run=False)
+    assert left(workspace) == ["kept"]
+    assert (list(collected.removed), collected.bytes) == (decided[0][:2], 7)
 
 
-def test_a_damaged_folder_is_said_to_be_and_hides_no_other(house):
-    house.run()
-    (house.folder("evaluate") / MANIFEST).write_text("{")
-    assert ("evaluate", "damaged") in found(house)
-    assert len(found(house)) == 4
+def test_what_is_in_use_by_now_stays_and_does_not_count_as_removed(workspace, settings, decided):
+    with exclusive(workspace.lock("train-old"), print, what="it"):
+        collected = gc.collect(workspace, settings, print, dry_run=False)
+    assert left(workspace) == ["kept", "old"]
+    assert collected.bytes == 2
 
 
-def test_a_whole_folder_without_its_manifest_is_damaged_and_a_stray_file_is_no_folder(house):
-    house.run()
-    (house.folder("evaluate") / MANIFEST).unlink()
-    (house.workspace.stage("prepare") / ".DS_Store").touch()
-    assert ("evaluate", "damaged") in found(house)
-    assert len(found(house)) == 4
+def test_a_file_that_is_gone_already_is_no_failure(workspace, settings, decided):
+    (workspace.root / "torn.tmp").unlink()
+    gc.collect(workspace, settings, print, dry_run=False)
+    assert left(workspace) == ["kept"]
 
 
-def test_a_file_that_is_gone_while_it_is_counted_counts_nothing(house, monkeypatch):
-    house.run(through="prepare")
-    (house.folder("prepare") / "big").write_bytes(b"x" * 10_000)
-    before = holdings(house.workspace)[0].bytes
-    path_type = type(house.workspace.root)
-    is_file, stat = path_type.is_file, path_type.stat
-
-    def is_gone(path, **rest):
-        if path.name == "big":
-            raise FileNotFoundError
-        return stat(path, **rest)
-
-    monkeypatch.setattr(path_type, "is_file", lambda path, **rest: path.name == "big" or is_file(path, **rest))
-    monkeypatch.setattr(path_type, "stat", is_gone)
-    assert holdings(house.workspace)[0].bytes == before - 10_000
+def test_the_registry_is_asked_for_what_was_registered(workspace, settings, decided, monkeypatch):
+    monkeypatch.setattr(gc, "registered_run_keys", lambda connection: frozenset({"k1"}))
+    gc.collect(workspace, settings, pytest.fail, dry_run=True)
+    assert decided[1] == [frozenset({"k1"})]
 
 
-def test_a_holding_is_plain_values(house):
-    house.run(through="prepare")
-    (one,) = holdings(house.workspace)
-    assert json.loads(json.dumps(one.to_json()))["folder"] == str(one.folder)
+def test_a_registry_that_cannot_be_asked_is_one_line_and_answers_nothing(workspace, settings, decided, monkeypatch):
+    def fail(connection):
+        raise TrackingError("away")
+
+    lines = []
+    monkeypatch.setattr(gc, "registered_run_keys", fail)
+    gc.collect(workspace, settings, lines.append, dry_run=True)
+    assert decided[1] == [None]
+    assert lines == ["the registry cannot be asked (away); what may be registered stays"]

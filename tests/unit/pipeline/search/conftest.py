@@ -1,19 +1,11 @@
 import pytest
 from few_images import config_with
+from offline_store import offline_tracker
 
-from pipeline.errors import TrackingError
 from pipeline.search.store import SearchFolder
 from pipeline.tracking import settings as mlflow_settings
-from pipeline.tracking.delivery import Tracker
 from pipeline.workspace.paths import Workspace
 from tuning.space import Space
-
-
-class OfflineTracker(Tracker):
-    """Its store never answers: everything stays to be delivered."""
-
-    def connect(self):
-        raise TrackingError("no store")
 
 
 @pytest.fixture
@@ -23,7 +15,7 @@ def workspace(tmp_path):
 
 @pytest.fixture
 def tracker(workspace):
-    return OfflineTracker(mlflow_settings.load(workspace, {}), workspace, lambda text: None)
+    return offline_tracker(mlflow_settings.load(workspace, {}), workspace)
 
 
 @pytest.fixture

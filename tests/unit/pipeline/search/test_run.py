@@ -238,7 +238,7 @@ def test_a_search_that_is_interrupted_has_killed_runs(command, trials, house):
 def test_a_search_that_was_asked_to_leave_says_why_after_its_results(command, trials, house, monkeypatch):
     trials.ends, trials.ended = [end(value=0.5), None], "asked"
     monkeypatch.setattr(house.context.stop_token, "reason", lambda: BudgetExhaustedError("time is up"))
-    monkeypatch.setattr(house.context.stop_token, "leave_if_asked", lambda: None)
+    monkeypatch.setattr(house.context.stop_token, "raise_if_asked", lambda: None)
     monkeypatch.setattr(run, "LEAVING_PATIENCE_S", 0.1)
     outcome = command()
     assert isinstance(outcome.error, BudgetExhaustedError)

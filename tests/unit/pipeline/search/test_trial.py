@@ -9,7 +9,7 @@ import torch
 from few_images import config_with, few_images, prepared_in
 
 from pipeline.errors import MemoryCapError
-from pipeline.progress import Silent
+from pipeline.progress import SilentReporter
 from pipeline.search.trial import TrainTrial, warm_up
 from pipeline.stages import train
 from pipeline.stages.context import Context
@@ -76,7 +76,9 @@ def plain(tmp_path, prepared):
     folder.mkdir(parents=True)
     workspace = Workspace(tmp_path)
     settings = mlflow_settings.load(workspace, {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
-    context = Context(workspace, Silent(), StopToken(), settings, Tracker(settings, workspace, lambda text: None))
+    context = Context(
+        workspace, SilentReporter(), StopToken(), settings, Tracker(settings, workspace, lambda text: None)
+    )
     config = config_with("train.epochs=3", "train.ema_decay=0.9", "train.learning_rate=0.004", "model.hidden=12")
     shutil.copyfile(next(prepared.folder.glob("contact*")), folder / "contact_sheet.png")
     return train.train(config, prepared, folder, context)

@@ -14,6 +14,7 @@ from pipeline.errors import TrackingError
 from pipeline.tracking import delivery_state, moved_store
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.tracking.delivery_state import StoreRecord
+from pipeline.tracking.sqlite_files import sqlite_uri
 from pipeline.workspace.paths import Workspace
 
 TABLES = {
@@ -31,14 +32,14 @@ from pipeline.tracking import settings as mlflow_settings
 from pipeline.workspace.paths import Workspace
 {}
 workspace = Workspace(pathlib.Path(sys.argv[1]))
-moved_store.follow(mlflow_settings.load(workspace, {{}}), workspace, print)
+moved_store.update_addresses(mlflow_settings.load(workspace, {{}}), workspace, print)
 """
 
 
 def follow(root, said=None, **environ):
     workspace = Workspace(root)
     say = said.append if said is not None else lambda text: None
-    moved_store.follow(mlflow_settings.load(workspace, environ), workspace, say)
+    moved_store.update_addresses(mlflow_settings.load(workspace, environ), workspace, say)
 
 
 def make_store(root, name="mlflow.db", files=True):
@@ -57,7 +58,7 @@ def make_store(root, name="mlflow.db", files=True):
     if files:
         (root / "mlartifacts" / "r1" / "artifacts").mkdir(parents=True)
     workspace = Workspace(root)
-    address = mlflow_settings.sqlite_uri(root / name)
+    address = sqlite_uri(root / name)
     delivery_state.write_store(workspace, "key-1", StoreRecord(address, "r1", "1", "FINISHED"))
 
 
@@ -213,9 +214,7 @@ def test_a_server_is_not_asked(tmp_path):
 
 def test_what_the_store_was_told_stays_known(tmp_path):
     make_store(tmp_path / "ws")
-    elsewhere = StoreRecord(
-        mlflow_settings.sqlite_uri(tmp_path / "ws" / "mlflow.db"), "of a run that is not there", "1"
-    )
+    elsewhere = StoreRecord(sqlite_uri(tmp_path / "ws" / "mlflow.db"), "of a run that is not there", "1")
     delivery_state.write_store(Workspace(tmp_path / "ws"), "key-2", elsewhere)
     (tmp_path / "ws").rename(tmp_path / "ws2")
     follow(tmp_path / "ws2")
@@ -238,7 +237,7 @@ def test_artifacts_that_stayed_behind_are_said(tmp_path):
 
 
 def test_a_store_that_is_in_use_is_left_as_it_is_and_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(moved_store, "WAIT_S", 0.1)
+    monkeypatch.setattr(moved_store, "PATIENCE_S", 0.1)
     make_store(tmp_path / "ws")
     (tmp_path / "ws").rename(tmp_path / "ws2")
     with closing(sqlite3.connect(tmp_path / "ws2" / "mlflow.db", isolation_level=None)) as other:

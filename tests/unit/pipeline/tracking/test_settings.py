@@ -7,6 +7,7 @@ from sqlalchemy.engine import make_url
 
 from pipeline.errors import ConfigError
 from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.sqlite_files import sqlite_path
 from pipeline.workspace.paths import Workspace
 
 REPOSITORY = Path(__file__).parents[4]
@@ -180,7 +181,7 @@ def test_any_path_means_the_same_file_to_sqlalchemy(tmp_path, name):
     root = tmp_path / name
     settings = load(root)
     assert make_url(settings.tracking_uri).database == str(root / "mlflow.db")
-    assert mlflow_settings.sqlite_path(settings.tracking_uri) == root / "mlflow.db"
+    assert sqlite_path(settings.tracking_uri) == root / "mlflow.db"
 
 
 def test_a_password_is_not_in_the_address_that_is_shown(tmp_path):
@@ -193,13 +194,6 @@ def test_a_task_is_named_by_its_data_set_and_classes():
     assert mlflow_settings.task_name("cifar10", "all") == "cifar10-all"
     assert mlflow_settings.task_name("cifar10", ("airplane", "cat")) == "cifar10-airplane-cat"
     assert mlflow_settings.task_name("a/b:c", ("x y",)) == "a_b_c-x_y"
-
-
-def test_what_the_user_has_set_stays():
-    environ = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "9"}
-    mlflow_settings.quiet(environ)
-    assert environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "9"
-    assert environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
 def test_importing_what_knows_mlflow_does_not_import_it():

@@ -110,7 +110,7 @@ LASTS = [
 def test_what_passes_by_itself_is_delivered_later(error, server):
     if isinstance(error, ssl.SSLError):
         error.reason = "UNEXPECTED_EOF_WHILE_READING"
-    fault = store_faults.explained(error, server)
+    fault = store_faults.explain(error, server)
     assert fault.passes
     assert "nothing is lost: it is delivered from the journals when the store answers again" in str(fault)
 
@@ -121,7 +121,7 @@ def test_what_needs_the_user_says_what_to_do_and_that_nothing_is_lost(error, wor
         error.verify_message = "self-signed certificate"
     elif isinstance(error, ssl.SSLError):
         error.reason = "WRONG_VERSION_NUMBER"
-    fault = store_faults.explained(from_(MlflowException("API request failed\nsecond line"), error), server)
+    fault = store_faults.explain(from_(MlflowException("API request failed\nsecond line"), error), server)
     assert not fault.passes
     assert words in str(fault)
     assert "answers again" not in str(fault)
@@ -146,7 +146,7 @@ def test_what_needs_the_user_says_what_to_do_and_that_nothing_is_lost(error, wor
     ],
 )
 def test_what_sqlite_says_is_not_cut_off(name, text, passes, words, local):
-    fault = store_faults.explained(sqlite_error(name, text), local)
+    fault = store_faults.explain(sqlite_error(name, text), local)
     assert fault.passes == passes
     assert words in str(fault)
     assert str(local.database) in str(fault)
@@ -155,12 +155,12 @@ def test_what_sqlite_says_is_not_cut_off(name, text, passes, words, local):
 
 def test_what_was_explained_stays_as_it_was_said(local):
     error = WorkspaceError("said")
-    assert store_faults.explained(error, local) is error
+    assert store_faults.explain(error, local) is error
 
 
 def test_a_schema_that_differs_on_a_database_server_says_both_ways_out(server):
     elsewhere = replace(server, tracking_uri="postgresql://host/mlflow")
-    fault = store_faults.explained(MlflowException("Detected out-of-date database schema (found x"), elsewhere)
+    fault = store_faults.explain(MlflowException("Detected out-of-date database schema (found x"), elsewhere)
     assert not fault.passes
     assert "mlflow db upgrade" in str(fault)
     assert "install that release" in str(fault)
@@ -170,6 +170,6 @@ def test_a_file_system_that_is_mounted_read_only_is_said(local, monkeypatch):
     class Mounted:
         f_flag = os.ST_RDONLY
 
-    monkeypatch.setattr(store_faults.os, "statvfs", lambda path: Mounted)
-    fault = store_faults.explained(sqlite_error("SQLITE_READONLY", "attempt to write a readonly database"), local)
+    monkeypatch.setattr(os, "statvfs", lambda path: Mounted)
+    fault = store_faults.explain(sqlite_error("SQLITE_READONLY", "attempt to write a readonly database"), local)
     assert "mounted read-only; mount that to be written" in str(fault)

@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import shlex
 import sqlite3
@@ -8,8 +9,8 @@ from contextlib import closing, contextmanager
 import pytest
 
 from pipeline.errors import TrackingError
+from pipeline.tracking import mlflow_schema, new_store, store_file
 from pipeline.tracking import settings as mlflow_settings
-from pipeline.tracking import store_file
 from pipeline.workspace.paths import Workspace
 
 NOBODY = 65534
@@ -42,7 +43,7 @@ def made(settings):
         settings.database, "CREATE TABLE experiments (name)", "CREATE TABLE runs (id)", "INSERT INTO runs VALUES (1)"
     )
     write(settings.database, "CREATE TABLE metrics (key, value)", "CREATE TABLE alembic_version (version_num)")
-    write(settings.database, f"INSERT INTO alembic_version VALUES ('{store_file.schema_revisions()[1]}')")
+    write(settings.database, f"INSERT INTO alembic_version VALUES ('{mlflow_schema.schema_revisions()[1]}')")
     with closing(sqlite3.connect(settings.database)) as connection, connection:
         connection.executemany("INSERT INTO metrics VALUES (?, ?)", ((f"m{i}" * 50, i) for i in range(2000)))
     return settings
@@ -88,7 +89,7 @@ def test_a_look_rolls_back_what_a_kill_inside_a_commit_left(made):
         closing(sqlite3.connect(f"file:{made.database}?mode=ro", uri=True)) as c,
     ):
         c.execute("SELECT count(*) FROM metrics").fetchone()  # what only reads cannot even look
-    assert store_file.look(made) == "made"
+    assert store_file.state_of(made) == "ready"
     store_file.require_writable(made.database)
     assert values(made.database) == list(range(2000))
     assert not made.database.with_name("mlflow.db-journal").exists()
@@ -104,13 +105,13 @@ def test_what_a_kill_left_in_a_write_ahead_log_is_not_lost(made):
     )
     subprocess.run([sys.executable, "-c", script, str(made.database)], check=False)
     assert made.database.with_name("mlflow.db-wal").stat().st_size
-    assert store_file.look(made) == "made"
+    assert store_file.state_of(made) == "ready"
     assert set(values(made.database)) == {7}
 
 
 def test_looking_and_trying_to_write_change_nothing(made):
     before = made.database.read_bytes()
-    store_file.look(made)
+    store_file.state_of(made)
     store_file.require_writable(made.database)
     assert made.database.read_bytes() == before
     assert [path.name for path in made.database.parent.iterdir()] == ["mlflow.db"]
@@ -120,14 +121,14 @@ def test_looking_and_trying_to_write_change_nothing(made):
 def test_no_file_and_an_empty_one_are_no_store_yet(settings, content):
     if content is not None:
         settings.database.write_bytes(content)
-    assert store_file.look(settings) == "missing"
+    assert store_file.state_of(settings) == "missing"
 
 
 def test_the_installed_mlflow_has_one_newest_schema():
     from alembic.script import ScriptDirectory
 
-    known, newest = store_file.schema_revisions()
-    [place] = store_file.importlib.util.find_spec("mlflow").submodule_search_locations
+    known, newest = mlflow_schema.schema_revisions()
+    [place] = importlib.util.find_spec("mlflow").submodule_search_locations
     scripts = ScriptDirectory(f"{place}/store/db_migrations")
     assert newest == scripts.get_current_head()
     assert known == {script.revision for script in scripts.walk_revisions()}
@@ -138,38 +139,38 @@ def test_a_store_of_a_newer_mlflow_asks_for_that_or_another_store(made):
     with pytest.raises(
         TrackingError, match=r"newer MLflow.*pip install --upgrade mlflow.*mv .*mlflow\.db\.newer"
     ) as raised:
-        store_file.look(made)
+        store_file.state_of(made)
     assert "db upgrade" not in str(raised.value)
     assert not raised.value.passes
 
 
 def test_a_store_of_an_older_mlflow_names_the_command_that_keeps_a_copy_and_upgrades(made):
-    known, newest = store_file.schema_revisions()
+    known, newest = mlflow_schema.schema_revisions()
     write(made.database, f"UPDATE alembic_version SET version_num = '{min(known - {newest})}'")
     with pytest.raises(TrackingError, match=r"older MLflow.*`cp .* && .*mlflow db upgrade sqlite:////.*`") as raised:
-        store_file.look(made)
+        store_file.state_of(made)
     assert not raised.value.passes
 
 
 @pytest.mark.parametrize("broken", ["DELETE FROM alembic_version", "DROP TABLE alembic_version"])
-def test_a_store_whose_making_was_broken_off_is_made_anew_only_if_it_is_bare_and_nobody_makes_it(made, broken):
+def test_an_interrupted_creation_starts_again_only_if_the_store_is_bare_and_nobody_is_creating_it(made, broken):
     write(made.database, broken)
-    with pytest.raises(TrackingError, match="broken off; move it away") as raised:  # a run is in it
-        store_file.look(made)
+    with pytest.raises(TrackingError, match="interrupted; move it away") as raised:  # a run is in it
+        store_file.state_of(made)
     assert not raised.value.passes
     write(made.database, "DELETE FROM runs")
     with pytest.raises(TrackingError, match="made by another program") as raised:
-        store_file.look(made)
+        store_file.state_of(made)
     assert raised.value.passes
     an_hour_ago = made.database.stat().st_mtime - 3600
     os.utime(made.database, (an_hour_ago, an_hour_ago))
-    assert store_file.look(made) == "unfinished"
+    assert store_file.state_of(made) == "unfinished"
 
 
 def test_the_database_of_another_program_is_left_alone(settings):
     write(settings.database, "CREATE TABLE customers (name)")
     with pytest.raises(TrackingError, match="another program; name another file as tracking_uri"):
-        store_file.look(settings)
+        store_file.state_of(settings)
 
 
 def make_folder(path):
@@ -210,18 +211,17 @@ def test_what_is_no_database_needs_the_user_and_stays_as_it_is(made, make, words
     make(made.database)
     before = made.database.lstat()
     with pytest.raises(TrackingError, match=words) as raised:
-        store_file.look(made)
+        store_file.state_of(made)
     assert not raised.value.passes
     assert "\n" not in str(raised.value)
     assert not made.is_gone, "nothing is told again to a store that may come back"
     assert (made.database.lstat().st_size, made.database.lstat().st_mtime) == (before.st_size, before.st_mtime)
 
 
-def test_a_lock_of_another_program_passes_by_itself(made, monkeypatch):
-    monkeypatch.setattr(store_file, "LOCK_PATIENCE_S", 0.1)
+def test_a_lock_of_another_program_passes_by_itself(made):
     with closing(sqlite3.connect(made.database)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert store_file.look(made) == "made"
+        assert store_file.state_of(made) == "ready"
         with pytest.raises(TrackingError, match=r"is locked.*when the store answers again") as raised:
             store_file.require_writable(made.database, patience_s=0.1)
     assert raised.value.passes
@@ -232,7 +232,7 @@ def test_the_store_of_another_owner_is_named_with_its_owner(made, open_to_all):
     open_to_all.chmod(0o777)
     made.database.chmod(0o644)
     with as_nobody():
-        assert store_file.look(made) == "made"
+        assert store_file.state_of(made) == "ready"
         with pytest.raises(
             TrackingError, match=r"mlflow.db belongs to root and cannot be written by .*chown"
         ) as raised:
@@ -240,7 +240,7 @@ def test_the_store_of_another_owner_is_named_with_its_owner(made, open_to_all):
     assert not raised.value.passes
     made.database.chmod(0o600)
     with as_nobody(), pytest.raises(TrackingError, match=r"belongs to root and cannot be read by"):
-        store_file.look(made)
+        store_file.state_of(made)
 
 
 def test_a_journal_of_another_owner_is_named(made, open_to_all):
@@ -249,8 +249,8 @@ def test_a_journal_of_another_owner_is_named(made, open_to_all):
     made.database.chmod(0o666)
     made.database.with_name("mlflow.db-journal").chmod(0o600)
     with as_nobody(), pytest.raises(TrackingError, match=r"mlflow.db-journal belongs to root and cannot be read by"):
-        store_file.look(made)
-    assert store_file.look(made) == "made"
+        store_file.state_of(made)
+    assert store_file.state_of(made) == "ready"
 
 
 def test_a_folder_that_takes_no_journal_is_named(made, open_to_all):
@@ -279,7 +279,7 @@ def test_a_journal_that_outlived_its_database_is_put_aside(made):
     made.database.rename(made.database.with_name("mlflow.db.damaged"))
     torn = made.database.with_name(f".mlflow.db.{os.getpid()}.tmp-journal")
     torn.write_text("what a killed command was making")
-    store_file.put_aside(made.database)
+    new_store.move_aside(made.database)
     assert {path.name for path in made.database.parent.iterdir()} == {"mlflow.db.damaged", "mlflow.db-journal.old"}
 
 
@@ -289,7 +289,7 @@ def test_the_command_that_moves_a_store_away_can_be_pasted(tmp_path):
     settings = mlflow_settings.load(workspace, {})
     make_nonsense(settings.database)
     with pytest.raises(TrackingError) as raised:
-        store_file.look(settings)
+        store_file.state_of(settings)
     command = str(raised.value).partition("(")[2].partition("), and")[0]
     subprocess.run(shlex.split(command), check=True)
     assert settings.is_gone

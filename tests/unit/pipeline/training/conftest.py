@@ -14,7 +14,7 @@ from torch import nn
 from pipeline.config.schema import TrainConfig
 from pipeline.data.batches import Normalisation, Split, TrainBatches
 from pipeline.errors import BudgetExhaustedError, SeqpipeError
-from pipeline.progress import Silent
+from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
@@ -66,7 +66,7 @@ class Bench:
     architecture: dict[str, object] | None = None
     edit: Callable[[nn.Module], None] = lambda model: None
     checkpoint_every_s: float = 1000.0
-    reporter: Silent = dataclasses.field(default_factory=Silent)
+    reporter: SilentReporter = dataclasses.field(default_factory=SilentReporter)
 
     def with_config(self, **changes: object) -> "Bench":
         return dataclasses.replace(self, config=TrainConfig.model_validate(self.config.model_dump() | changes))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.errors import BudgetExhaustedError
-from pipeline.progress import Silent
+from pipeline.progress import SilentReporter
 from pipeline.training import forecast
 from pipeline.training.forecast import TIMED_S, TIMED_STEPS, Forecast, Stopwatch
 from sequencer_models import catalog
@@ -26,7 +26,7 @@ def test_the_first_step_is_not_timed_and_the_speed_is_told_after_enough_steps_an
     assert hasty.step(TIMED_S, 10) == pytest.approx(100 / TIMED_S)
 
 
-class Notes(Silent):
+class Notes(SilentReporter):
     def __init__(self) -> None:
         self.told: list[str] = []
 

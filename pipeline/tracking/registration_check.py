@@ -1,20 +1,20 @@
-"""Whether a local MLflow store still has what was registered in it: runs, versions and aliases are deleted in its UI.
+"""Whether a local MLflow store still has what was registered in it.
 
-Asks SQLite alone, so that a command with nothing to do need not import MLflow. A store that cannot be asked now is
-believed to have everything: whoever uses it says what is wrong with it.
+Runs, versions and aliases can be deleted in MLflow's UI. The SQLite file is read directly, so that a command with
+nothing to do need not import MLflow. A store that cannot be read now is assumed to have everything; whatever uses it
+reports what is wrong.
 """
 
 import sqlite3
 from pathlib import Path
 
-from pipeline.tracking.moved_store import local_path, opened
-
-CHAMPION = "champion"
-CHALLENGER = "challenger"
+from pipeline.tracking.moved_store import local_path
+from pipeline.tracking.registry_names import CHALLENGER, CHAMPION
+from pipeline.tracking.sqlite_files import opened
 
 
 def missing_run(database: Path, run_id: str) -> str | None:
-    """What is wrong with a run, in words; None if it is there."""
+    """What is wrong with a run, in words; None if it is in the store."""
     try:
         with opened(database) as store:
             found = store.execute("SELECT lifecycle_stage FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
@@ -24,7 +24,7 @@ def missing_run(database: Path, run_id: str) -> str | None:
 
 
 def missing_version(database: Path, name: str, version: str) -> str | None:
-    """What is wrong with a version of a registered model, in words; None if it is there with all that it needs."""
+    """What is wrong with a version of a registered model, in words; None if it is complete."""
     try:
         with opened(database) as registry:
             found = registry.execute(
@@ -32,18 +32,18 @@ def missing_version(database: Path, name: str, version: str) -> str | None:
                 "WHERE name = ? AND version = ? AND coalesce(current_stage, '') <> 'Deleted_Internal'",
                 (name, version),
             ).fetchone()
-            held = registry.execute("SELECT alias FROM registered_model_aliases WHERE name = ?", (name,)).fetchall()
+            taken = registry.execute("SELECT alias FROM registered_model_aliases WHERE name = ?", (name,)).fetchall()
     except sqlite3.Error:
         return None
     if found is None:
         return f"version {version} is no longer in MLflow"
     if (files := missing_files(found[0])) is not None:
         return f"the files of version {version} are gone from {files}"
-    free = [alias for alias in (CHAMPION, CHALLENGER) if (alias,) not in held]
+    free = [alias for alias in (CHAMPION, CHALLENGER) if (alias,) not in taken]
     return f"no version is the {' or the '.join(free)}" if free else None
 
 
 def missing_files(source: str | None) -> Path | None:
-    """Where a model should lie on this machine's disks and does not; None if it does, or lies elsewhere."""
+    """The local folder that a model's files are missing from; None if they are there, or are not local."""
     folder = local_path(source)
     return folder if folder is not None and not (folder / "MLmodel").is_file() else None

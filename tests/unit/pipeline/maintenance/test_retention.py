@@ -5,7 +5,7 @@ import pytest
 from ledgers import end, write_ledger
 
 from pipeline.config.resolution import resolve
-from pipeline.maintenance import gc
+from pipeline.maintenance import gc, retention
 from pipeline.search import store
 from pipeline.search.store import SearchFolder
 from pipeline.stages.results import TrainedModel
@@ -18,14 +18,14 @@ from tuning.space import Space
 SPACE = Space.parse({"train.learning_rate": {"uniform": [0.001, 0.01]}})
 
 
-def verdicts(house, registered=frozenset(), *, told=True):
+def decisions(house, registered=frozenset(), *, told=True):
     if told:  # as if MLflow had been told of every run
         shutil.rmtree(house.workspace.hidden / "runs", ignore_errors=True)
-    return gc.judge(house.workspace, house.context.mlflow.address, lambda: registered)
+    return retention.decide(house.workspace, house.context.mlflow.address, lambda: registered)
 
 
 def going(house, registered=frozenset()):
-    return sorted(one.what for one in verdicts(house, registered) if one.goes)
+    return sorted(one.what for one in decisions(house, registered) if one.removable)
 
 
 def age(house):
@@ -63,12 +63,12 @@ def test_a_training_that_a_registration_here_was_made_from_stays(two_trainings):
     age(two_trainings)
     two_trainings.run("train.epochs=4", through="train")
     assert going(two_trainings) == ["evaluate", "predictions", "train"]  # of the one with 3 epochs
-    stays = [one for one in verdicts(two_trainings) if one.what == "train" and not one.goes]
+    stays = [one for one in decisions(two_trainings) if one.what == "train" and not one.removable]
     assert any("a registered version was made from it" in one.why for one in stays)
 
 
 def test_a_training_that_only_the_registry_knows_of_stays(two_trainings):
-    (older,) = [one for one in verdicts(two_trainings) if one.goes and one.what == "predictions"]
+    (older,) = [one for one in decisions(two_trainings) if one.removable and one.what == "predictions"]
     assert going(two_trainings, {older.path.name}) == []
 
 
@@ -77,8 +77,8 @@ def test_nothing_that_may_be_registered_goes_while_the_registry_does_not_answer(
 
 
 def test_a_report_that_mlflow_was_not_told_of_stays(two_trainings):
-    stays = {one.why.partition("; ")[2] for one in verdicts(two_trainings, told=False) if one.what == "evaluate"}
-    assert any("MLflow was not told all of it yet" in why for why in stays)
+    stays = {one.why.partition("; ")[2] for one in decisions(two_trainings, told=False) if one.what == "evaluate"}
+    assert any("MLflow does not have all of it yet" in why for why in stays)
 
 
 def test_an_older_report_on_the_same_training_goes(house):
@@ -128,7 +128,7 @@ def test_a_search_goes_when_a_newer_one_of_the_model_on_the_data_is_finished(hou
     searched(house, "train.epochs=4", "data.classes=[cat,frog]", created="2026-03-01 00:00:00")
     assert going(house) == [], "of other data"
     searched(house, "train.epochs=5", created="2026-01-15 00:00:00")
-    assert [one.path for one in verdicts(house) if one.goes] == [older.path]
+    assert [one.path for one in decisions(house) if one.removable] == [older.path]
     assert newer.path.is_dir()
 
 
@@ -139,8 +139,8 @@ def test_a_search_that_mlflow_was_not_told_of_or_that_is_in_use_stays(house, mon
     assert going(house) == ["search"], "no version but the other one goes on with it"
     journal = f"search/{name}/00003"
     delivery_state.write_run(house.workspace, RunRecord("k", "trial 003", journals={journal: JournalRecord("x", 9)}))
-    (verdict,) = verdicts(house, told=False)
-    assert "MLflow was not told all of it yet" in verdict.why
+    (decision,) = decisions(house, told=False)
+    assert "MLflow does not have all of it yet" in decision.why
     assert going(house) == ["search"]
     with exclusive(lock, print, what="it"):
         assert going(house) == []
@@ -156,9 +156,9 @@ def test_the_data_of_an_unfinished_search_stays(house):
     assert going(house) == ["prepare"]
 
 
-def test_what_is_in_use_stays_and_is_not_removed_even_if_that_came_after_the_verdict(two_trainings):
-    found = verdicts(two_trainings)
-    (training,) = [one for one in found if one.goes and one.what == "train"]
+def test_what_is_in_use_stays_and_is_not_removed_even_if_that_came_after_the_decision(two_trainings):
+    found = decisions(two_trainings)
+    (training,) = [one for one in found if one.removable and one.what == "train"]
     folder = StageFolder(two_trainings.workspace, "train", training.path.name)
     with exclusive(folder.lock_path, print, what="it"):
         assert "train" not in going(two_trainings)

@@ -1,0 +1,113 @@
+"""What the stage folders of a workspace hold, and in which state each of them is."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import WorkspaceError
+from pipeline.stages import evaluate, prepare, train
+from pipeline.stages.catalog import STAGES, stage_named
+from pipeline.workspace.locks import is_held
+from pipeline.workspace.manifests import Manifest, read_manifest
+from pipeline.workspace.paths import Workspace
+
+State = Literal["current", "superseded", "partial", "in use", "damaged"]
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class InventoryItem:
+    """A stage folder; `superseded`: whole, but there is a newer one of the same model on the same data."""
+
+    stage: str
+    folder: Path
+    bytes: int
+    state: State
+    holds: str
+    lock: Path
+    manifest: Manifest | None = None
+    progress: str | None = None
+    """How far unfinished work is that can be resumed."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint that the folder is named by."""
+        return _fingerprint(self.folder)
+
+    @property
+    def run_key(self) -> str | None:
+        """The key of the run that a whole training belongs to."""
+        return self.manifest.result.get("run_key") if self.manifest is not None else None
+
+    def input(self, stage: str) -> str | None:
+        """The fingerprint of the stage folder that a whole one was made from."""
+        return self.manifest.inputs.get(stage) if self.manifest is not None else None
+
+
+def stage_folders(workspace: Workspace) -> list[InventoryItem]:
+    """Every stage folder, in the order of the stages, the newest first."""
+    return [folder for stage in STAGES for folder in _folders_of(workspace, stage)]
+
+
+def bytes_in(folder: Path) -> int:
+    """The size of all files below a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:  # a training replaces its files while it runs
+            continue
+    return total
+
+
+def _folders_of(workspace: Workspace, stage: str) -> Iterator[InventoryItem]:
+    seen: set[object] = set()
+    for path, manifest in _newest_first(workspace.stage(stage)):
+        lock = workspace.lock(f"{stage}-{_fingerprint(path)}")
+        size = bytes_in(path)
+        if isinstance(manifest, Manifest):
+            kind = (manifest.reads.get("model", {}).get("name"), str(manifest.inputs))
+            state: State = "superseded" if kind in seen else "current"
+            seen.add(kind)
+            holds = f"made {manifest.created}; {_summary(manifest)}"
+            yield InventoryItem(stage, path, size, state, holds, lock, manifest)
+        elif path.name.endswith(_PARTIAL):
+            state = "in use" if is_held(lock) else "partial"
+            progress = stage_named(stage).progress(path)
+            yield InventoryItem(stage, path, size, state, progress or "started", lock, progress=progress)
+        else:
+            holds = str(manifest) if manifest else "its manifest is missing; the next run makes it again"
+            yield InventoryItem(stage, path, size, "damaged", holds, lock)
+
+
+def _newest_first(folder: Path) -> list[tuple[Path, Manifest | WorkspaceError | None]]:
+    """The folders of a stage with their manifests: None for a partial or missing one, the error for a damaged one."""
+    found: list[tuple[Path, Manifest | WorkspaceError | None]] = []
+    for path in (path for path in folder.glob("*") if path.is_dir()):
+        if path.name.endswith(_PARTIAL):
+            found.append((path, None))
+            continue
+        try:
+            found.append((path, read_manifest(path)))
+        except WorkspaceError as error:
+            found.append((path, error))
+    return sorted(found, key=lambda one: getattr(one[1], "created", ""), reverse=True)
+
+
+def _fingerprint(folder: Path) -> str:
+    return folder.name.removesuffix(_PARTIAL)
+
+
+def _summary(manifest: Manifest) -> str:
+    result = manifest.result
+    if manifest.stage == prepare.NAME:
+        images = sum(sum(split.values()) for split in result["counts"].values())
+        return f"{result['dataset']}, {len(result['class_names'])} classes, {images} images"
+    if manifest.stage == train.NAME:
+        return (
+            f"{result['model']}, {result['epochs']} epochs, validation accuracy {result['validation_accuracy']:.2%}"
+        )
+    if manifest.stage == evaluate.NAME:
+        return f"test accuracy {result['accuracy']:.2%}"
+    return f"{result['name']} version {result['version']}"

@@ -1,0 +1,51 @@
+import errno
+import os
+
+import pytest
+
+from pipeline.errors import WorkspaceError
+from pipeline.workspace.durable_files import write_atomically, write_json, writing
+
+
+def test_a_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"a much longer content from before")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_who_reads_while_a_file_is_replaced_reads_the_old_content_to_its_end(tmp_path):
+    path = tmp_path / "a.json"
+    write_atomically(path, b"old content")
+    with path.open("rb") as reader:
+        write_atomically(path, b"new")
+        assert reader.read() == b"old content"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_write_that_fails_half_way_leaves_the_old_content(tmp_path, monkeypatch, number):
+    path = tmp_path / "a.json"
+    write_atomically(path, b"old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(WorkspaceError, match="cannot be written") as caught:
+        write_atomically(path, b"new content")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+    assert ("free some space" in str(caught.value)) == (number == errno.ENOSPC)
+
+
+def test_json_that_cannot_be_kept_exactly_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_refused_file_is_named(tmp_path):
+    with pytest.raises(WorkspaceError) as caught, writing(tmp_path):
+        (tmp_path / "missing" / "file").write_bytes(b"")
+    assert str(tmp_path / "missing" / "file") in str(caught.value)
