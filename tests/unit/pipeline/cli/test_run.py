@@ -3,12 +3,14 @@
 import json
 
 import pytest
+from offline_store import OfflineConnection
 
 from pipeline.cli import capped_command
 from pipeline.cli.commands import app
 from pipeline.errors import BudgetExhaustedError, ConfigError, MemoryCapError
 from pipeline.stages import register, train
 from pipeline.stages.catalog import STAGES
+from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import Tracker
 
 MODEL = ("-m", "vanilla", "--set", "data.source=synthetic")
@@ -20,7 +22,7 @@ def run(house, monkeypatch, capsys):
     monkeypatch.chdir(house.workspace.root)
     (house.workspace.root / "mlflow.yaml").touch()
     monkeypatch.setattr(Tracker, "deliver_pending", lambda self: 0)
-    monkeypatch.setattr(Tracker, "connect", house.context.tracker.connect)
+    monkeypatch.setattr(StoreConnection, "client", OfflineConnection.client)
 
     def command(*words):
         house.ran.clear()

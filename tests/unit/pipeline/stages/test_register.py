@@ -13,7 +13,7 @@ from pipeline.config.resolution import resolve
 from pipeline.errors import TrackingError
 from pipeline.stages import register
 from pipeline.stages.results import Evaluation, TrainedModel
-from pipeline.tracking import delivery_state, registry, still_registered
+from pipeline.tracking import delivery_state, registration_check, registry
 from pipeline.tracking.delivery_state import StoreRecord
 from pipeline.tracking.registry import RegisteredVersion
 from pipeline.workspace.manifests import Manifest
@@ -74,7 +74,7 @@ def offered(monkeypatch):
 
     def take(tracker, run_id, name, candidate):
         calls.append((run_id, name, candidate))
-        return RegisteredVersion(name, "3", ("challenger",), True, None, None, not_compared="other images")
+        return RegisteredVersion(name, "3", ("challenger",), not_compared="other images")
 
     monkeypatch.setattr(registry, "register", take)
     return calls
@@ -135,7 +135,7 @@ def test_nothing_is_registered_of_a_run_that_the_store_does_not_have(
 ):
     delivering(monkeypatch, context, **how)
     with pytest.raises(
-        TrackingError, match="not registered, since MLflow does not have all of the run: nobody listens"
+        TrackingError, match="not registered, since MLflow does not have all of the run: the store does not answer"
     ):
         register.register(config, prepared, trained, evaluation, folder, context)
     assert offered == []
@@ -171,10 +171,10 @@ def why(context, monkeypatch):
             store = StoreRecord(context.mlflow.address, record, "1")
             delivery_state.write_store(context.workspace, "k", store)
         monkeypatch.setattr(
-            still_registered, "missing_run", lambda file, run_id: (file, run_id) == (database, "r") and run
+            registration_check, "missing_run", lambda file, run_id: (file, run_id) == (database, "r") and run
         )
         monkeypatch.setattr(
-            still_registered, "missing_version", lambda *asked_for: version and f"{version}: {asked_for}"
+            registration_check, "missing_version", lambda *asked_for: version and f"{version}: {asked_for}"
         )
         return register.STAGE.why_invalid(Manifest("register", 1, "f", {}, {}, RESULT), settings, context.workspace)
 
