@@ -66,7 +66,7 @@ class Ray:
 def ray(monkeypatch):
     fake = Ray()
     module = ModuleType("tuning.on_ray.run")
-    module.TuneRun = fake.driver
+    module.TuneRun = fake.run_of
     monkeypatch.setitem(sys.modules, "tuning.on_ray.run", module)
     monkeypatch.setattr(search.local_ray, "started", fake.local)
     monkeypatch.setattr(search.cluster, "joined", fake.joined)
