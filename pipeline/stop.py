@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError, SeqpipeError
 
@@ -16,6 +16,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, `kill`, and a terminal that was closed."""
 Handler = Callable[[int, FrameType | None], object]
 _received = _hung_up = False
+_interruption: InterruptedRunError | None = None
 
 
 @contextmanager
@@ -64,6 +65,15 @@ def interrupted(number: int, again: str = "the same command") -> InterruptedRunE
     return InterruptedRunError(f"interrupted ({name}); {again} goes on from where it was", number)
 
 
+def interruption() -> InterruptedRunError | None:
+    """The error that a signal has raised in this process.
+
+    It should have ended the command, but native code that is being imported may turn it into an ImportError, and a
+    library go on without what it wanted to import.
+    """
+    return _interruption
+
+
 class StopToken:
     """What a long stage asks between two steps: go on, or stop?
 
@@ -101,6 +111,8 @@ class StopToken:
         """Why to stop, as the error that ends the command; None to go on."""
         if self._signal is not None:
             return interrupted(self._signal, self._again)
+        if _interruption is not None:
+            return _interruption
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return BudgetExhaustedError(
                 f"--max-time of {self._max_time_s:g} s is used up; {self._again} goes on from the checkpoint"
@@ -116,7 +128,7 @@ class StopToken:
         if self._deferring and self._signal is None:
             self._signal = number
             return
-        raise interrupted(number, self._again)
+        _raise(number, self._again)
 
 
 def install() -> None:
@@ -126,7 +138,13 @@ def install() -> None:
 
 
 def _raise_interrupted(number: int, _frame: FrameType | None) -> None:
-    raise interrupted(number)
+    _raise(number)
+
+
+def _raise(number: int, again: str = "the same command") -> NoReturn:
+    global _interruption
+    _interruption = interrupted(number, again)
+    raise _interruption
 
 
 def _send_again(unraisable: "sys.UnraisableHookArgs") -> None:

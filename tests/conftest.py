@@ -32,6 +32,13 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def no_signal_from_an_earlier_test(monkeypatch):
+    from pipeline import stop
+
+    monkeypatch.setattr(stop, "_interruption", None)
+
+
 @pytest.fixture
 def native_kernel():
     """The kernel; what is tested of it is skipped where there is none."""

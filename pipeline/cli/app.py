@@ -42,8 +42,14 @@ def run_words(debug: bool) -> int:
             import traceback
 
             traceback.print_exc()
-        code = _ending(error)
+        code = _ending(_cause(error))
     return code
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What ended the command: an unexpected error after a signal is what native code made of the signal."""
+    is_expected = isinstance(error, (SeqpipeError, SystemExit)) or _usage_line(error) is not None
+    return error if is_expected else stop.interruption() or error
 
 
 def _command() -> int:

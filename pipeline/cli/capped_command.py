@@ -89,10 +89,10 @@ def run_again_under(
 
 def load_training(config: "RunConfig") -> None:
     """Load what a training needs, before memory is limited; if that fails, the training itself reports it."""
-    from pipeline.training import numerics as kept_numerics
+    from pipeline.training.numerics import warm_up
 
     with contextlib.suppress(SeqpipeError):
-        kept_numerics.warm_up(config)
+        warm_up(config)
 
 
 def _run(tell: Callable[[object], None], run_words: Callable[[bool], int], words: list[str], began_at: float) -> int:

@@ -37,14 +37,14 @@ class TrainTrial:
 
     def __call__(self, trial: Trial) -> None:
         """Train, report each epoch, and send each checkpoint as soon as it is on disk."""
-        from pipeline.training import numerics as kept_numerics
         from pipeline.training import session
+        from pipeline.training.numerics import numerics_of
 
         config = configuration(self.base, trial.config)
         prepared = self.prepared.model_copy(update={"folder": trial.shared_files or self.prepared.folder})
         reporter = _EpochReporter(trial)
         try:
-            numerics = kept_numerics.numerics_of(config, len(prepared.class_names), trial.folder, reporter)
+            numerics = numerics_of(config, len(prepared.class_names), trial.folder, reporter)
             with session.opened(
                 config,
                 prepared,
@@ -73,9 +73,9 @@ class TrainTrial:
 
 def warm_up(base: RunConfig) -> None:
     """Import what a training needs, before the trial's memory is limited."""
-    from pipeline.training import numerics as kept_numerics
+    from pipeline.training import numerics
 
-    kept_numerics.warm_up(base)
+    numerics.warm_up(base)
 
 
 class _SearchStopToken(StopToken):

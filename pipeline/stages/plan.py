@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipeline.config.difference import differences, first_few
 from pipeline.config.schema import RunConfig
 from pipeline.errors import WorkspaceError
 from pipeline.stages.catalog import ALL, STAGES, stages_through
@@ -176,22 +177,8 @@ def _nearest_other(workspace: Workspace, identity: Identity, config: RunConfig) 
 
 
 def _what_changed(old: Manifest, new: Identity) -> str:
-    changes = list(_differences(old.reads, new.reads))
+    changes = [difference.in_words() for difference in differences(old.reads, new.reads)]
     changes += [f"{name} changed" for name in new.inputs if old.inputs.get(name) != new.inputs[name]]
     if old.version != new.version:
         changes.append(f"this version of seqpipe makes {new.stage} in another way")
-    shown = ", ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
-    return shown or "not made yet"
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key in [*new, *(key for key in old if key not in new)]:
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            yield f"{prefix}{key}: {_shown(before)} -> {_shown(after)}"
-
-
-def _shown(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return first_few(changes) or "not made yet"

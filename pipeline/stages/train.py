@@ -81,12 +81,12 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
         BudgetExhaustedError, InterruptedRunError: asked to leave; the same command goes on.
     """
     from pipeline.training import checkpoint as checkpoints
-    from pipeline.training import numerics as kept_numerics
     from pipeline.training import session
+    from pipeline.training.numerics import in_words, numerics_of
 
     identity = run_identity(config, folder)
-    numerics = kept_numerics.numerics_of(config, len(prepared.class_names), folder, context.reporter)
-    context.reporter.note(kept_numerics.in_words(numerics, config))
+    numerics = numerics_of(config, len(prepared.class_names), folder, context.reporter)
+    context.reporter.note(in_words(numerics, config))
     journal_id = f"{NAME}/{folder.name.removesuffix('.partial')}"
     delivery = BackgroundDelivery(context.tracker, identity, journal_id, folder)
     with (

@@ -25,13 +25,12 @@ from pipeline.training.device import Numerics
 from pipeline.training.forecast import TIMED_STEPS, Forecast, Stopwatch
 from pipeline.training.optimizer import MovingAverage, adamw, learning_rate_at, set_learning_rate
 from tuning import machine
+from tuning.capped.out_of_memory import is_out_of_memory
 from tuning.capped.run_capped import tree_memory_mb
 
 REPORT_EVERY_S = 0.25
 MEMORY_EVERY_S = 2.0
 SYSTEM_METRICS_EVERY_S = 10.0
-_ALLOCATORS_SAY = ("not enough memory", "out of memory", "can't allocate memory", "std::bad_alloc")
-"""Torch's allocators raise plain RuntimeErrors."""
 
 
 @dataclass(frozen=True)
@@ -303,11 +302,9 @@ def telling_of_memory(numerics: Numerics) -> Iterator[None]:
     """Turn an allocation that was refused into a `MemoryCapError` that names the setting which needs less."""
     try:
         yield
-    except RuntimeError as error:
-        if not any(phrase in str(error) for phrase in _ALLOCATORS_SAY):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
-        raise MemoryCapError(_out_of_memory(numerics)) from error
-    except MemoryError as error:
         raise MemoryCapError(_out_of_memory(numerics)) from error
 
 

@@ -50,6 +50,24 @@ def test_a_first_signal_while_deferring_is_only_remembered_as_the_reason_to_stop
     assert name in str(reason)
 
 
+def test_a_signal_that_an_import_swallows_stops_at_the_next_question():
+    with StopToken(again="seqpipe tune").installed() as stop_token:
+        with pytest.raises(InterruptedRunError):
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(InterruptedRunError, match="seqpipe tune goes on"):
+            stop_token.raise_if_asked()
+
+
+def test_a_signal_that_was_swallowed_before_there_was_a_token_stops_too():
+    before = stop.listen(stop._raise_interrupted)
+    try:
+        with pytest.raises(InterruptedRunError):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        stop.restore(before)
+    assert StopToken().reason().exit_code == 143
+
+
 def test_a_second_signal_stops_at_once():
     with StopToken().installed() as stop_token, stop_token.deferring():
         os.kill(os.getpid(), signal.SIGINT)

@@ -8,7 +8,7 @@ from pipeline.config.resolution import resolve
 from pipeline.errors import MemoryCapError
 from pipeline.progress import SilentReporter
 from pipeline.training import memory_plan
-from pipeline.training import numerics as kept_numerics
+from pipeline.training import numerics as numerics_module
 from sequencer_models import backends, catalog
 from sequencer_models.backends import Backends
 from tuning.machine import Machine
@@ -97,14 +97,14 @@ def container_of(mb: float):
 
 
 def test_a_containers_limit_sets_the_images_at_once_as_a_cap_does(tmp_path, numerics, monkeypatch):
-    monkeypatch.setattr(kept_numerics, "tree_memory_mb", lambda pid: 100.0)
+    monkeypatch.setattr(numerics_module, "tree_memory_mb", lambda pid: 100.0)
     config = resolve("small", None, ["compute.kernel=eager", "compute.precision=fp32"], {})
     found = {}
     for mb in (500, 1000, 100_000):
-        monkeypatch.setattr(kept_numerics.machine, "this_machine", container_of(mb))
+        monkeypatch.setattr(numerics_module.machine, "this_machine", container_of(mb))
         (tmp_path / str(mb)).mkdir()
         try:
-            found[mb] = kept_numerics.numerics_of(config, 4, tmp_path / str(mb), SilentReporter()).micro_batch_size
+            found[mb] = numerics_module.numerics_of(config, 4, tmp_path / str(mb), SilentReporter()).micro_batch_size
         except MemoryCapError as error:
             found[mb] = str(error)
     assert re.match(r"500 MB are too few.*\nGive it as many \(the container's limit\)", found[500])
@@ -112,7 +112,7 @@ def test_a_containers_limit_sets_the_images_at_once_as_a_cap_does(tmp_path, nume
 
 
 def test_where_no_container_limits_it_the_whole_batch_is_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept_numerics.machine, "this_machine", lambda: Machine(10**9, 10**6, 1.0))
+    monkeypatch.setattr(numerics_module.machine, "this_machine", lambda: Machine(10**9, 10**6, 1.0))
     config = resolve("small", None, ["compute.kernel=eager", "compute.precision=fp32"], {})
-    found = kept_numerics.numerics_of(config, 4, tmp_path, SilentReporter())
+    found = numerics_module.numerics_of(config, 4, tmp_path, SilentReporter())
     assert found.micro_batch_size == config.train.batch_size
