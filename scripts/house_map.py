@@ -13,7 +13,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "design.md"
 PACKAGES = ("pipeline", "sequencer_models", "tuning")
 BEGIN, END = "<!-- map -->\n", "<!-- end of map -->\n"
-WIDTH = 118
 
 
 def main() -> None:
@@ -46,8 +45,7 @@ def _lines(folder: Path, depth: int) -> Iterator[str]:
 
 def _line(name: str, module: Path, depth: int) -> str:
     said = (ast.get_docstring(ast.parse(module.read_text())) or "").partition("\n")[0]
-    line = f"{'  ' * depth + name:<27} {said}"
-    return line if len(line) <= WIDTH else line[: WIDTH - 3].rstrip() + "..."
+    return f"{'  ' * depth + name:<27} {said}"
 
 
 if __name__ == "__main__":
