@@ -35,7 +35,7 @@ def test_the_wilson_interval_stays_in_0_to_1_and_mirrors(trials: int) -> None:
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 0), (2, 1), (-1, 4)])
 def test_no_interval_for_what_is_no_proportion(successes: int, trials: int) -> None:
-    with pytest.raises(ValueError, match="no proportion"):
+    with pytest.raises(ValueError, match="not a proportion"):
         wilson_interval(successes, trials)
 
 
