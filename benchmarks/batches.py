@@ -19,7 +19,7 @@ from measuring.timing import interleaved
 from measuring.training import batches_of, first_batch, made_up_split, step, training_of
 
 from pipeline.config.resolution import resolve
-from pipeline.data.batches import Split
+from pipeline.data.batches import LabelledImages
 from pipeline.training.models import build_model
 
 
@@ -43,11 +43,11 @@ def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
     }
 
 
-def on_disk(split: Split, folder: Path) -> Split:
+def on_disk(split: LabelledImages, folder: Path) -> LabelledImages:
     """The split as `prepare` leaves it: arrays that are mapped into memory."""
     np.save(folder / "train_images.npy", split.images)
     np.save(folder / "train_labels.npy", split.labels)
-    return Split.open(folder, "train")
+    return LabelledImages.open(folder, "train")
 
 
 def tables(record: Record) -> list[Table]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from measuring.ours import backends_of
 from pipeline.config.schema import RunConfig
-from pipeline.data.batches import Normalisation, Split, TrainBatches
+from pipeline.data.batches import LabelledImages, Normalisation, TrainBatches
 from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
@@ -26,16 +26,16 @@ IMAGES = 18000
 NORMALISE = Normalisation((125.0,) * 3, (60.0,) * 3)
 
 
-def made_up_split(images: int = IMAGES) -> Split:
+def made_up_split(images: int = IMAGES) -> LabelledImages:
     """Random images and labels, as many as four classes of CIFAR-10 leave for training."""
     draws = np.random.default_rng(0)
-    return Split(
+    return LabelledImages(
         draws.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8),
         draws.integers(0, CLASSES, images, dtype=np.int64),
     )
 
 
-def batches_of(split: Split, config: RunConfig) -> TrainBatches:
+def batches_of(split: LabelledImages, config: RunConfig) -> TrainBatches:
     """Augmented batches as the config has them."""
     return TrainBatches(split, NORMALISE, config.train.augment, config.train.batch_size, seed=0)
 

@@ -151,7 +151,7 @@ def _survey(request: "Request") -> "Survey":
 
 def _search(request: "Request") -> "tuple[SearchOutcome, Tracker]":
     """Run the search in the workspace, with a live view of it."""
-    from pipeline.cli.search_view import SearchView
+    from pipeline.cli.tune_live_view import SearchView
     from pipeline.search.run import search
     from pipeline.search.space import default_of
     from pipeline.stages.context import Context

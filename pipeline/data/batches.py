@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.config.schema import AugmentConfig
+from pipeline.data.augmentation import augmented
 
 
 @dataclass(frozen=True)
-class Split:
+class LabelledImages:
     """Images and labels of one split, memory-mapped.
 
     images: N x H x W x C uint8; labels: N int64, 0..classes-1.
@@ -29,7 +30,7 @@ class Split:
     labels: NDArray[np.int64]
 
     @classmethod
-    def open(cls, folder: Path, name: str) -> "Split":
+    def open(cls, folder: Path, name: str) -> "LabelledImages":
         """Map a split that `prepare` wrote."""
         return cls(
             np.load(folder / f"{name}_images.npy", mmap_mode="r", allow_pickle=False),
@@ -58,7 +59,7 @@ class TrainBatches:
     """The training split, shuffled anew each epoch and augmented batch by batch."""
 
     def __init__(
-        self, split: Split, normalise: Normalisation, augment: AugmentConfig, batch_size: int, seed: int
+        self, split: LabelledImages, normalise: Normalisation, augment: AugmentConfig, batch_size: int, seed: int
     ) -> None:
         self.split = split
         self.normalise = normalise
@@ -82,30 +83,9 @@ class TrainBatches:
             yield self.normalise(augmented(images, self.augment, draws)), labels
 
 
-def augmented(images: Tensor, config: AugmentConfig, draws: torch.Generator) -> Tensor:
-    """Shift, mirror and cut out, each image by its own draws. B x C x H x W uint8 in and out; blanks are 0."""
-    B, C, H, W = images.shape
-    if config.translate_pixels:
-        reach = config.translate_pixels
-        padded = torch.nn.functional.pad(images, (reach,) * 4)
-        top, left = torch.randint(0, 2 * reach + 1, (2, B, 1), generator=draws)
-        rows = (top + torch.arange(H)).view(B, 1, H, 1)
-        columns = (left + torch.arange(W)).view(B, 1, 1, W)
-        images = padded[torch.arange(B).view(B, 1, 1, 1), torch.arange(C).view(1, C, 1, 1), rows, columns]
-    if config.flip:
-        mirrored = torch.rand(B, 1, 1, 1, generator=draws) < 0.5
-        images = torch.where(mirrored, images.flip(3), images)
-    if config.cutout_pixels:
-        side = config.cutout_pixels
-        y, x = torch.randint(0, H, (2, B, 1, 1, 1), generator=draws)  # centres, so that corners are cut less
-        rows, columns = torch.arange(H).view(1, 1, H, 1), torch.arange(W).view(1, 1, 1, W)
-        low, high = side // 2, side - side // 2
-        blank = (rows >= y - low) & (rows < y + high) & (columns >= x - low) & (columns < x + high)
-        images = images.masked_fill(blank, 0)
-    return images
-
-
-def plain_batches(split: Split, normalise: Normalisation, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def plain_batches(
+    split: LabelledImages, normalise: Normalisation, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """A split in order, as it is: B x C x H x W float32 and B int64."""
     for start in range(0, len(split), batch_size):
         images = torch.from_numpy(np.array(split.images[start : start + batch_size]))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.config.schema import TrainConfig
-from pipeline.data.batches import Normalisation, Split, TrainBatches, plain_batches
+from pipeline.data.batches import LabelledImages, Normalisation, TrainBatches, plain_batches
 from pipeline.errors import MemoryCapError, TrainingDivergedError
 from pipeline.progress import Reporter, TrainProgress
 from pipeline.stop import StopToken
@@ -23,7 +23,8 @@ from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import CheckpointWriter, Progress
 from pipeline.training.device import Numerics
 from pipeline.training.forecast import TIMED_STEPS, Forecast, Stopwatch
-from pipeline.training.optimizer import MovingAverage, adamw, learning_rate_at, set_learning_rate
+from pipeline.training.learning_rate import learning_rate_at, set_learning_rate
+from pipeline.training.optimizer import MovingAverage, adamw
 from tuning import machine
 from tuning.capped.out_of_memory import is_out_of_memory
 from tuning.capped.run_capped import tree_memory_mb
@@ -37,7 +38,7 @@ SYSTEM_METRICS_EVERY_S = 10.0
 class Validation:
     """The held-out split that every choice is made on."""
 
-    split: Split
+    split: LabelledImages
     normalise: Normalisation
     batch_size: int = 250
 

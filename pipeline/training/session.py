@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from pipeline.config.schema import RunConfig
-from pipeline.data.batches import Normalisation, Split, TrainBatches, derive_seed
+from pipeline.data.batches import LabelledImages, Normalisation, TrainBatches, derive_seed
 from pipeline.data.prepared import PreparedData
 from pipeline.progress import Reporter
 from pipeline.stop import StopToken
@@ -64,7 +64,8 @@ def opened(
     numerics.apply()
     normalise = Normalisation(prepared.mean, prepared.std)
     train_split, validation_split = (
-        Split(prepared.array(f"{name}_images"), prepared.array(f"{name}_labels")) for name in ("train", "validation")
+        LabelledImages(prepared.array(f"{name}_images"), prepared.array(f"{name}_labels"))
+        for name in ("train", "validation")
     )
     batches = TrainBatches(train_split, normalise, config.train.augment, config.train.batch_size, config.seed)
     with telling_of_memory(numerics):

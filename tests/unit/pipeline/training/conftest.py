@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.config.schema import TrainConfig
-from pipeline.data.batches import Normalisation, Split, TrainBatches
+from pipeline.data.batches import LabelledImages, Normalisation, TrainBatches
 from pipeline.errors import BudgetExhaustedError, SeqpipeError
 from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
@@ -33,12 +33,12 @@ NUMERICS = Numerics("cpu", "fp32", 1, "eager", "matmul", 8, torch.__version__, "
 NORMALISE = Normalisation((120.0, 125.0, 130.0), (60.0, 61.0, 62.0))
 
 
-def made_up(count: int, seed: int) -> Split:
+def made_up(count: int, seed: int) -> LabelledImages:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, count)
     images = rng.integers(0, 100, (count, 32, 32, 3))
     images[:, :, :, 0] += 75 * labels[:, None, None]  # the classes differ in their red
-    return Split(images.astype(np.uint8), labels.astype(np.int64))
+    return LabelledImages(images.astype(np.uint8), labels.astype(np.int64))
 
 
 class LeaveAfter(StopToken):

@@ -10,8 +10,8 @@ from pipeline.errors import BudgetExhaustedError, MemoryCapError, TrainingDiverg
 from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Progress
+from pipeline.training.learning_rate import learning_rate_at
 from pipeline.training.loop import evaluate
-from pipeline.training.optimizer import learning_rate_at
 
 FREE = ("images_per_second", "trained_s", "peak_memory_mb", "epoch_s", "steps_s")  # differ from run to run
 

@@ -7,7 +7,7 @@ from ledgers import end, row
 from rich.console import Console
 
 from pipeline.cli.console import Watcher
-from pipeline.cli.search_view import SearchView, finished_line, time_left_s
+from pipeline.cli.tune_live_view import SearchView, finished_line, time_left_s
 from tuning.observer import Snapshot, best_row
 
 DEFAULT = {"train.learning_rate": 0.002}
