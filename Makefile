@@ -1,5 +1,5 @@
 # make run    set up .venv, then `seqpipe run all`; flags go in ARGS: make run ARGS="--model medium"
-# make test   set up .venv with the developers' tools, then the tests
+# make test   set up .venv with the developers' tools, then the unit tests
 #
 # Needs Python 3.11 to 3.14, git and make. PYTHON and TORCH_INDEX_URL are explained in scripts/setup.sh.
 # make itself ends with 2 whatever went wrong; for seqpipe's own exit codes call .venv/bin/seqpipe.
@@ -9,12 +9,13 @@ BIN = .venv/bin
 export PYTHON
 export TORCH_INDEX_URL
 
-.PHONY: help run test test-machines test-avx2 test-no-compiler test-faults lint format bench constraints map setup setup-dev clean
+.PHONY: help run test test-integration test-machines test-avx2 test-no-compiler test-faults lint format bench constraints map setup setup-dev clean
 .DEFAULT_GOAL = help
 
 help:
 	@echo "make run            set up, then seqpipe run all         (ARGS=\"...\" adds flags)"
-	@echo "make test           set up, then the tests               (ARGS=\"...\" goes to pytest)"
+	@echo "make test           set up, then the unit tests          (ARGS=\"...\" goes to pytest)"
+	@echo "make test-integration  those that start commands, servers and a Ray"
 	@echo "make test-machines  those of models and training, as machines with AVX2 only and without a C compiler compute them"
 	@echo "make test-faults    the slow tests: kills, nodes, full disks"
 	@echo "make lint           ruff, mypy, the layers"
@@ -30,6 +31,9 @@ run: setup
 test: setup-dev
 	$(BIN)/pytest --durations=10 $(ARGS)
 
+test-integration: setup-dev
+	$(BIN)/pytest --durations=10 tests/integration $(ARGS)
+
 # What depends on the processor and the compiler, as other people's machines have them.
 MACHINE_TESTS = tests/unit/sequencer_models tests/unit/pipeline/training tests/unit/pipeline/stages/test_train.py \
     tests/integration/test_resume.py
@@ -41,9 +45,8 @@ test-avx2: setup-dev
 test-no-compiler: setup-dev
 	SEQPIPE_COMPILERS= $(BIN)/pytest $(MACHINE_TESTS) $(ARGS)
 
-# pyproject.toml keeps the slow tests out of a plain `pytest`; its other options are repeated here.
 test-faults: setup-dev
-	$(BIN)/pytest -o addopts="-q --strict-markers --strict-config" tests/faults $(ARGS)
+	$(BIN)/pytest tests/faults $(ARGS)
 
 lint: setup-dev
 	$(BIN)/ruff check .
