@@ -15,7 +15,7 @@ export TORCH_INDEX_URL
 help:
 	@echo "make run            set up, then seqpipe run all         (ARGS=\"...\" adds flags)"
 	@echo "make test           set up, then the unit tests          (ARGS=\"...\" goes to pytest)"
-	@echo "make test-integration  those that start commands, servers and a Ray"
+	@echo "make test-integration  the tests that start commands, servers and a Ray"
 	@echo "make test-machines  those of models and training, as machines with AVX2 only and without a C compiler compute them"
 	@echo "make test-faults    the slow tests: kills, nodes, full disks"
 	@echo "make lint           ruff, mypy, the layers"
