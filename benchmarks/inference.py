@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from measuring.benchmark import Benchmark
 from measuring.markdown import Table, machine_in_words, milliseconds, times
-from measuring.ours import backends_of, numerics, set_up
+from measuring.ours import kernels_of, numerics, set_up
 from measuring.records import Record
 from measuring.settings import EVERY, Setting
 from measuring.timing import interleaved, speedup
@@ -17,8 +17,8 @@ from measuring.variants import networks
 from torch import Tensor, nn
 
 from pipeline.config.resolution import resolve
-from sequencer_models import backends
-from sequencer_models.backends import Backends
+from sequencer_models import kernels
+from sequencer_models.kernels import Kernels
 
 REPEATS = {1: 5, 128: 1}
 """By batch size: how many times as many rounds, since small calls vary more."""
@@ -26,31 +26,31 @@ REPEATS = {1: 5, 128: 1}
 
 def measure(options: argparse.Namespace, setting: Setting) -> list[dict[str, Any]]:
     set_up(setting)
-    chosen = backends_of(numerics("fp32", setting))
+    chosen = kernels_of(numerics("fp32", setting))
     with torch.inference_mode():
         return compare(options.rounds, chosen)
 
 
-def compare(rounds: int, chosen: Backends) -> list[dict[str, Any]]:
+def compare(rounds: int, chosen: Kernels) -> list[dict[str, Any]]:
     """Both networks at every batch size."""
     ours, theirs = networks(resolve("small"))
     assert theirs is not None
     ours.eval()
     theirs.eval()
 
-    def run(network: nn.Module, ways: Backends, images: Tensor) -> Tensor:
-        backends.select(ways)
+    def run(network: nn.Module, ways: Kernels, images: Tensor) -> Tensor:
+        kernels.select(ways)
         logits: Tensor = network(images)
         return logits
 
     found = []
     for batch, more in REPEATS.items():
         images = torch.randn(batch, 3, 32, 32)
-        mine, peers = run(ours, chosen, images), run(theirs, Backends(), images)
+        mine, peers = run(ours, chosen, images), run(theirs, Kernels(), images)
         taken = interleaved(
             {
                 "ours": lambda images=images: run(ours, chosen, images),  # type: ignore[misc]
-                "timm": lambda images=images: run(theirs, Backends(), images),  # type: ignore[misc]
+                "timm": lambda images=images: run(theirs, Kernels(), images),  # type: ignore[misc]
             },
             more * rounds,
         )

@@ -15,16 +15,16 @@ import torch
 from measuring.benchmark import Benchmark
 from measuring.gradients import gradients, largest_difference, reference_gradients
 from measuring.markdown import Table, machine_in_words, milliseconds
-from measuring.ours import Precision, backends_of, numerics, precisions, set_up
+from measuring.ours import Precision, kernels_of, numerics, precisions, set_up
 from measuring.peers import timm_block, timm_mixer, timm_name
 from measuring.records import Record
 from measuring.settings import EVERY, Setting
 from measuring.timing import interleaved, say, speedup
 from torch import nn
 
-from sequencer_models import backends
-from sequencer_models.backends import Backends
+from sequencer_models import kernels
 from sequencer_models.bilstm2d import BiLSTM2D
+from sequencer_models.kernels import Kernels
 from sequencer_models.sequencer2d import Sequencer2DBlock
 
 CHANNELS = (64, 96, 192, 384)
@@ -42,7 +42,7 @@ def measure(options: argparse.Namespace, setting: Setting) -> list[dict[str, Any
                 ours, theirs = pair(module, C)
                 x = torch.randn(batch, side, side, C, requires_grad=True)
                 grad_out = torch.randn(batch, side, side, C)
-                backends.select(Backends())
+                kernels.select(Kernels())
                 exact = reference_gradients(theirs, x, grad_out)
                 for precision in precisions(setting):
                     figures = compare(ours, theirs, x, grad_out, exact, precision, setting, options.rounds)
@@ -71,17 +71,17 @@ def compare(
     rounds: int,
 ) -> dict[str, Any]:
     """Both sides' times and gradients."""
-    chosen = backends_of(numerics(precision, setting))
+    chosen = kernels_of(numerics(precision, setting))
 
-    def run(module: nn.Module, ways: Backends) -> dict[str, torch.Tensor]:
-        backends.select(ways)
+    def run(module: nn.Module, ways: Kernels) -> dict[str, torch.Tensor]:
+        kernels.select(ways)
         return gradients(module, x, grad_out, precision)
 
     mine = {timm_name(name): value for name, value in run(ours, chosen).items()}
-    peers = run(theirs, Backends())
+    peers = run(theirs, Kernels())
     sides: dict[str, Callable[[], object]] = {
         "ours": lambda: run(ours, chosen),
-        "timm": lambda: run(theirs, Backends()),
+        "timm": lambda: run(theirs, Kernels()),
     }
     times = interleaved(sides, rounds)
     return {

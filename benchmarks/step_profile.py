@@ -3,7 +3,7 @@
     python benchmarks/step_profile.py [--rounds N]
 
 Time that each operation spends in itself, from torch's profiler, medians over the steps. `nn.LSTM` does the products
-with its inputs inside, where the native recurrence leaves them to the linear maps: compare the sum of the two rows.
+with its inputs inside, where the native kernel leaves them to the linear maps: compare the sum of the two rows.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import Any
 
 from measuring.benchmark import Benchmark
 from measuring.markdown import Table, machine_in_words, percent
-from measuring.ours import backends_of, numerics, precisions, set_up
+from measuring.ours import kernels_of, numerics, precisions, set_up
 from measuring.records import Record
 from measuring.settings import Setting
 from measuring.timing import WARM_UP
@@ -22,13 +22,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from pipeline.config.resolution import resolve
 from pipeline.training.models import build_model
-from sequencer_models.backends import Backends
+from sequencer_models.kernels import Kernels
 
 GROUPS = {
     "linear maps and convolutions": (
         "aten::mm", "aten::addmm", "aten::bmm", "aten::mkldnn_convolution", "aten::convolution_backward",
     ),
-    "recurrence": ("_Recurrence", "_RecurrenceBackward", "aten::mkldnn_rnn_layer", "aten::mkldnn_rnn_layer_backward"),
+    "recurrence": ("_NativeLstm", "_NativeLstmBackward", "aten::mkldnn_rnn_layer", "aten::mkldnn_rnn_layer_backward"),
     "LayerNorm": ("aten::native_layer_norm", "aten::native_layer_norm_backward"),
     "GELU": ("aten::gelu", "aten::gelu_backward"),
     "optimiser, clipping": (
@@ -52,7 +52,7 @@ def measure(options: argparse.Namespace, setting: Setting) -> list[dict[str, Any
     for precision in precisions(setting):
         chosen = numerics(precision, setting)
         with training_of(model, config, chosen, batches) as training:
-            for when, ways in (("before", Backends()), ("after", backends_of(chosen))):
+            for when, ways in (("before", Kernels()), ("after", kernels_of(chosen))):
                 one = step(training, chosen, batch, ways)
                 for _ in range(WARM_UP):
                     one()

@@ -50,7 +50,7 @@ def measure_model(model: str, rounds: int, setting: Setting) -> dict[str, Any]:
         training_of(theirs or ours, config, first, batches) as their,
     ):
         ways = {
-            one.name: step(their if one.is_peer else our, numerics[one.name], batch, one.backends(numerics[one.name]))
+            one.name: step(their if one.is_peer else our, numerics[one.name], batch, one.kernels(numerics[one.name]))
             for one in compared
         }
         times = interleaved(ways | gemm.ways(precisions(setting)), rounds)
@@ -94,7 +94,7 @@ def peak_memory(setting: Setting, model: str, name: str) -> dict[str, int]:
         batches = batches_of(made_up_split(1000), config)
         ours, theirs = networks(config, peer=variant.is_peer)
         with training_of(theirs or ours, config, numerics, batches) as training:
-            one = step(training, numerics, first_batch(batches), variant.backends(numerics))
+            one = step(training, numerics, first_batch(batches), variant.kernels(numerics))
             del ours, theirs
             for _ in range(STEPS_FOR_MEMORY):
                 one()

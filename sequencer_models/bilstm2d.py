@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sequencer_models import recurrence
+from sequencer_models import lstm
 from sequencer_models.linear import TokenLinear
 
 
@@ -26,15 +26,15 @@ class BiLSTM2D(nn.Module):
         self.rnn_v = nn.LSTM(channels, hidden, batch_first=True, bidirectional=True)
         self.rnn_h = nn.LSTM(channels, hidden, batch_first=True, bidirectional=True)
         self.fc = TokenLinear(4 * hidden, channels)
-        self.recompute = True
-        """Without the kernel, on a CPU: keep the input alone for the backward pass, and compute the rest again there.
-        `nn.LSTM` would keep six times what the kernel does, twice the memory of a whole training."""
+        self.checkpoint_activations = True
+        """Of the eager LSTMs on a CPU: only the input is kept for the backward pass. `nn.LSTM` would keep six times
+        what the native kernel does, twice the memory of a whole training."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix `B x H x W x C` tokens; returns the same shape."""
-        if recurrence.is_native_for(x):
+        if lstm.uses_native(x):
             return self.forward_native(x)
-        if self.recompute and x.device.type == "cpu" and torch.is_grad_enabled():
+        if self.checkpoint_activations and x.device.type == "cpu" and torch.is_grad_enabled():
             mixed: Tensor = checkpoint(self.forward_reference, x, use_reentrant=False, preserve_rng_state=False)
             return mixed
         return self.forward_reference(x)
@@ -44,15 +44,15 @@ class BiLSTM2D(nn.Module):
         B, H, W, C = x.shape
         columns = x.transpose(1, 2).reshape(B * W, H, C)  # columns as sequences
         rows = x.reshape(B * H, W, C)  # rows as sequences
-        vertical = recurrence.eager(self.rnn_v, columns).reshape(B, W, H, -1).transpose(1, 2)  # B x H x W x 2D
-        horizontal = recurrence.eager(self.rnn_h, rows).reshape(B, H, W, -1)  # B x H x W x 2D
+        vertical = lstm.eager(self.rnn_v, columns).reshape(B, W, H, -1).transpose(1, 2)  # B x H x W x 2D
+        horizontal = lstm.eager(self.rnn_h, rows).reshape(B, H, W, -1)  # B x H x W x 2D
         mixed: Tensor = self.fc(torch.cat([vertical, horizontal], dim=-1))  # B x H x W x 4D, then C
         return mixed
 
     def forward_native(self, x: Tensor) -> Tensor:
-        """The same function as one recurrence of the C kernel over four lanes: columns and rows, both ways."""
+        """The same function as one call of the native kernel over four lanes: columns and rows, both ways."""
         B, H, W, _ = x.shape
-        directions = [*recurrence.weights_of(self.rnn_v), *recurrence.weights_of(self.rnn_h)]
-        hidden = recurrence.lstm(x, directions, recurrence.grid_lanes(B, H, W))  # B x H x W x 4D
+        directions = [*lstm.weights_of(self.rnn_v), *lstm.weights_of(self.rnn_h)]
+        hidden = lstm.native(x, directions, lstm.grid_lanes(B, H, W))  # B x H x W x 4D
         mixed: Tensor = self.fc(hidden)  # B x H x W x C
         return mixed

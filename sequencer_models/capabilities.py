@@ -1,7 +1,7 @@
 """What this machine can do, as far as torch may use it: one answer for models, trainings, `doctor` and tests.
 
-Told by the processor and, where that is not enough, found by trying: `ONEDNN_MAX_CPU_ISA` and `ATEN_CPU_CAPABILITY`
-take instructions away from torch that the processor has. Nothing is looked at before it is asked for.
+Asked of the processor or, where that is not enough, found by trying: `ONEDNN_MAX_CPU_ISA` and `ATEN_CPU_CAPABILITY`
+keep torch from instructions that the processor has. Nothing is looked up before it is asked for.
 """
 
 import functools
@@ -15,31 +15,31 @@ from sequencer_models.lstm_kernel import KernelUnavailableError, LstmKernel
 
 
 class Machine:
-    """What is there, each found out once."""
+    """What is there; each is looked up once."""
 
     @functools.cached_property
     def processor(self) -> str:
-        """Its name, and the vector instructions that torch uses on it."""
+        """The processor's name, and the vector instructions that torch uses on it."""
         name = torch.cpu.get_capabilities().get("cpu_name", "unknown processor")
         return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
     @functools.cached_property
     def has_bf16(self) -> bool:
-        """Whether the processor multiplies bfloat16 by itself, and oneDNN may have it do so."""
+        """Whether the processor multiplies bfloat16 natively, and oneDNN may use that."""
         features = torch.cpu.get_capabilities()
         return bool(features.get("amx_bf16") or features.get("avx512_bf16")) and _onednn_takes_bf16()
 
     @functools.cached_property
     def has_bf16_lstm(self) -> bool:
-        """Whether `nn.LSTM` runs under bfloat16 autocast on the CPU, forwards and backwards: tried, as nothing tells.
+        """Whether `nn.LSTM` runs under bfloat16 autocast on the CPU, forwards and backwards.
 
-        oneDNN has it from AVX-512 on; elsewhere it raises.
+        Found by trying, as there is no way to ask: oneDNN has it from AVX-512 on; elsewhere it raises.
         """
         with (
             torch.random.fork_rng(devices=[]),
             torch.inference_mode(False),
             torch.enable_grad(),
-            saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor),  # whoever asks may be counting
+            saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor),  # the caller's hooks may be counting
         ):
             rnn, x = nn.LSTM(4, 4, batch_first=True), torch.zeros(1, 2, 4)
             try:
@@ -52,7 +52,7 @@ class Machine:
 
     @functools.cached_property
     def native_kernel(self) -> tuple[LstmKernel | None, str | None]:
-        """The kernel, built now if this is its first use here, or why there is none.
+        """The LSTM kernel, built now if this is its first use here, or why there is none.
 
         A compiler that fails is tried once in a process.
         """
@@ -69,7 +69,7 @@ class Machine:
 
 @functools.cache
 def this_machine() -> Machine:
-    """The one that this process runs on."""
+    """The machine that this process runs on."""
     return Machine()
 
 
@@ -78,5 +78,8 @@ def _onednn_takes_bf16() -> bool:
         return False
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except (AttributeError, RuntimeError):  # no public function says it; without this one the processor's word stands
+    except (
+        AttributeError,
+        RuntimeError,
+    ):  # no public function says it; without this one, what the processor says counts
         return True

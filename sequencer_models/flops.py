@@ -1,19 +1,19 @@
-"""Arithmetic of a model, counted from the shapes as it runs."""
+"""The arithmetic of a model, counted from the shapes of a forward pass."""
 
 import torch
 from torch import Tensor, nn
 
-from sequencer_models import backends
-from sequencer_models.backends import Backends
+from sequencer_models import kernels
+from sequencer_models.kernels import Kernels
 
 
 @torch.no_grad()
 def multiply_adds(model: nn.Module, image: Tensor) -> int:
-    """Of linear maps, convolutions and LSTMs in a forward pass over one image (1 x C x H x W).
+    """Multiply-adds of linear maps, convolutions and LSTMs in a forward pass over one image (1 x C x H x W).
 
-    Each weight of a matrix counts once per place (token, step) that it is applied at. Gates, norms, GELUs and
-    biases are not counted: what is left is what a GEMM peak can be compared with. The model is left as it was, and no
-    random number is drawn.
+    Each weight of a matrix counts once per place (token, step) that it is applied to. Gates, norms, GELUs and biases
+    are not counted, so that the result can be compared with the peak of matrix products. The model is left as it was,
+    and no random number is drawn.
     """
     total = 0
 
@@ -27,8 +27,8 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
             places = output.numel() // (output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1])
         total += places * sum(weight.numel() for weight in module.parameters() if weight.ndim >= 2)
 
-    had, was_training = backends.selected(), model.training
-    backends.select(Backends())  # the native recurrence does not call its nn.LSTM
+    before, was_training = kernels.selected(), model.training
+    kernels.select(Kernels())  # the native kernel does not call nn.LSTM, whose hook counts
     hooks = [
         module.register_forward_hook(count)
         for module in model.modules()
@@ -41,13 +41,13 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-        backends.select(had)
+        kernels.select(before)
     return total
 
 
 def training_flops(model: nn.Module, image: Tensor) -> int:
-    """Floating point operations of a training step per image: two per multiply-add, three passes' worth of them.
+    """Floating point operations of a training step per image: two per multiply-add, and three passes' worth of them.
 
-    The backward pass makes two products of the forward pass' size: the gradients of inputs and of weights.
+    The backward pass has two products for each of the forward pass: the gradients of inputs and of weights.
     """
     return 2 * 3 * multiply_adds(model, image)

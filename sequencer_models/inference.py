@@ -1,4 +1,4 @@
-"""From uint8 images to class probabilities: the same for the evaluation and for a model that was loaded elsewhere.
+"""From uint8 images to class probabilities, for the evaluation and for registered models alike.
 
 N images, K classes, 32 x 32 pixels, C = 3 channels.
 """
@@ -25,7 +25,7 @@ def probabilities(
     """Class probabilities (N x K float32) of images (N x 32 x 32 x C uint8), on the CPU in fp32, in evaluation mode.
 
     `mean` and `std` are per channel on the 0..255 scale. At most `batch_size` images are in memory as floats; `done`
-    is told how many images are finished.
+    is called with how many images are finished.
     """
     model = model.cpu().float().eval()
     shift = torch.tensor(mean).view(-1, 1, 1)

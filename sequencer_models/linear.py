@@ -1,20 +1,20 @@
-"""Linear maps of the channels of every token, as a matrix product or as the 1x1 convolution that it is.
+"""Linear maps of the channels of every token, as a matrix product or as a 1x1 convolution.
 
 Shapes: M tokens in all, K channels in, N channels out.
 
 On CPU torch sends float32 matrix products to the BLAS that it was built with and convolutions to oneDNN. Where the
 BLAS does not use the processor's widest vectors the convolution is up to twice as fast, forward and backward
-(`benchmarks/training_step.py`); which one is taken is `backends.Linear`.
+(`benchmarks/training_step.py`). `kernels.selected().linear` says which one is used.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sequencer_models import backends
+from sequencer_models import kernels
 
 FEWEST_TOKENS = 64
-"""Of fewer the convolution is the slower one, up to three times: it reorders the weights first."""
+"""With fewer, the convolution is up to three times slower, because it first reorders the weights."""
 
 
 class TokenLinear(nn.Linear):
@@ -55,13 +55,14 @@ def linear_backward(grad: Tensor, x: Tensor, weight: Tensor, needs_grad_x: bool)
 
 def _as_convolution(x: Tensor) -> bool:
     tokens = x.numel() // x.shape[-1]
-    return backends.selected().linear == "convolution" and x.device.type == "cpu" and tokens >= FEWEST_TOKENS
+    return kernels.selected().linear == "convolution" and x.device.type == "cpu" and tokens >= FEWEST_TOKENS
 
 
 def _as_images(x: Tensor) -> Tensor:
     """`... x K` to `16 x K x M/16 x 1`, channels last, without a copy where x is contiguous.
 
-    With a single thread torch leaves 1x1 convolutions of fewer images to the BLAS; M that 16 does not divide is one.
+    16, because with a single thread torch leaves 1x1 convolutions of fewer images to the BLAS; 1 if 16 does not
+    divide M.
     """
     images = 16 if (x.numel() // x.shape[-1]) % 16 == 0 else 1
     return x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)

@@ -1,56 +1,35 @@
-"""The C kernel of LSTM recurrences (`lstm_kernel.c`): compiled at first use, checked, cached, and called.
+"""The C kernel of LSTMs (`lstm_kernel.c`): built at first use, checked, cached, and called.
 
-It is built for the processor at hand, within the vector instructions that torch itself uses (so that
-`ATEN_CPU_CAPABILITY` limits both), and shares torch's OpenMP threads. The library lies in the user's cache folder
-under a name that depends on the source, the flags and the processor. Before it is put there it has to agree with
-`nn.LSTM`, forward and backward, so a broken compiler is found out at once and not in a training.
-
-Most laptops have no C compiler: the `ziglang` package is one in a wheel, and is tried last.
+It shares torch's OpenMP threads. The library is in the user's cache folder, under a name that depends on the source,
+the flags and the processor. Before it is put there its results are compared with `nn.LSTM`, forward and backward, so
+that a broken compiler is found at once and not in a training.
 """
 
-import contextlib
 import ctypes
 import functools
 import hashlib
-import importlib.util
 import os
-import platform
-import shlex
-import shutil
-import signal
 import stat
 import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-SOURCE = Path(__file__).with_name("lstm_kernel.c")
-COMPILERS = ("gcc", "cc", "clang", "zig")
-COMPILERS_VARIABLE = "SEQPIPE_COMPILERS"
-"""Names the compilers to try in place of these, and of `CC`'s; none at all where it is empty."""
-COMPILE_TIMEOUT_S = 120.0
-FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+from sequencer_models import compilers
+from sequencer_models.cache_folder import cache_folder
+
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
-"""Of the check: the largest difference from `nn.LSTM` in float64, relative to the largest value."""
+"""Of the comparison: the largest difference from `nn.LSTM` in float64, relative to the largest value."""
 
 
 class KernelUnavailableError(RuntimeError):
     """There is no kernel on this machine; the message says why."""
-
-
-@dataclass(frozen=True)
-class Compiler:
-    """One that may be able to build the kernel."""
-
-    name: str
-    command: tuple[str, ...]
-    is_zig: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +50,7 @@ Lanes = ctypes.Array[ctypes.c_int64]
 
 
 class LstmKernel:
-    """The loaded library. M tokens, P lanes, D hidden size; see the C source for what is computed."""
+    """The loaded library. M tokens, P lanes, D hidden size; the C source says what is computed."""
 
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
@@ -140,9 +119,10 @@ def load() -> LstmKernel:
     Raises:
         KernelUnavailableError: there is no compiler, or what it built does not load or does not compute an LSTM.
     """
-    flags = (*FLAGS, *_flags_for_processor())
-    asked_for = os.environ.get(COMPILERS_VARIABLE)
-    parts = (SOURCE.read_text(encoding="utf-8"), *flags, *_processor(), *([] if asked_for is None else [asked_for]))
+    flags = (*compilers.FLAGS, *compilers.flags_for_processor())
+    asked_for = os.environ.get(compilers.VARIABLE)
+    choice = [] if asked_for is None else [asked_for]
+    parts = (compilers.SOURCE.read_text(encoding="utf-8"), *flags, *compilers.processor(), *choice)
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     cached = cache_folder() / f"lstm-{key}{'.dylib' if sys.platform == 'darwin' else '.so'}"
     if cached.is_file() and _is_ours(cached) and _is_ours(cached.parent):
@@ -153,18 +133,8 @@ def load() -> LstmKernel:
     return _build(cached)
 
 
-def cache_folder() -> Path:
-    """Where built kernels are kept: `seqpipe` in the user's cache folder."""
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "seqpipe"
-    try:
-        return Path.home() / ".cache" / "seqpipe"
-    except RuntimeError:  # a user without a home: a place that cannot be written, so nothing is kept
-        return Path(os.devnull) / "seqpipe"
-
-
 def _is_ours(path: Path) -> bool:
-    """Whether nobody but this user (or root) can have written there: to load a library is to run it."""
+    """Whether only this user (or root) can have written there: to load a library is to run it."""
     status = path.stat()
     return status.st_uid in (os.getuid(), 0) and not status.st_mode & stat.S_IWOTH
 
@@ -173,25 +143,25 @@ def _build(cached: Path) -> LstmKernel:
     if sys.platform == "win32":
         raise KernelUnavailableError("the kernel is not built on Windows; WSL2 has it")
     reasons = []
-    for compiler in _compilers():
+    for compiler in compilers.installed():
         with _scratch(cached.parent) as folder:
             built = Path(folder) / cached.name
             try:
-                _compile(compiler, built)
+                compilers.compile_kernel(compiler, built)
                 kernel = LstmKernel(built)
                 _compare_with_nn_lstm(kernel)
             except (OSError, AttributeError, subprocess.SubprocessError, KernelUnavailableError) as error:
-                reasons.append(f"{compiler.name}: {_in_a_line(error)}")
+                reasons.append(f"{compiler.name}: {compilers.in_a_line(error)}")
                 if isinstance(error, subprocess.TimeoutExpired):
                     break  # the others would take as long, and may be the same program
                 continue
             _keep(built, cached)
             return kernel
-    raise KernelUnavailableError("; ".join(reasons) or _no_compiler())
+    raise KernelUnavailableError("; ".join(reasons) or compilers.none_installed())
 
 
 def _scratch(cache: Path) -> "tempfile.TemporaryDirectory[str]":
-    """A folder to build in: in the cache, since nothing can be loaded from a /tmp that is mounted noexec."""
+    """A folder to build in: in the cache, because a library in a /tmp mounted noexec cannot be loaded."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(prefix="building-", dir=cache if _is_ours(cache) else None)
@@ -199,73 +169,8 @@ def _scratch(cache: Path) -> "tempfile.TemporaryDirectory[str]":
         return tempfile.TemporaryDirectory(prefix="building-")
 
 
-def _no_compiler() -> str:
-    if (asked_for := os.environ.get(COMPILERS_VARIABLE)) is not None:
-        return f"no C compiler here of those that {COMPILERS_VARIABLE} names ({asked_for or 'none'})"
-    return f"no C compiler here, of {', '.join(COMPILERS)}; `pip install ziglang` brings one"
-
-
-def _compilers() -> list[Compiler]:
-    """Those that are here, in the order in which they are tried."""
-    asked_for = os.environ.get(COMPILERS_VARIABLE)
-    names = [os.environ.get("CC", ""), *COMPILERS] if asked_for is None else asked_for.split()
-    found = []
-    for name in dict.fromkeys(filter(None, names)):
-        if name == "zig":
-            found += [Compiler("zig", (zig, "cc"), is_zig=True)] if (zig := _zig()) else []
-        elif (command := shlex.split(name)) and shutil.which(command[0]):
-            found.append(Compiler(name, tuple(command)))
-    return found
-
-
-def _zig() -> str | None:
-    """The program of the `ziglang` package, else one that is installed otherwise."""
-    spec = importlib.util.find_spec("ziglang")
-    if spec is not None and spec.origin is not None:
-        program = Path(spec.origin).with_name("zig")
-        if os.access(program, os.X_OK):
-            return str(program)
-    return shutil.which("zig")
-
-
-def _compile(compiler: Compiler, built: Path) -> None:
-    """Compile, then link without the compiler's own OpenMP library, so that torch's, which is loaded, is the one."""
-    made = built.with_suffix(".o")
-    flags = [*FLAGS, *(_flags_for_zig() if compiler.is_zig else _flags_for_processor())]
-    shared = ["-shared"]
-    if sys.platform == "darwin":
-        flags += ["-fopenmp"] if compiler.is_zig else ["-Xclang", "-fopenmp"]
-        shared = ["-dynamiclib", "-undefined", "dynamic_lookup"]
-    elif compiler.is_zig:
-        shared += ["-nostdlib"]  # the process has a C library; zig would first build its own start-up code, for 20 s
-    # zig keeps what it builds, and wants a place for it: beside the rest, so that it goes with it
-    caches = {name: str(built.parent) for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
-    for arguments in ([*flags, "-c", str(SOURCE), "-o", str(made)], [*shared, str(made), "-o", str(built)]):
-        _run([*compiler.command, *arguments], {**os.environ, **caches})
-
-
-def _run(command: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Run it to its end. When it takes too long, or this is interrupted, what it has started is ended with it."""
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environ,
-        start_new_session=True,
-    ) as compiler:
-        try:
-            _, said = compiler.communicate(timeout=COMPILE_TIMEOUT_S)
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(compiler.pid, signal.SIGKILL)
-            raise
-    if compiler.returncode:
-        raise subprocess.CalledProcessError(compiler.returncode, command, stderr=said)
-
-
 def _keep(built: Path, cached: Path) -> None:
-    """Move it into the cache in one step; without a cache that can be written, the next process builds again."""
+    """Move it into the cache in one step. If the cache cannot be written, the next process builds again."""
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         beside = cached.with_name(f"{cached.name}.{uuid.uuid4().hex}")  # its permissions follow the umask
@@ -275,29 +180,8 @@ def _keep(built: Path, cached: Path) -> None:
         pass
 
 
-def _flags_for_processor() -> list[str]:
-    capability = torch.backends.cpu.get_cpu_capability()
-    if platform.machine() in ("x86_64", "AMD64"):
-        limits = {"AVX2": ["-march=native", "-mno-avx512f"], "DEFAULT": [], "NO AVX": []}
-        return limits.get(capability, ["-march=native"])
-    return [] if sys.platform == "darwin" else ["-mcpu=native"]
-
-
-def _flags_for_zig() -> list[str]:
-    """The same for zig, which takes no `-mno-` beside `native`, and is native where nothing is said."""
-    flags = ["-DSEQPIPE_ZIG", "-fno-sanitize=undefined"]
-    if platform.machine() in ("x86_64", "AMD64"):
-        limits = {"AVX2": "x86_64_v3", "DEFAULT": "x86_64", "NO AVX": "x86_64"}
-        return [*flags, f"-march={limits.get(torch.backends.cpu.get_cpu_capability(), 'native')}"]
-    return [*flags, "-mcpu=native"]
-
-
-def _processor() -> list[str]:
-    return [platform.machine(), *(f"{name}={value}" for name, value in sorted(torch.cpu.get_capabilities().items()))]
-
-
 def _compare_with_nn_lstm(kernel: LstmKernel) -> None:
-    """Run both over a few sequences; KernelUnavailableError where they differ."""
+    """Raise KernelUnavailableError if the kernel and `nn.LSTM` differ over a few sequences."""
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     shares_threads = kernel.threads() == threads + 1
@@ -344,12 +228,3 @@ def _table(lanes: Sequence[Lane]) -> Lanes:
 def _check(status: int) -> None:
     if status:
         raise MemoryError("not enough memory for the states of an LSTM")
-
-
-def _in_a_line(error: Exception) -> str:
-    if isinstance(error, subprocess.TimeoutExpired):
-        return f"did not end within {error.timeout:g} s"
-    if isinstance(error, subprocess.CalledProcessError):
-        lines = (error.stderr or b"").decode("utf-8", "replace").strip().splitlines()
-        return next((line for line in lines if "error" in line), lines[-1] if lines else str(error))
-    return str(error)

@@ -8,7 +8,7 @@ Shapes: B batch, T steps, F features of a step, D hidden size of one direction.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sequencer_models import recurrence
+from sequencer_models import lstm
 from sequencer_models.layers import LAYER_NORM_EPS, init_weights
 from sequencer_models.vanilla_spec import VanillaArchitecture
 
@@ -49,14 +49,14 @@ class VanillaBiLSTM(nn.Module):
 
     def recur(self, steps: Tensor) -> Tensor:
         """The stacked BiLSTMs: `B x T x F` to `B x T x 2D`."""
-        if not recurrence.is_native_for(steps):
-            return recurrence.eager(self.rnn, steps)
-        x, lanes = steps, recurrence.sequence_lanes(*steps.shape[:2])
-        directions = recurrence.weights_of(self.rnn)
+        if not lstm.uses_native(steps):
+            return lstm.eager(self.rnn, steps)
+        x, lanes = steps, lstm.sequence_lanes(*steps.shape[:2])
+        directions = lstm.weights_of(self.rnn)
         for layer in range(self.architecture.layers):
             if layer:
                 x = F.dropout(x, self.architecture.dropout, self.training)
-            x = recurrence.lstm(x, directions[2 * layer : 2 * layer + 2], lanes)  # B x T x 2D
+            x = lstm.native(x, directions[2 * layer : 2 * layer + 2], lanes)  # B x T x 2D
         return x
 
     def flatten(self, images: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def describe(setting: Setting) -> dict[str, Any]:
         "threads": threads,
         "kernel": f"native {kernel.digest}, built by {kernel.compiler}" if kernel else f"eager ({why_not})",
         "linear": _linear(threads, setting),
-        "allocator": "glibc keeps freed memory (device.keep_freed_memory), for every side of a comparison",
+        "allocator": "glibc keeps freed memory (allocator.keep_freed_memory), for every side of a comparison",
         "environment": {
             name: os.environ[name]
             for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")

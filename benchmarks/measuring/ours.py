@@ -6,9 +6,9 @@ import torch
 
 from measuring.settings import Setting
 from pipeline.config.schema import ComputeConfig
-from pipeline.training import device
-from pipeline.training.device import Numerics
-from sequencer_models.backends import Backends, Linear, Recurrence
+from pipeline.training import allocator, device
+from pipeline.training.numerics import Numerics
+from sequencer_models.kernels import Kernels, LinearChoice, LstmChoice
 
 Precision = Literal["fp32", "bf16"]
 
@@ -21,7 +21,7 @@ def precisions(setting: Setting) -> tuple[Precision, ...]:
 def set_up(setting: Setting) -> None:
     """Threads and allocator, for every side alike. The allocator's setting is ours; peers profit from it, too."""
     torch.set_num_threads(setting.threads or device.available_cores())
-    device.keep_freed_memory()
+    allocator.keep_freed_memory()
     torch.manual_seed(0)
 
 
@@ -30,8 +30,8 @@ def numerics(precision: Literal["auto", "fp32", "bf16"], setting: Setting, batch
     return device.resolve(ComputeConfig(device="cpu", precision=precision, threads=setting.threads), batch_size)
 
 
-def backends_of(numerics: Numerics) -> Backends:
-    """The ways to compute that numerics stand for."""
-    recurrence: Recurrence = "eager" if numerics.recurrence == "eager" else "native"
-    linear: Linear = numerics.linear
-    return Backends(recurrence, linear)
+def kernels_of(numerics: Numerics) -> Kernels:
+    """The kernels that numerics stand for."""
+    lstm: LstmChoice = "eager" if numerics.kernel == "eager" else "native"
+    linear: LinearChoice = numerics.linear
+    return Kernels(lstm, linear)

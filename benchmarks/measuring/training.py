@@ -9,17 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from measuring.ours import backends_of
+from measuring.ours import kernels_of
 from pipeline.config.schema import RunConfig
 from pipeline.data.batches import LabelledImages, Normalisation, TrainBatches
 from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training.checkpoint import CheckpointWriter
-from pipeline.training.device import Numerics
-from pipeline.training.loop import Training, Validation
-from sequencer_models import backends
-from sequencer_models.backends import Backends
+from pipeline.training.loop import Training
+from pipeline.training.numerics import Numerics
+from pipeline.training.validation import Validation
+from sequencer_models import kernels
+from sequencer_models.kernels import Kernels
 
 CLASSES = 4
 IMAGES = 18000
@@ -69,13 +70,13 @@ def training_of(
 
 
 def step(
-    training: Training, numerics: Numerics, batch: tuple[Tensor, Tensor], ways: Backends | None = None
+    training: Training, numerics: Numerics, batch: tuple[Tensor, Tensor], ways: Kernels | None = None
 ) -> Callable[[], None]:
     """A call that makes one optimiser step, exactly as the loop does, by `ways` (the numerics' own by default)."""
-    chosen = ways or backends_of(numerics)
+    chosen = ways or kernels_of(numerics)
 
     def make() -> None:
-        backends.select(chosen)
+        kernels.select(chosen)
         training.numerics = numerics
         training._step(*batch)
 

@@ -5,13 +5,13 @@ from typing import Literal
 
 from torch import nn
 
-from measuring.ours import Precision, backends_of, numerics, precisions
+from measuring.ours import Precision, kernels_of, numerics, precisions
 from measuring.peers import timm_network
 from measuring.settings import Setting
 from pipeline.config.schema import RunConfig
-from pipeline.training.device import Numerics
 from pipeline.training.models import build_model
-from sequencer_models.backends import Backends
+from pipeline.training.numerics import Numerics
+from sequencer_models.kernels import Kernels
 from sequencer_models.sequencer2d import Sequencer2D
 
 CLASSES = 4
@@ -38,16 +38,16 @@ class Variant:
         """As a run with this precision would have them."""
         return numerics(self.precision, setting, config.train.batch_size)
 
-    def backends(self, numerics: Numerics) -> Backends:
+    def kernels(self, numerics: Numerics) -> Kernels:
         """The ways to compute of this kind."""
-        chosen = backends_of(numerics)
+        chosen = kernels_of(numerics)
         if self.kind == "ours, linear by matmul":
-            return Backends(chosen.recurrence, "matmul")
+            return Kernels(chosen.lstm, "matmul")
         if self.kind == "ours, linear by convolution":
-            return Backends(chosen.recurrence, "convolution")
+            return Kernels(chosen.lstm, "convolution")
         if self.kind == "ours, eager":
-            return Backends("eager", chosen.linear)
-        return Backends() if self.is_peer else chosen
+            return Kernels("eager", chosen.linear)
+        return Kernels() if self.is_peer else chosen
 
 
 def variants(model: str, setting: Setting) -> list[Variant]:

@@ -22,16 +22,16 @@ from batched_eager import batched_eager
 from measuring.benchmark import Benchmark
 from measuring.gradients import gradients, largest_difference, reference_gradients
 from measuring.markdown import Table, machine_in_words, milliseconds
-from measuring.ours import Precision, backends_of, numerics, precisions, set_up
+from measuring.ours import Precision, kernels_of, numerics, precisions, set_up
 from measuring.records import Record
 from measuring.settings import TWO_THREADS, Setting
 from measuring.timing import interleaved, say
 from torch import Tensor, nn
 from unrolled import unrolled
 
-from sequencer_models import backends
-from sequencer_models.backends import Backends
+from sequencer_models import kernels
 from sequencer_models.bilstm2d import BiLSTM2D
+from sequencer_models.kernels import Kernels
 
 SHAPES = ((128, 8, 192), (128, 4, 384))
 """Batch, tokens a side, channels: the two of the small model."""
@@ -42,16 +42,16 @@ Forward = Callable[[BiLSTM2D, Tensor], Tensor]
 
 
 class Candidate(nn.Module):
-    """A way to compute a BiLSTM2D, and the backends it is computed with."""
+    """A way to compute a BiLSTM2D, and the kernels it is computed with."""
 
-    def __init__(self, mixer: BiLSTM2D, forward: Forward, ways: Backends) -> None:
+    def __init__(self, mixer: BiLSTM2D, forward: Forward, ways: Kernels) -> None:
         super().__init__()
         self.mixer = mixer
         self.by = forward
         self.ways = ways
 
     def forward(self, x: Tensor) -> Tensor:
-        backends.select(self.ways)
+        kernels.select(self.ways)
         return self.by(self.mixer, x)
 
 
@@ -67,15 +67,15 @@ def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
         for batch, side, C in SHAPES:
             mixer = BiLSTM2D(C, C // 4)
             x, grad_out = torch.randn(batch, side, side, C, requires_grad=True), torch.randn(batch, side, side, C)
-            exact = reference_gradients(Candidate(mixer, BiLSTM2D.forward_reference, Backends()), x, grad_out)
+            exact = reference_gradients(Candidate(mixer, BiLSTM2D.forward_reference, Kernels()), x, grad_out)
             for precision in precisions(setting):
-                resolved = backends_of(numerics(precision, setting))
+                resolved = kernels_of(numerics(precision, setting))
                 compared = {
-                    "nn.LSTM": Candidate(mixer, BiLSTM2D.forward_reference, Backends()),
-                    "four directions batched, eager": Candidate(mixer, batched_eager, Backends()),
-                    "unrolled, torch.compile": Candidate(mixer, unrolled, Backends()),
-                    "gates by numba": Candidate(mixer, numba_gates, Backends()),
-                    "C kernel": Candidate(mixer, BiLSTM2D.forward_native, Backends("native", "matmul")),
+                    "nn.LSTM": Candidate(mixer, BiLSTM2D.forward_reference, Kernels()),
+                    "four directions batched, eager": Candidate(mixer, batched_eager, Kernels()),
+                    "unrolled, torch.compile": Candidate(mixer, unrolled, Kernels()),
+                    "gates by numba": Candidate(mixer, numba_gates, Kernels()),
+                    "C kernel": Candidate(mixer, BiLSTM2D.forward_native, Kernels("native", "matmul")),
                     f"C kernel, products by {resolved.linear} (as resolved)": Candidate(
                         mixer, BiLSTM2D.forward_native, resolved
                     ),

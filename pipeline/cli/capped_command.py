@@ -89,7 +89,7 @@ def run_again_under(
 
 def load_training(config: "RunConfig") -> None:
     """Load what a training needs, before memory is limited; if that fails, the training itself reports it."""
-    from pipeline.training.numerics import warm_up
+    from pipeline.training.warm_up import warm_up
 
     with contextlib.suppress(SeqpipeError):
         warm_up(config)

@@ -37,15 +37,15 @@ class TrainTrial:
 
     def __call__(self, trial: Trial) -> None:
         """Train, report each epoch, and send each checkpoint as soon as it is on disk."""
-        from pipeline.training import session
-        from pipeline.training.numerics import numerics_of
+        from pipeline.training.numerics_file import numerics_of
+        from pipeline.training.open_training import open_training
 
         config = configuration(self.base, trial.config)
         prepared = self.prepared.model_copy(update={"folder": trial.shared_files or self.prepared.folder})
         reporter = _EpochReporter(trial)
         try:
             numerics = numerics_of(config, len(prepared.class_names), trial.folder, reporter)
-            with session.opened(
+            with open_training(
                 config,
                 prepared,
                 trial.folder,
@@ -73,9 +73,9 @@ class TrainTrial:
 
 def warm_up(base: RunConfig) -> None:
     """Import what a training needs, before the trial's memory is limited."""
-    from pipeline.training import numerics
+    from pipeline.training import warm_up as training
 
-    numerics.warm_up(base)
+    training.warm_up(base)
 
 
 class _SearchStopToken(StopToken):

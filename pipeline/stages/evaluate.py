@@ -120,17 +120,17 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
     import numpy as np
 
     from pipeline.evaluation.predictions import Predictions, save_predictions
-    from pipeline.training import device
+    from pipeline.training import allocator, numerics
     from pipeline.training.checkpoint import load_weights
     from pipeline.training.models import build_model
     from sequencer_models.inference import probabilities
 
-    device.give_back_freed_memory()  # of a training in this process
+    allocator.give_back_freed_memory()  # of a training in this process
     test = {name: prepared.array(f"test_{name}") for name in ("images", "labels", "ids")}
     model = build_model(config, len(prepared.class_names))
     model.load_state_dict(load_weights(trained.weights))
     total = len(test["labels"])
-    device.use(trained.numerics["threads"], trained.numerics["recurrence"], trained.numerics["linear"])
+    numerics.use(trained.numerics["threads"], trained.numerics["recurrence"], trained.numerics["linear"])
     found = probabilities(
         model,
         test["images"],
@@ -143,7 +143,7 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
         Predictions(np.asarray(test["ids"]), np.asarray(test["labels"]), found, tuple(prepared.class_names)),
     )
     del model
-    device.give_back_freed_memory()
+    allocator.give_back_freed_memory()
 
 
 def run_metrics(report: "ClassificationReport") -> dict[str, float]:

@@ -14,7 +14,7 @@ from pipeline.tracking.journal import Journal
 from pipeline.workspace.durable_files import write_atomically, write_json, writing
 
 if TYPE_CHECKING:
-    from pipeline.training.device import Numerics
+    from pipeline.training.numerics import Numerics
 
 PROVENANCE_FILE = "provenance.json"
 

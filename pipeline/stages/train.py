@@ -81,8 +81,8 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
         BudgetExhaustedError, InterruptedRunError: asked to leave; the same command goes on.
     """
     from pipeline.training import checkpoint as checkpoints
-    from pipeline.training import session
-    from pipeline.training.numerics import in_words, numerics_of
+    from pipeline.training.numerics_file import in_words, numerics_of
+    from pipeline.training.open_training import open_training
 
     identity = run_identity(config, folder)
     numerics = numerics_of(config, len(prepared.class_names), folder, context.reporter)
@@ -90,7 +90,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
     journal_id = f"{NAME}/{folder.name.removesuffix('.partial')}"
     delivery = BackgroundDelivery(context.tracker, identity, journal_id, folder)
     with (
-        session.opened(
+        open_training(
             config, prepared, folder, numerics, context.reporter, context.stop_token, durable=delivery.notify
         ) as opened,
         _closing(opened.writer, delivery),

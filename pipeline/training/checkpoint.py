@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError
-from pipeline.training.optimizer import MovingAverage
+from pipeline.training.moving_average import MovingAverage
 from pipeline.workspace.durable_files import replacing, write_json, writing
 from pipeline.workspace.fingerprints import file_sha256
 

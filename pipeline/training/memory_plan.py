@@ -1,7 +1,7 @@
-"""How many images a training may hold at once under a memory cap.
+"""How many images a training can hold at once under a memory cap: its micro-batch.
 
-What a step keeps for its backward pass is counted, to the byte, on a few made-up images; what it needs on top while
-it computes is a share of that which was measured. So the answer does not depend on what else the machine does.
+What a step keeps for its backward pass is counted, to the byte, on a few made-up images. What it needs beside that
+while it computes is a share that was measured in advance, so the answer does not depend on the load of the machine.
 """
 
 import os
@@ -11,21 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import MemoryCapError
-from pipeline.training.device import Numerics
-from sequencer_models import backends
+from pipeline.training.numerics import Numerics
+from sequencer_models import kernels
 from sequencer_models.activation_checkpointing import blocks_of
 from sequencer_models.bilstm2d import BiLSTM2D
 from tuning.capped.run_capped import tree_memory_mb
 
 WORKING_SHARE = 1.4
-"""What a step holds at its peak, over what it keeps for the backward pass: measured 0.9 to 1.3 over models,
-precisions and recurrences at 64 images and more."""
+"""The peak of a step, in multiples of what it keeps for the backward pass: 0.9 to 1.3 were measured over models,
+precisions and kernels at 64 images and more."""
 WORKING_MB = 420.0
 """What does not grow with the images: MLflow's client, which is loaded while the training runs, and the buffers of
-the libraries. Of small, 280 to 390 were measured; a command is ended at its cap, so it is above the most."""
+the libraries. 280 to 390 were measured with small; it is above the most because a command is ended at its cap."""
 STATES = 8.5
-"""Copies of the weights that a training comes to hold: gradients, Adam's two, a moving average, those of a checkpoint
-being written (four), and bf16 casts."""
+"""Copies of the weights: gradients, Adam's two, a moving average, those of a checkpoint that is being written (four),
+and bf16 casts."""
 
 
 def micro_batch_size(
@@ -37,12 +37,12 @@ def micro_batch_size(
     *,
     advice: str = "--max-memory-mb",
 ) -> int:
-    """The most images at once, at most `batch_size`, with which a training of `model` in this process fits.
+    """The most images at once, at most `batch_size`, that fit into `cap_mb` when this process trains `model`.
 
-    It divides the batch into equal parts as far as that goes. `advice` is what gives it more memory.
+    The parts of a batch are as equal as possible. `advice` names what gives the training more memory.
 
     Raises:
-        MemoryCapError: it does not fit with a single image.
+        MemoryCapError: a single image does not fit.
     """
     weights_mb = sum(parameter.nbytes for parameter in model.parameters()) / 1e6
     held_mb = tree_memory_mb(os.getpid()) + STATES * weights_mb + WORKING_MB
@@ -59,17 +59,20 @@ def micro_batch_size(
 
 
 def kept_mb_per_image(model: nn.Module, numerics: Numerics, recompute: bool) -> float:
-    """What the forward pass keeps for the backward pass, in MB for each image of a batch."""
+    """What the forward pass keeps for the backward pass, in MB per image."""
     few, more = (_kept_bytes(model, numerics, recompute, images) for images in (2, 4))
     return (more - few) / 2 / 1e6
 
 
 def _kept_bytes(model: nn.Module, numerics: Numerics, recompute: bool, images: int) -> int:
-    """The storages that a forward pass of `images` saves. Where blocks, or without the kernel their mixers, are
-    computed again: what their inputs hold, what the largest has of its own, and what is kept outside of them."""
+    """Bytes of the storages that a forward pass of `images` saves.
+
+    Under activation checkpointing (of blocks, or of mixers with the eager LSTM) these are the inputs of what is
+    computed again, all that the largest of them saves, and what is saved outside of them.
+    """
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # so that no address is used twice
+    alive: list[Tensor] = []  # so that no address is used again
     within: list[int] = []
     inputs: list[int] = []
 
@@ -88,18 +91,18 @@ def _kept_bytes(model: nn.Module, numerics: Numerics, recompute: bool, images: i
         within[-1] += sum(kept.values())
 
     mixers = [mixer for mixer in model.modules() if isinstance(mixer, BiLSTM2D)]
-    again: list[nn.Module] = []
+    checkpointed: list[nn.Module] = []
     if recompute:
-        again += blocks_of(model)
-    elif numerics.device == "cpu" and backends.selected().recurrence == "eager":
-        again += mixers
+        checkpointed += blocks_of(model)
+    elif numerics.device == "cpu" and kernels.selected().lstm == "eager":
+        checkpointed += mixers
     hooks = [
         hook
-        for module in again
+        for module in checkpointed
         for hook in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))
     ]
     for mixer in mixers:
-        mixer.recompute = False  # so that what they would keep is seen
+        mixer.checkpoint_activations = False  # so that all that they would save is counted
     was_training = model.training
     model.train()
     try:
@@ -116,5 +119,5 @@ def _kept_bytes(model: nn.Module, numerics: Numerics, recompute: bool, images: i
         for hook in hooks:
             hook.remove()
         for mixer in mixers:
-            mixer.recompute = True
+            mixer.checkpoint_activations = True
     return sum(kept.values()) - sum(within) + sum(inputs) + max(within, default=0)

@@ -1,119 +1,71 @@
-"""What a training computes with: resolved once, kept in its folder, and taken from there by whoever goes on."""
+"""What decides the last bits of a training beside its config."""
 
-import dataclasses
-import json
+import contextlib
 import os
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from pipeline.config.schema import RunConfig
-from pipeline.errors import MachineUnfitError
-from pipeline.progress import Reporter
-from pipeline.training import device
-from pipeline.training.device import Numerics
-from pipeline.training.models import build_model
-from pipeline.workspace.durable_files import write_json
+import torch
+
+from pipeline.training.allocator import keep_freed_memory
+from sequencer_models import kernels
 from sequencer_models.capabilities import this_machine
-from tuning import machine
-from tuning.capped.run_capped import tree_memory_mb
+from sequencer_models.kernels import Kernels, LinearChoice
 
-FILE_NAME = "numerics.json"
-COMPARED = {
-    "torch": "torch",
-    "cpu": "processor",
-    "recurrence": "LSTM kernel",
-    "lstm_precision": "precision of the LSTMs",
-}
-"""What may have become another by the time that a training goes on, and what it is called."""
+Device = Literal["cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16"]
+_ON_DISK = {"kernel": "recurrence"}
+"""What a field is called in `numerics.json`, checkpoints and MLflow, where it is not called by its own name."""
 
 
-def numerics_of(config: RunConfig, classes: int, folder: Path, reporter: Reporter) -> Numerics:
-    """Resolved once for a training, then taken from its folder, so that a resume computes the same bits.
+@dataclass(frozen=True)
+class Numerics:
+    """Device, precision, threads, kernels and micro-batch: chosen once per training."""
 
-    Raises:
-        MachineUnfitError: what it computed with is not here.
-        MemoryCapError: the config's memory does not hold a single image.
-    """
-    path = folder / FILE_NAME
-    try:
-        kept = Numerics(**json.loads(path.read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
-        numerics = _within_memory(config, classes, device.resolve(config.compute, config.train.batch_size), reporter)
-        write_json(path, numerics.to_json())
-        return numerics
-    try:
-        same = {"device": kept.device, "kernel": "eager" if kept.recurrence == "eager" else "auto"}
-        present = device.resolve(config.compute.model_copy(update=same), config.train.batch_size)
-    except MachineUnfitError:
-        raise MachineUnfitError(
-            f"this training began on {kept.device}, which is not here; go on where it is, or start again with --fresh"
-        ) from None
-    for field, what in COMPARED.items():
-        before, now = getattr(kept, field), getattr(present, field)
-        if before is not None and before != now:
-            reporter.warn(
-                f"started with the {what} {before}, going on with {now}: the weights will not be the same bit for bit"
-            )
-    asked = config.compute
-    ignored = {
-        "device": asked.device not in ("auto", kept.device),
-        "threads": asked.threads not in (None, kept.threads),
-        "kernel": asked.kernel not in ("auto", kept.recurrence.partition(" ")[0]),
-        "micro_batch_size": asked.micro_batch_size not in (None, kept.micro_batch_size),
-    }
-    for name in (name for name, differs in ignored.items() if differs):
-        had = kept.recurrence if name == "kernel" else getattr(kept, name)
-        reporter.warn(f"this training was started with {name} {had} and goes on so; --fresh starts it again")
-    return kept
+    device: Device
+    precision: Precision
+    threads: int
+    kernel: str
+    """Of the LSTMs: "eager", or "native" and the digest of the kernel's library."""
+    linear: LinearChoice
+    micro_batch_size: int
+    torch: str
+    cpu: str
+    kernel_compiler: str | None = None
+    """What built the native kernel; None for eager, and if an older release wrote this."""
+    lstm_precision: Precision | None = None
+    """Of the LSTMs: fp32 in bf16 if the processor has no bf16 LSTM; None if an older release wrote this."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, by their names on disk."""
+        return {_ON_DISK.get(name, name): value for name, value in asdict(self).items()}
 
-def warm_up(config: RunConfig) -> None:
-    """Import all that a training needs, build the kernel and measure the machine, where that was not done before.
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> "Numerics":
+        """What `to_json` wrote; raises `TypeError` for anything else."""
+        own = {on_disk: name for name, on_disk in _ON_DISK.items()}
+        return Numerics(**{own.get(name, name): value for name, value in content.items()})
 
-    For a process whose memory is about to be limited: a compiler and a measurement are no part of what it needs.
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The context of forward passes."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device, torch.bfloat16)
 
-    Raises:
-        MachineUnfitError: the device or the kernel that the config asks for is not here.
-    """
-    from pipeline.training import session  # noqa: F401
-
-    device.resolve(config.compute, config.train.batch_size)
+    def apply(self) -> None:
+        """Set up this process: threads, kernels and the allocator."""
+        use(self.threads, self.kernel, self.linear)
+        if self.device == "cpu":
+            keep_freed_memory()
+        if self.device == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.backends.cudnn.benchmark = False
+            torch.backends.cudnn.deterministic = True
 
 
-def in_words(numerics: Numerics, config: RunConfig) -> str:
-    """What computes, in a line."""
-    means = f"on {numerics.device} in {numerics.precision}, {numerics.threads} threads"
-    if numerics.recurrence != "eager":
-        built = f", built by {numerics.kernel_compiler}" if numerics.kernel_compiler else ""
-        return f"{means}, with the native LSTM kernel{built}"
-    if numerics.lstm_precision not in (None, numerics.precision):
-        means += f", the LSTMs in {numerics.lstm_precision} (this processor has none in {numerics.precision})"
-    if numerics.device != "cpu" or config.compute.kernel == "eager":
-        return means
-    return f"{means}, without the native LSTM kernel, which is faster ({this_machine().native_kernel[1]})"
-
-
-def _within_memory(config: RunConfig, classes: int, numerics: Numerics, reporter: Reporter) -> Numerics:
-    """With as many images at once as the memory cap, or a container's limit, allows, if the number is left open."""
-    compute = config.compute
-    cap_mb = compute.max_memory_mb or (_container_mb() if numerics.device == "cpu" else None)
-    if cap_mb is None or compute.micro_batch_size is not None:
-        return numerics
-    from pipeline.training import memory_plan
-
-    numerics.apply()
-    model = build_model(config, classes)
-    advice = "--max-memory-mb" if compute.max_memory_mb else "the container's limit"
-    size = memory_plan.micro_batch_size(
-        cap_mb, config.train.batch_size, model, numerics, compute.recompute, advice=advice
-    )
-    if size < numerics.micro_batch_size:
-        reporter.note(f"{size} images at once, to stay within {cap_mb:.0f} MB")
-    return dataclasses.replace(numerics, micro_batch_size=size)
-
-
-def _container_mb() -> float | None:
-    """What this process may come to hold in a container with a limit: past it the kernel kills without a word."""
-    here = machine.this_machine()
-    if here.memory_limit_bytes is None:
-        return None
-    return here.available_bytes / 1e6 + tree_memory_mb(os.getpid())
+def use(threads: int, kernel: str, linear: LinearChoice) -> None:
+    """Compute with these from now on; with the eager LSTM if the native kernel is no longer available."""
+    torch.set_num_threads(threads)
+    native = kernel != "eager" and this_machine().native_kernel[0] is not None
+    kernels.select(Kernels("native" if native else "eager", linear))

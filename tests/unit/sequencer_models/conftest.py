@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipeline.data.torchvision_import import import_torchvision
-from sequencer_models import backends, linear
-from sequencer_models.backends import Backends
+from sequencer_models import kernels, linear
+from sequencer_models.kernels import Kernels
 
 import_torchvision()
 
@@ -20,18 +20,18 @@ def _seed() -> None:
 @pytest.fixture(autouse=True)
 def _plain() -> Iterator[None]:
     """Every test begins with the plain ways to compute."""
-    backends.select(Backends())
+    kernels.select(Kernels())
     yield
-    backends.select(Backends())
+    kernels.select(Kernels())
 
 
 @pytest.fixture
 def native(native_kernel: object) -> None:
     """The kernel is selected, where there is one."""
-    backends.select(Backends(recurrence="native"))
+    kernels.select(Kernels(lstm="native"))
 
 
 @pytest.fixture(params=["matmul", "convolution"])
 def native_with_each_linear(native: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "FEWEST_TOKENS", 1)  # so that it is taken for the tests' few
-    backends.select(Backends("native", request.param))
+    kernels.select(Kernels("native", request.param))

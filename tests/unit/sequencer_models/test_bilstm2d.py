@@ -5,9 +5,9 @@ import torch
 from timm.models.sequencer import LSTM2d
 from torch import Tensor, nn
 
-from sequencer_models import backends, lstm_kernel, recurrence
-from sequencer_models.backends import Backends
+from sequencer_models import kernels, lstm, lstm_kernel
 from sequencer_models.bilstm2d import BiLSTM2D
+from sequencer_models.kernels import Kernels
 
 C, D = 24, 6
 SQUARE, WIDE, TALL, ONE = (3, 5, 5, C), (2, 3, 6, C), (2, 4, 1, C), (1, 1, 1, C)
@@ -145,7 +145,7 @@ def test_native_is_the_same_bit_for_bit_from_run_to_run_and_for_any_number_of_th
     w_ih, w_hh, bias = torch.randn(4 * 96, 24), torch.randn(4, 96, 24), torch.randn(4, 96)
     x, grad = torch.randn(16 * 64, 24), torch.randn(16 * 64, 96)
     dtype = torch.bfloat16 if bf16 else torch.float32
-    projected, lanes, kernel = (x @ w_ih.t()).to(dtype), recurrence.grid_lanes(16, 8, 8), lstm_kernel.load()
+    projected, lanes, kernel = (x @ w_ih.t()).to(dtype), lstm.grid_lanes(16, 8, 8), lstm_kernel.load()
     results, threads = [], torch.get_num_threads()
     for count in (1, 2, 2, 3):
         torch.set_num_threads(count)
@@ -184,8 +184,8 @@ def test_without_the_kernel_a_mixer_keeps_its_input_alone_and_changes_no_bit(bf1
         kept[-1] += tensor.nbytes
         return tensor
 
-    for recompute in (False, True):
-        mixer.recompute = recompute
+    for enabled in (False, True):
+        mixer.checkpoint_activations = enabled
         kept.append(0)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             results.append(output_and_gradients(mixer, in_bf16(mixer) if bf16 else mixer, x))
@@ -203,7 +203,7 @@ def test_without_the_kernel_a_mixer_keeps_its_input_alone_and_changes_no_bit(bf1
 )
 @pytest.mark.usefixtures("native_kernel")
 def test_native_runs_where_it_is_selected_and_has_the_type(monkeypatch, selected, dtype, expected):
-    backends.select(Backends(recurrence=selected))
+    kernels.select(Kernels(lstm=selected))
     mixer, taken = BiLSTM2D(C, D).to(dtype), []
     monkeypatch.setattr(mixer, "forward_native", lambda x: taken.append("native"))
     monkeypatch.setattr(mixer, "forward_reference", lambda x: taken.append("reference"))

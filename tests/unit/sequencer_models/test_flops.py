@@ -1,8 +1,8 @@
 import torch
 
-from sequencer_models import backends, catalog
-from sequencer_models.backends import Backends
+from sequencer_models import catalog, kernels
 from sequencer_models.flops import multiply_adds, training_flops
+from sequencer_models.kernels import Kernels
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 
@@ -21,10 +21,10 @@ def test_small_is_counted_with_its_stem_merging_pointwise_layer_and_head() -> No
 
 
 def test_counting_leaves_everything_as_it_was() -> None:
-    chosen, model = Backends(linear="convolution"), catalog.build("vanilla", 4, dropout=0.5)
-    backends.select(chosen)
+    chosen, model = Kernels(linear="convolution"), catalog.build("vanilla", 4, dropout=0.5)
+    kernels.select(chosen)
     before = torch.get_rng_state()
     multiply_adds(model, IMAGE)
-    assert backends.selected() == chosen
+    assert kernels.selected() == chosen
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)

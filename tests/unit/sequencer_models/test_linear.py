@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sequencer_models import backends
-from sequencer_models.backends import Backends
+from sequencer_models import kernels
+from sequencer_models.kernels import Kernels
 from sequencer_models.linear import TokenLinear, linear, linear_backward
 
 
@@ -14,7 +14,7 @@ def test_a_convolution_is_the_same_map(shape, with_bias):
     bias = torch.randn(9, requires_grad=True) if with_bias else None
     given = [x, weight, bias] if bias is not None else [x, weight]
     expected = F.linear(x, weight, bias)
-    backends.select(Backends(linear="convolution"))
+    kernels.select(Kernels(linear="convolution"))
     out = linear(x, weight, bias)
     torch.testing.assert_close(out, expected)
     grad = torch.randn_like(out)
@@ -30,7 +30,7 @@ def test_the_backward_pass_by_hand_is_autograds(way, needs_grad_x):
     x, weight = torch.randn(77, 6, requires_grad=True), torch.randn(9, 6, requires_grad=True)
     grad = torch.randn(77, 9)
     expected = torch.autograd.grad(F.linear(x, weight), (x, weight), grad)
-    backends.select(Backends(linear=way))
+    kernels.select(Kernels(linear=way))
     grad_x, grad_weight = linear_backward(grad, x.detach(), weight.detach(), needs_grad_x)
     torch.testing.assert_close(grad_weight, expected[1])
     if needs_grad_x:
@@ -44,7 +44,7 @@ def test_what_is_selected_is_what_runs(monkeypatch):
     convolve = F.conv2d
     monkeypatch.setattr(F, "conv2d", lambda *given: (taken.append("convolution"), convolve(*given))[1])
     layer(x)
-    backends.select(Backends(linear="convolution"))
+    kernels.select(Kernels(linear="convolution"))
     layer(x)
     assert taken == ["convolution"]
     layer(x[1:])

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from sequencer_models import backends, lstm_kernel
-from sequencer_models.backends import Backends
+from sequencer_models import compilers, kernels, lstm_kernel
+from sequencer_models.kernels import Kernels
 from sequencer_models.lstm_kernel import KernelUnavailableError
 
-FLAGS = lstm_kernel.FLAGS
-needs_a_compiler = pytest.mark.skipif(not lstm_kernel._compilers(), reason="there is no compiler")
+FLAGS = compilers.FLAGS
+needs_a_compiler = pytest.mark.skipif(not compilers.installed(), reason="there is no compiler")
 
 
 @pytest.fixture(autouse=True)
 def _load_anew(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # what most of these tests are about does not depend on the speed of what is built, only on that of building it
-    monkeypatch.setattr(lstm_kernel, "FLAGS", ("-O0", *FLAGS[1:]))
+    monkeypatch.setattr(compilers, "FLAGS", ("-O0", *FLAGS[1:]))
     lstm_kernel.load.cache_clear()
     yield
     lstm_kernel.load.cache_clear()
@@ -31,9 +31,9 @@ def _load_anew(monkeypatch, tmp_path):
 def no_compiler(monkeypatch, tmp_path):
     """A laptop as it is sold."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("CC", lstm_kernel.COMPILERS_VARIABLE):
+    for name in ("CC", compilers.VARIABLE):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(lstm_kernel, "_zig", lambda: None)
+    monkeypatch.setattr(compilers, "_zig", lambda: None)
 
 
 def built(folder) -> list[str]:
@@ -41,9 +41,9 @@ def built(folder) -> list[str]:
 
 
 def counted(monkeypatch) -> list[str]:
-    calls, compile_ = [], lstm_kernel._compile
+    calls, compile_ = [], compilers.compile_kernel
     monkeypatch.setattr(
-        lstm_kernel, "_compile", lambda compiler, built: (calls.append(compiler.name), compile_(compiler, built))
+        compilers, "compile_kernel", lambda compiler, built: (calls.append(compiler.name), compile_(compiler, built))
     )
     return calls
 
@@ -94,8 +94,8 @@ def test_a_library_that_another_user_may_have_written_is_not_loaded(monkeypatch,
 def test_a_changed_source_is_built_apart(monkeypatch, tmp_path):
     lstm_kernel.load()
     other = tmp_path / "other.c"
-    other.write_text(lstm_kernel.SOURCE.read_text() + "\n/* more */\n")
-    monkeypatch.setattr(lstm_kernel, "SOURCE", other)
+    other.write_text(compilers.SOURCE.read_text() + "\n/* more */\n")
+    monkeypatch.setattr(compilers, "SOURCE", other)
     lstm_kernel.load.cache_clear()
     lstm_kernel.load()
     assert len(built(tmp_path)) == 2
@@ -129,9 +129,9 @@ def test_no_compiler_is_tried_where_the_variable_names_none(monkeypatch):
 
 @pytest.mark.usefixtures("no_compiler")
 def test_the_compiler_in_a_wheel_builds_it_where_there_is_no_other(monkeypatch, tmp_path):
-    monkeypatch.setattr(lstm_kernel, "FLAGS", FLAGS)
+    monkeypatch.setattr(compilers, "FLAGS", FLAGS)
     program = Path(pytest.importorskip("ziglang").__file__).with_name("zig")
-    monkeypatch.setattr(lstm_kernel, "_zig", lambda: str(program))
+    monkeypatch.setattr(compilers, "_zig", lambda: str(program))
     before = set(Path.home().glob(".cache/zig/*"))
     assert lstm_kernel.load().compiler.startswith("zig (")  # and agrees with nn.LSTM
     assert built(tmp_path), "kept"
@@ -168,9 +168,9 @@ def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(monkeypatch, tm
     hanging.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/pid\nwait\n")
     hanging.chmod(0o755)
     monkeypatch.setenv("CC", str(hanging))
-    monkeypatch.delenv(lstm_kernel.COMPILERS_VARIABLE, raising=False)
+    monkeypatch.delenv(compilers.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr(lstm_kernel, "COMPILE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(compilers, "TIMEOUT_S", 0.5)
     began = time.monotonic()
     with pytest.raises(KernelUnavailableError, match=r"hanging-cc: did not end within 0\.5 s"):
         lstm_kernel.load()
@@ -191,16 +191,16 @@ def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(monkeypatch, tm
 )
 def test_a_kernel_that_computes_something_else_is_never_cached(monkeypatch, tmp_path, mistake):
     wrong = tmp_path / "wrong.c"
-    source = lstm_kernel.SOURCE.read_text()
+    source = compilers.SOURCE.read_text()
     assert mistake[0] in source
     wrong.write_text(source.replace(*mistake))
-    monkeypatch.setattr(lstm_kernel, "SOURCE", wrong)
+    monkeypatch.setattr(compilers, "SOURCE", wrong)
     with pytest.raises(KernelUnavailableError, match="what it computes is not an LSTM"):
         lstm_kernel.load()
     assert built(tmp_path) == []
     with pytest.raises(KernelUnavailableError):
-        backends.select(Backends(recurrence="native"))
-    assert backends.selected() == Backends()
+        kernels.select(Kernels(lstm="native"))
+    assert kernels.selected() == Kernels()
 
 
 @needs_a_compiler
@@ -217,8 +217,8 @@ def test_a_kernel_without_torchs_threads_is_refused(monkeypatch):
 
 def test_it_stays_within_the_instructions_that_torch_is_limited_to():
     program = (
-        "import torch; from sequencer_models import lstm_kernel as k;"
-        "print(torch.backends.cpu.get_cpu_capability(), k._flags_for_processor())"
+        "import torch; from sequencer_models import compilers as k;"
+        "print(torch.backends.cpu.get_cpu_capability(), k.flags_for_processor())"
     )
     environ = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
     said = subprocess.run(
@@ -241,9 +241,9 @@ def test_building_does_not_touch_the_random_state():
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86")
 @pytest.mark.parametrize(("gcc", "zig"), [([], "x86_64"), (["-mavx2", "-mfma"], "x86_64_v3")], ids=["of 4", "of 8"])
 def test_narrower_vectors_compute_the_same(monkeypatch, tmp_path, gcc, zig):
-    monkeypatch.setattr(lstm_kernel, "FLAGS", FLAGS)
-    monkeypatch.setattr(lstm_kernel, "_flags_for_processor", lambda: gcc)
-    monkeypatch.setattr(lstm_kernel, "_flags_for_zig", lambda: ["-DSEQPIPE_ZIG", f"-march={zig}"])
+    monkeypatch.setattr(compilers, "FLAGS", FLAGS)
+    monkeypatch.setattr(compilers, "flags_for_processor", lambda: gcc)
+    monkeypatch.setattr(compilers, "_flags_for_zig", lambda: ["-DSEQPIPE_ZIG", f"-march={zig}"])
     lstm_kernel._build(tmp_path / "narrow.so")  # which compares it with nn.LSTM
     assert (tmp_path / "narrow.so").is_file()
 

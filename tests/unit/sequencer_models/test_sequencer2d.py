@@ -5,9 +5,9 @@ import torch
 from timm.models.sequencer import Sequencer2d, Sequencer2dBlock
 from torch import Tensor
 
-from sequencer_models import backends, catalog
+from sequencer_models import catalog, kernels
 from sequencer_models.activation_checkpointing import checkpoint_activations
-from sequencer_models.backends import Backends
+from sequencer_models.kernels import Kernels
 from sequencer_models.layers import DropPath, PatchMerging, PointwiseLinear
 from sequencer_models.sequencer2d import Sequencer2D, Sequencer2DBlock
 from sequencer_models.sequencer2d_spec import Sequencer2DArchitecture
@@ -118,12 +118,12 @@ def test_grids_and_stems_give_logits(grid, stem):
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 4)
 
 
-@pytest.mark.parametrize("recurrence", ["eager", "native"])
+@pytest.mark.parametrize("kernel", ["eager", "native"])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_activation_checkpointing_changes_no_bit(request, recurrence, bf16):
-    if recurrence == "native":
+def test_activation_checkpointing_changes_no_bit(request, kernel, bf16):
+    if kernel == "native":
         request.getfixturevalue("native_kernel")
-    backends.select(Backends(recurrence, "matmul" if recurrence == "eager" else "convolution"))
+    kernels.select(Kernels(kernel, "matmul" if kernel == "eager" else "convolution"))
     model = Sequencer2D(Sequencer2DArchitecture(4, dims=(16, 32), depths=(2, 2), drop_path=0.5))
     images, results = torch.randn(6, 3, 32, 32), []
     for enabled in (False, True):

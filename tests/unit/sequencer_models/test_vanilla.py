@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from sequencer_models import backends
-from sequencer_models.backends import Backends
+from sequencer_models import kernels
+from sequencer_models.kernels import Kernels
 from sequencer_models.vanilla import VanillaBiLSTM
 from sequencer_models.vanilla_spec import VanillaArchitecture
 
@@ -33,14 +33,14 @@ def test_logits_come_from_stacked_bilstms_without_any_convolution(sequence):
 
 @pytest.mark.usefixtures("native_with_each_linear")
 @pytest.mark.parametrize("layers", [1, 3])
-def test_the_native_recurrence_gives_what_nn_lstm_gives(layers):
+def test_the_native_kernel_gives_what_nn_lstm_gives(layers):
     model, images = (
         VanillaBiLSTM(VanillaArchitecture(4, hidden=20, layers=layers, dropout=0.0)),
         torch.randn(30, 3, 32, 32),
     )
     results = []
-    for chosen in (backends.selected(), Backends()):
-        backends.select(chosen)
+    for chosen in (kernels.selected(), Kernels()):
+        kernels.select(chosen)
         model.zero_grad()
         logits = model(images)
         logits.logsumexp(1).sum().backward()
@@ -50,7 +50,7 @@ def test_the_native_recurrence_gives_what_nn_lstm_gives(layers):
 
 
 @pytest.mark.usefixtures("native")
-def test_the_native_recurrence_drops_out_between_layers_and_in_training_only():
+def test_the_native_kernel_drops_out_between_layers_and_in_training_only():
     model, steps = VanillaBiLSTM(VanillaArchitecture(4, hidden=8, layers=2, dropout=0.5)), torch.randn(8, 32, 96)
     assert not torch.equal(model.recur(steps), model.recur(steps))
     model.eval()

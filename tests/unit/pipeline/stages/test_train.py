@@ -13,7 +13,7 @@ from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training.checkpoint import load_weights
 from pipeline.training.models import build_model
 from pipeline.workspace.manifests import StageFolder
-from sequencer_models import backends
+from sequencer_models import kernels
 from sequencer_models.capabilities import this_machine
 
 
@@ -215,7 +215,7 @@ def test_a_training_goes_on_without_the_kernel_that_is_gone(monkeypatch, config,
     train.train(config, prepared, folder, context)
     (warning,) = context.reporter.warnings
     assert "going on with eager" in warning
-    assert backends.selected().recurrence == "eager"
+    assert kernels.selected().lstm == "eager"
 
 
 def test_what_computes_is_told_and_recorded(config, prepared, context, folder, native_kernel):

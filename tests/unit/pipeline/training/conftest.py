@@ -18,10 +18,11 @@ from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
-from pipeline.training.device import Numerics
-from pipeline.training.loop import Training, Validation
-from sequencer_models import backends, catalog
-from sequencer_models.backends import Backends
+from pipeline.training.loop import Training
+from pipeline.training.numerics import Numerics
+from pipeline.training.validation import Validation
+from sequencer_models import catalog, kernels
+from sequencer_models.kernels import Kernels
 
 CLASSES = 3
 MODELS: dict[str, dict[str, object]] = {
@@ -128,7 +129,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    backends.select(Backends())
+    kernels.select(Kernels())
 
 
 @pytest.fixture

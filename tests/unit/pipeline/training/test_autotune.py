@@ -3,8 +3,8 @@ import torch
 
 from pipeline.training import autotune
 from pipeline.training.autotune import Speeds
-from sequencer_models import backends
-from sequencer_models.backends import Backends
+from sequencer_models import kernels
+from sequencer_models.kernels import Kernels
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +39,10 @@ def test_a_damaged_note_or_a_cache_that_cannot_be_written_costs_a_measurement_on
 def test_measuring_leaves_the_process_as_it_was():
     torch.manual_seed(1)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    backends.select(Backends(linear="convolution"))
+    kernels.select(Kernels(linear="convolution"))
     with torch.inference_mode():
         found = autotune.measure(1, has_bf16=False)
-    assert backends.selected() == Backends(linear="convolution")
+    assert kernels.selected() == Kernels(linear="convolution")
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), before)
     assert found.fp32_matmul_ms > 0.1

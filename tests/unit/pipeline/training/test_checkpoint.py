@@ -20,7 +20,7 @@ from pipeline.training.checkpoint import (
     save_weights,
     snapshot,
 )
-from pipeline.training.optimizer import MovingAverage
+from pipeline.training.moving_average import MovingAverage
 
 NUMERICS = {"device": "cpu", "threads": 1}
 

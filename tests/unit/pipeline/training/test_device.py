@@ -1,3 +1,4 @@
+import os
 from types import SimpleNamespace
 
 import psutil
@@ -8,10 +9,10 @@ from pipeline.config.schema import ComputeConfig
 from pipeline.errors import MachineUnfitError
 from pipeline.training import autotune, device
 from pipeline.training.autotune import Speeds
-from pipeline.training.device import Numerics
-from sequencer_models import backends, capabilities, lstm_kernel
-from sequencer_models.backends import Backends
+from pipeline.training.numerics import Numerics
+from sequencer_models import capabilities, kernels, lstm_kernel
 from sequencer_models.capabilities import this_machine
+from sequencer_models.kernels import Kernels
 from tuning.machine import Machine
 
 
@@ -73,10 +74,10 @@ def test_the_kernel_is_native_where_it_can_be_built(machine, monkeypatch):
     kernel = SimpleNamespace(digest="0123", compiler="some compiler 1.2")
     monkeypatch.setattr(this_machine(), "native_kernel", (kernel, None))
     found = device.resolve(ComputeConfig(), 32)
-    assert (found.recurrence, found.kernel_compiler) == ("native 0123", "some compiler 1.2")
-    assert device.resolve(ComputeConfig(kernel="eager"), 32).recurrence == "eager"
+    assert (found.kernel, found.kernel_compiler) == ("native 0123", "some compiler 1.2")
+    assert device.resolve(ComputeConfig(kernel="eager"), 32).kernel == "eager"
     monkeypatch.setattr(this_machine(), "native_kernel", (None, "no C compiler here"))
-    assert device.resolve(ComputeConfig(), 32).recurrence == "eager"
+    assert device.resolve(ComputeConfig(), 32).kernel == "eager"
     with pytest.raises(MachineUnfitError, match="no C compiler here") as caught:
         device.resolve(ComputeConfig(kernel="native"), 32)
     assert caught.value.exit_code == 6
@@ -98,27 +99,27 @@ def test_nn_lstm_is_in_fp32_where_the_processor_has_none_in_bf16(machine, monkey
 def test_numerics_of_an_older_release_are_read():
     found = Numerics("cpu", "fp32", 1, "eager", "matmul", 8, torch.__version__, "here").to_json()
     del found["kernel_compiler"], found["lstm_precision"]
-    assert Numerics(**found).lstm_precision is None
+    assert Numerics.from_json(found).lstm_precision is None
 
 
 def test_the_kernel_is_for_the_cpu(machine):
     machine(cuda=True)
-    assert device.resolve_recurrence("auto", "cuda") == "eager"
+    assert device.resolve_kernel("auto", "cuda") == "eager"
     with pytest.raises(MachineUnfitError, match="for the CPU"):
-        device.resolve_recurrence("native", "cuda")
+        device.resolve_kernel("native", "cuda")
 
 
 def test_threads_are_the_physical_cores_that_may_be_used(monkeypatch):
     monkeypatch.setattr(psutil, "cpu_count", lambda logical: 8)
-    monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     assert device.available_cores() == 3
-    monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
     assert device.available_cores() == 8
     monkeypatch.setattr(psutil, "cpu_count", lambda logical: None)  # some containers do not tell
     assert device.available_cores() == 1
-    monkeypatch.delattr(device.os, "sched_getaffinity")  # macOS
+    monkeypatch.delattr(os, "sched_getaffinity")  # macOS
     monkeypatch.setattr(psutil, "cpu_count", lambda logical: 4)
-    monkeypatch.setattr(device.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert device.available_cores() == 4
 
 
@@ -136,7 +137,7 @@ def test_what_the_config_leaves_open_is_decided_and_recorded(machine):
     assert found.threads == device.available_cores()
     assert found.torch == torch.__version__
     assert found.cpu.startswith("Some CPU (")
-    assert Numerics(**found.to_json()) == found
+    assert Numerics.from_json(found.to_json()) == found
 
 
 def test_what_the_config_says_is_taken(machine):
@@ -155,10 +156,10 @@ def test_numerics_set_the_threads_and_the_type_of_the_forward_pass(monkeypatch):
     try:
         numerics.apply()
         assert torch.get_num_threads() == 1
-        assert backends.selected() == Backends("native", "convolution")
+        assert kernels.selected() == Kernels("native", "convolution")
     finally:
         torch.set_num_threads(threads)
-        backends.select(Backends())
+        kernels.select(Kernels())
     with numerics.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
     with Numerics("cpu", "bf16", 1, "eager", "matmul", 8, torch.__version__, "here").autocast():

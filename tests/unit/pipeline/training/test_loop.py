@@ -11,7 +11,7 @@ from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Progress
 from pipeline.training.learning_rate import learning_rate_at
-from pipeline.training.loop import evaluate
+from pipeline.training.validation import evaluate
 
 FREE = ("images_per_second", "trained_s", "peak_memory_mb", "epoch_s", "steps_s")  # differ from run to run
 
@@ -223,8 +223,8 @@ def test_validation_is_on_the_validation_split_in_evaluation_mode_and_leaves_tra
         training.fit()
         assert training.model.training
     validated = torch.cat([images for in_training, images in seen if not in_training])
-    split = training.validation.split
-    expected = training.validation.normalise(torch.from_numpy(split.images).permute(0, 3, 1, 2))
+    validation = training.validation.split
+    expected = training.validation.normalise(torch.from_numpy(validation.images).permute(0, 3, 1, 2))
     assert torch.equal(validated, expected.repeat(3, 1, 1, 1))
     assert sum(len(images) for in_training, images in seen if in_training) == 3 * 24
 
@@ -274,21 +274,21 @@ def test_a_checkpoint_is_written_inside_an_epoch_when_it_is_time(bench, leave_af
 
     bench = dataclasses.replace(bench, checkpoint_every_s=1e-9)
     with bench.training(tmp_path, KillAfter(3)) as training:
-        original = training._watch
+        original = training._between_steps
 
         def watch():
             original()
             while training.writer.busy:  # else a save may be put off to the next step
                 pass
 
-        training._watch = watch
+        training._between_steps = watch
         with pytest.raises(KilledError):
             training.fit()
     assert checkpoints.latest(tmp_path, pytest.fail).progress.step == 2
 
 
 def test_whoever_watches_is_told_where_the_training_stands(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.training.loop.REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("pipeline.training.monitor.REPORT_EVERY_S", 0.0)
     told = []
     bench.reporter.training = told.append
     bench.fit(tmp_path)
@@ -299,7 +299,7 @@ def test_whoever_watches_is_told_where_the_training_stands(bench, tmp_path, monk
 
 
 def test_system_figures_are_sampled_with_the_step(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.training.loop.SYSTEM_METRICS_EVERY_S", 0.0)
+    monkeypatch.setattr("pipeline.training.monitor.SYSTEM_METRICS_EVERY_S", 0.0)
     bench.with_config(epochs=1).fit(tmp_path)
     sampled = [e for e in read(tmp_path / FILE_NAME) if "system/cpu_utilization_percentage" in e.content["values"]]
     assert [event.content["step"] for event in sampled] == [1, 2, 3]

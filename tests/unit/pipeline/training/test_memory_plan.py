@@ -7,10 +7,9 @@ import torch
 from pipeline.config.resolution import resolve
 from pipeline.errors import MemoryCapError
 from pipeline.progress import SilentReporter
-from pipeline.training import memory_plan
-from pipeline.training import numerics as numerics_module
-from sequencer_models import backends, catalog
-from sequencer_models.backends import Backends
+from pipeline.training import memory_plan, numerics_file
+from sequencer_models import catalog, kernels
+from sequencer_models.kernels import Kernels
 from tuning.machine import Machine
 
 
@@ -39,9 +38,9 @@ def test_what_is_kept_is_what_autograd_saves(numerics):
 
 
 @pytest.mark.usefixtures("native_kernel")
-def test_the_native_recurrence_keeps_less_than_nn_lstm_and_bf16_less_than_fp32(model, numerics):
+def test_the_native_kernel_keeps_less_than_nn_lstm_and_bf16_less_than_fp32(model, numerics):
     eager = memory_plan.kept_mb_per_image(model, numerics, recompute=False)
-    backends.select(Backends(recurrence="native"))
+    kernels.select(Kernels(lstm="native"))
     native = memory_plan.kept_mb_per_image(model, numerics, recompute=False)
     bf16 = memory_plan.kept_mb_per_image(model, dataclasses.replace(numerics, precision="bf16"), recompute=False)
     assert native < eager
@@ -61,7 +60,7 @@ def test_without_the_kernel_one_mixer_at_a_time_holds_all_that_nn_lstm_keeps(num
     assert two - one < 0.5 * one
 
 
-def test_recomputing_keeps_less(model, numerics):
+def test_activation_checkpointing_keeps_less(model, numerics):
     kept = [memory_plan.kept_mb_per_image(model, numerics, recompute) for recompute in (False, True)]
     assert kept[1] < 0.8 * kept[0]
 
@@ -97,14 +96,14 @@ def container_of(mb: float):
 
 
 def test_a_containers_limit_sets_the_images_at_once_as_a_cap_does(tmp_path, numerics, monkeypatch):
-    monkeypatch.setattr(numerics_module, "tree_memory_mb", lambda pid: 100.0)
+    monkeypatch.setattr(numerics_file, "tree_memory_mb", lambda pid: 100.0)
     config = resolve("small", None, ["compute.kernel=eager", "compute.precision=fp32"], {})
     found = {}
     for mb in (500, 1000, 100_000):
-        monkeypatch.setattr(numerics_module.machine, "this_machine", container_of(mb))
+        monkeypatch.setattr(numerics_file.machine, "this_machine", container_of(mb))
         (tmp_path / str(mb)).mkdir()
         try:
-            found[mb] = numerics_module.numerics_of(config, 4, tmp_path / str(mb), SilentReporter()).micro_batch_size
+            found[mb] = numerics_file.numerics_of(config, 4, tmp_path / str(mb), SilentReporter()).micro_batch_size
         except MemoryCapError as error:
             found[mb] = str(error)
     assert re.match(r"500 MB are too few.*\nGive it as many \(the container's limit\)", found[500])
@@ -112,7 +111,7 @@ def test_a_containers_limit_sets_the_images_at_once_as_a_cap_does(tmp_path, nume
 
 
 def test_where_no_container_limits_it_the_whole_batch_is_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(numerics_module.machine, "this_machine", lambda: Machine(10**9, 10**6, 1.0))
+    monkeypatch.setattr(numerics_file.machine, "this_machine", lambda: Machine(10**9, 10**6, 1.0))
     config = resolve("small", None, ["compute.kernel=eager", "compute.precision=fp32"], {})
-    found = numerics_module.numerics_of(config, 4, tmp_path, SilentReporter())
+    found = numerics_file.numerics_of(config, 4, tmp_path, SilentReporter())
     assert found.micro_batch_size == config.train.batch_size

@@ -1,4 +1,4 @@
-"""LSTMs over tokens that stay where they are: one native recurrence for several directions at once.
+"""LSTMs over tokens: `nn.LSTM`, or the native kernel for several directions at once, which moves no token.
 
 Shapes: B batch, H, W token rows and columns, T steps, M tokens in all, C channels of a token, D hidden size of one
 direction, P lanes (a lane is one direction of one pass; see `lstm_kernel.Lane`).
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from sequencer_models import backends, lstm_kernel
+from sequencer_models import kernels, lstm_kernel
 from sequencer_models.capabilities import this_machine
 from sequencer_models.linear import linear, linear_backward
 from sequencer_models.lstm_kernel import Lane
@@ -20,27 +20,27 @@ Weights = tuple[Tensor, Tensor, Tensor, Tensor]
 """Of one direction, as `nn.LSTM` has them: 4D x C, 4D x D, 4D, 4D."""
 
 
-def is_native_for(x: Tensor) -> bool:
-    """Whether `lstm` computes tokens like `x` here: the kernel is selected, and has the device and the type."""
+def uses_native(x: Tensor) -> bool:
+    """Whether tokens like `x` go to the native kernel: it is selected, and has their device and type."""
     return (
-        backends.selected().recurrence == "native"
+        kernels.selected().lstm == "native"
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
         and _compute_type(x) is not None
     )
 
 
-def lstm(x: Tensor, directions: Sequence[Weights], lanes: Sequence[Lane]) -> Tensor:
+def native(x: Tensor, directions: Sequence[Weights], lanes: Sequence[Lane]) -> Tensor:
     """Run one LSTM direction per lane over tokens `... x C`: `... x P*D`, the lanes' features side by side.
 
-    The mathematics of `nn.LSTM` with initial states of 0. Under bfloat16 autocast the projections, and the gates and
-    states that are kept, have that type, and where the processor has products of it so do the factors of the
-    recurrent ones; sums, states and gate arithmetic are float32.
+    Computes what `nn.LSTM` does from initial states of 0. Under bfloat16 autocast, the projections, the kept gates
+    and states and, if the processor multiplies it, the factors of recurrent products are bfloat16; sums, states and
+    gate arithmetic are float32.
     """
     w_ih, w_hh, b_ih, b_hh = (torch.cat(kind) for kind in zip(*directions, strict=True))  # P*4D x (C, D, -, -)
     D = w_hh.shape[-1]
     flat = x.reshape(-1, x.shape[-1])  # M x C
-    hidden: Tensor = _Recurrence.apply(  # type: ignore[no-untyped-call]
+    hidden: Tensor = _NativeLstm.apply(  # type: ignore[no-untyped-call]
         flat, w_ih, w_hh.view(-1, 4 * D, D), (b_ih + b_hh).view(-1, 4 * D), tuple(lanes)
     )
     return hidden.view(*x.shape[:-1], -1)
@@ -49,9 +49,9 @@ def lstm(x: Tensor, directions: Sequence[Weights], lanes: Sequence[Lane]) -> Ten
 def eager(rnn: nn.LSTM, x: Tensor) -> Tensor:
     """`nn.LSTM` over sequences `B x T x C`: its outputs, `B x T x D` of each direction side by side.
 
-    In float32 where bfloat16 autocast is on and this processor has no LSTM of that type: the result is the same type.
+    Under bfloat16 autocast it is computed in float32 if this processor has no bfloat16 LSTM, and then converted.
     """
-    if not _has_to_widen(x):
+    if not _needs_float32(x):
         outputs: Tensor = rnn(x)[0]
         return outputs
     with torch.autocast("cpu", enabled=False):
@@ -59,7 +59,7 @@ def eager(rnn: nn.LSTM, x: Tensor) -> Tensor:
     return outputs.to(torch.bfloat16)
 
 
-def _has_to_widen(x: Tensor) -> bool:
+def _needs_float32(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and torch.is_autocast_enabled("cpu")
@@ -91,11 +91,11 @@ def sequence_lanes(B: int, T: int) -> list[Lane]:
     return [Lane(first=0, step=1, **along), Lane(first=T - 1, step=-1, **along)]
 
 
-class _Recurrence(torch.autograd.Function):
+class _NativeLstm(torch.autograd.Function):
     """Projection of the inputs by one product for all lanes, then the kernel.
 
-    The gates take the place of the projected inputs, and their gradients the place of the gates: one buffer of
-    4 * P * D values a token for all three. So a graph can be gone through once only.
+    The gates overwrite the projected inputs, and their gradients overwrite the gates: one buffer of 4 * P * D values
+    per token for all three. So the backward pass can run only once.
     """
 
     @staticmethod
@@ -112,15 +112,15 @@ class _Recurrence(torch.autograd.Function):
         if cell is not None:
             ctx.save_for_backward(x, w_ih, w_hh, gates, cell, hidden)
             ctx.lanes = lanes
-            ctx.went_backwards = False
+            ctx.ran_backward = False
         return hidden
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_hidden: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.went_backwards:
-            raise RuntimeError("a native recurrence goes backwards once; run the forward pass again")
-        ctx.went_backwards = True
+        if ctx.ran_backward:
+            raise RuntimeError("the native LSTM goes backwards once; run the forward pass again")
+        ctx.ran_backward = True
         x, w_ih, w_hh, gates, cell, hidden = ctx.saved_tensors
         grad_hidden = grad_hidden.to(gates.dtype).contiguous()
         grad_w_hh, grad_bias = lstm_kernel.load().backward(gates, w_hh, hidden, cell, grad_hidden, ctx.lanes)
@@ -132,7 +132,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _compute_type(x: Tensor) -> torch.dtype | None:
-    """The type of the projections: autocast's, else that of x; None for one that the kernel does not have."""
+    """The type of the projections: autocast's, else that of x; None if the kernel does not have it."""
     if not torch.is_autocast_enabled("cpu"):
         return x.dtype
     dtype = torch.get_autocast_dtype("cpu")

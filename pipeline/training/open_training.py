@@ -1,6 +1,6 @@
-"""One process' work on a training: everything that is built anew each time it goes on, put together in one place.
+"""Builds everything that a training needs in a process, at its start and at each resume.
 
-The `train` stage and the trials of a search both train by this, so that the same config ends in the same weights.
+Used by the `train` stage and by the trials of a search, so that the same config gives the same weights in both.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,29 +18,31 @@ from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import KEPT, Checkpoint, CheckpointWriter
-from pipeline.training.device import Numerics
-from pipeline.training.loop import Training, Validation, telling_of_memory
+from pipeline.training.loop import Training
 from pipeline.training.models import build_model
+from pipeline.training.numerics import Numerics
+from pipeline.training.out_of_memory import explaining_out_of_memory
+from pipeline.training.validation import Validation
 from sequencer_models.activation_checkpointing import checkpoint_activations
 
 
 @dataclass(frozen=True)
-class Session:
-    """A training that is about to begin or to go on."""
+class OpenTraining:
+    """A training that is ready to start or to resume."""
 
     training: Training
     journal: Journal
     writer: CheckpointWriter
-    """The caller closes it: that waits for the last checkpoint, and only the caller knows for how long to wait."""
+    """Closed by the caller, because it waits for the last checkpoint."""
     checkpoint: Checkpoint | None
-    """Where it goes on from; the caller hands it to `training.resume`."""
+    """To resume from: the caller passes it to `training.resume`."""
     parameters: int
     images: int
     """In the training split."""
 
 
 @contextmanager
-def opened(
+def open_training(
     config: RunConfig,
     prepared: PreparedData,
     folder: Path,
@@ -51,13 +53,13 @@ def opened(
     durable: Callable[[int], None],
     kept: int = KEPT,
     keeps_best: bool = True,
-) -> Iterator[Session]:
-    """Build the training of `folder` on the prepared data, with the folder's journal open.
+) -> Iterator[OpenTraining]:
+    """Build the training in `folder` on the prepared data, and open its journal.
 
-    `durable`, `kept` and `keeps_best` are the checkpoint writer's.
+    `durable`, `kept` and `keeps_best` are those of `CheckpointWriter`.
 
     Raises:
-        WorkspaceError: the prepared data are not what was prepared.
+        WorkspaceError: the prepared data have changed since they were prepared.
         CheckpointError: there are checkpoints, and none can be used.
         MemoryCapError: there is no memory for the model.
     """
@@ -68,13 +70,13 @@ def opened(
         for name in ("train", "validation")
     )
     batches = TrainBatches(train_split, normalise, config.train.augment, config.train.batch_size, config.seed)
-    with telling_of_memory(numerics):
+    with explaining_out_of_memory(numerics):
         model = build_model(config, len(prepared.class_names))
     checkpoint_activations(model, config.compute.recompute)
     torch.manual_seed(derive_seed(config.seed, "dropout"))
 
     checkpoint = checkpoints.latest(folder, reporter.warn)
-    with telling_of_memory(numerics), Journal(folder) as journal:
+    with explaining_out_of_memory(numerics), Journal(folder) as journal:
         writer = CheckpointWriter(
             folder,
             before=journal.sync,
@@ -96,4 +98,4 @@ def opened(
             checkpoint_every_s=config.compute.checkpoint_every_s,
         )
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        yield Session(training, journal, writer, checkpoint, parameters, len(train_split))
+        yield OpenTraining(training, journal, writer, checkpoint, parameters, len(train_split))

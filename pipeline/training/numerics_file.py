@@ -1,0 +1,114 @@
+"""`numerics.json`: what a training computes with, chosen at its start and used again by every resume."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from pipeline.config.schema import RunConfig
+from pipeline.errors import MachineUnfitError
+from pipeline.progress import Reporter
+from pipeline.training import device
+from pipeline.training.models import build_model
+from pipeline.training.numerics import Numerics
+from pipeline.workspace.durable_files import write_json
+from sequencer_models.capabilities import this_machine
+from tuning import machine
+from tuning.capped.run_capped import tree_memory_mb
+
+FILE_NAME = "numerics.json"
+COMPARED = {
+    "torch": "torch",
+    "cpu": "processor",
+    "kernel": "LSTM kernel",
+    "lstm_precision": "precision of the LSTMs",
+}
+"""What may have changed when a training is resumed, and what a warning calls it."""
+
+
+def numerics_of(config: RunConfig, classes: int, folder: Path, reporter: Reporter) -> Numerics:
+    """Those in the training's folder; without any, choose them and write them there.
+
+    So a resume computes the same bits. Warns of what differs now, and of what the config asks for in vain.
+
+    Raises:
+        MachineUnfitError: the device of the training is not available here.
+        MemoryCapError: the memory of the config does not hold a single image.
+    """
+    path = folder / FILE_NAME
+    try:
+        kept = Numerics.from_json(json.loads(path.read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        chosen = device.resolve(config.compute, config.train.batch_size)
+        numerics = _within_memory(config, classes, chosen, reporter)
+        write_json(path, numerics.to_json())
+        return numerics
+    _warn_of_changes(config, kept, reporter)
+    return kept
+
+
+def _warn_of_changes(config: RunConfig, kept: Numerics, reporter: Reporter) -> None:
+    try:
+        same = {"device": kept.device, "kernel": "eager" if kept.kernel == "eager" else "auto"}
+        present = device.resolve(config.compute.model_copy(update=same), config.train.batch_size)
+    except MachineUnfitError:
+        raise MachineUnfitError(
+            f"this training began on {kept.device}, which is not here; go on where it is, or start again with --fresh"
+        ) from None
+    for field, what in COMPARED.items():
+        before, now = getattr(kept, field), getattr(present, field)
+        if before is not None and before != now:
+            reporter.warn(
+                f"started with the {what} {before}, going on with {now}: the weights will not be the same bit for bit"
+            )
+    asked = config.compute
+    ignored = {
+        "device": asked.device not in ("auto", kept.device),
+        "threads": asked.threads not in (None, kept.threads),
+        "kernel": asked.kernel not in ("auto", kept.kernel.partition(" ")[0]),
+        "micro_batch_size": asked.micro_batch_size not in (None, kept.micro_batch_size),
+    }
+    for name in (name for name, differs in ignored.items() if differs):
+        reporter.warn(
+            f"this training was started with {name} {getattr(kept, name)} and goes on so; --fresh starts it again"
+        )
+
+
+def in_words(numerics: Numerics, config: RunConfig) -> str:
+    """A line on what a training computes with."""
+    means = f"on {numerics.device} in {numerics.precision}, {numerics.threads} threads"
+    if numerics.kernel != "eager":
+        built = f", built by {numerics.kernel_compiler}" if numerics.kernel_compiler else ""
+        return f"{means}, with the native LSTM kernel{built}"
+    if numerics.lstm_precision not in (None, numerics.precision):
+        means += f", the LSTMs in {numerics.lstm_precision} (this processor has none in {numerics.precision})"
+    if numerics.device != "cpu" or config.compute.kernel == "eager":
+        return means
+    return f"{means}, without the native LSTM kernel, which is faster ({this_machine().native_kernel[1]})"
+
+
+def _within_memory(config: RunConfig, classes: int, numerics: Numerics, reporter: Reporter) -> Numerics:
+    """With a micro-batch that the memory cap, or a container's limit, allows, unless the config names one."""
+    compute = config.compute
+    cap_mb = compute.max_memory_mb or (_container_mb() if numerics.device == "cpu" else None)
+    if cap_mb is None or compute.micro_batch_size is not None:
+        return numerics
+    from pipeline.training import memory_plan
+
+    numerics.apply()
+    model = build_model(config, classes)
+    advice = "--max-memory-mb" if compute.max_memory_mb else "the container's limit"
+    size = memory_plan.micro_batch_size(
+        cap_mb, config.train.batch_size, model, numerics, compute.recompute, advice=advice
+    )
+    if size < numerics.micro_batch_size:
+        reporter.note(f"{size} images at once, to stay within {cap_mb:.0f} MB")
+    return dataclasses.replace(numerics, micro_batch_size=size)
+
+
+def _container_mb() -> float | None:
+    """What this process may use in a container with a limit, past which the kernel kills it without a message."""
+    here = machine.this_machine()
+    if here.memory_limit_bytes is None:
+        return None
+    return here.available_bytes / 1e6 + tree_memory_mb(os.getpid())

@@ -1,0 +1,15 @@
+"""What a process does before its memory is limited, since a compiler needs memory that a training does not."""
+
+from pipeline.config.schema import RunConfig
+from pipeline.training import device
+
+
+def warm_up(config: RunConfig) -> None:
+    """Import all that a training needs, build the kernel and measure the machine, unless that was done before.
+
+    Raises:
+        MachineUnfitError: the device or the kernel that the config asks for is not available.
+    """
+    from pipeline.training import open_training  # noqa: F401
+
+    device.resolve(config.compute, config.train.batch_size)
