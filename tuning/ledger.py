@@ -5,7 +5,9 @@
     {"event": "cap",      "mb": 1590}
     {"event": "proposed", "row": 0, "config": {...}, "origin": "default"}
     {"event": "started",  "row": 0, "node": "laptop"}
+    {"event": "fitted",   "row": 0, "forecast_mb": 790.0, "fitted": "32 images at once"}
     {"event": "report",   "row": 0, "epoch": 1, "value": 0.61, "metrics": {...}, "peak_mb": 812.0}
+    {"event": "hit_cap",  "row": 0, "peak_mb": 1601.0, "cap_mb": 1590}
     {"event": "finished", "row": 0, "outcome": "completed", "value": 0.84, ...}
     {"event": "reopened", "row": 0}
     {"event": "exhausted"}
@@ -76,6 +78,14 @@ class Row:
     finish: Finish | None = None
     ends: int = 0
     """How often it ended; more than once if it was reopened."""
+    forecast_mb: float | None = None
+    """The peak memory that was forecast when it was fitted to its cap last; None if nothing was."""
+    fitted: str = ""
+    """How it was fitted, in words; empty where nothing had to change."""
+    halvings: int = 0
+    """How often it hit its cap and went on with half of what it held at once."""
+    peak_to_forecast: float = 0.0
+    """The largest measured peak as a multiple of what was forecast; 0 where nothing was forecast or measured."""
 
     @property
     def key(self) -> str:
@@ -86,6 +96,11 @@ class Row:
     def outcome(self) -> Outcome | None:
         """How it ended; None before its end."""
         return self.finish.outcome if self.finish else None
+
+    @property
+    def is_infeasible(self) -> bool:
+        """Whether it ended before it was started, since no node can hold it; its peak is then a forecast."""
+        return self.outcome == "memory_cap" and not self.starts
 
     @property
     def score(self) -> float | None:
@@ -207,6 +222,16 @@ class Ledger(Contents):
         self._append({"event": "report", "row": row, **values, "peak_mb": round(report.peak_mb, 1)})
         return self.rows[row]
 
+    def fit(self, row: int, forecast_mb: float, fitted: str) -> Row:
+        """Record how a row is fitted to its cap from now on, and the peak memory that is forecast for it."""
+        self._append({"event": "fitted", "row": row, "forecast_mb": round(forecast_mb, 1), "fitted": fitted})
+        return self.rows[row]
+
+    def hit_cap(self, row: int, peak_mb: float, cap_mb: float) -> Row:
+        """Record that a row has hit its cap, and goes on with half of what it held at once."""
+        self._append({"event": "hit_cap", "row": row, "peak_mb": round(peak_mb, 1), "cap_mb": cap_mb})
+        return self.rows[row]
+
     def finish(self, row: int, finish: Finish) -> Row:
         """Record how a row ended."""
         self._append({"event": "finished", "row": row, **vars(finish)})
@@ -293,15 +318,29 @@ def _changed(row: Row, event: Mapping[str, Any]) -> Row:
             value = math.nan if event["value"] is None else event["value"]
             report = EpochReport(event["epoch"], value, event["metrics"], event["peak_mb"])
             others = [other for other in row.reports if other.epoch != report.epoch]
-            return replace(row, reports=tuple(sorted([*others, report], key=lambda each: each.epoch)))
+            row = replace(row, reports=tuple(sorted([*others, report], key=lambda each: each.epoch)))
+            return _measured(row, report.peak_mb)
+        case "fitted":
+            return replace(row, forecast_mb=event["forecast_mb"], fitted=event["fitted"])
+        case "hit_cap":
+            row = _measured(row, max(event["peak_mb"], event["cap_mb"]))
+            return replace(row, halvings=row.halvings + 1)
         case "finished":
             finish = Finish(**{name: event[name] for name in Finish.__dataclass_fields__})
             assert finish.outcome in get_args(Outcome)
-            return replace(row, finish=finish, ends=row.ends + 1)
+            needed_mb = max(finish.peak_mb, finish.cap_mb if finish.outcome == "memory_cap" else 0.0)
+            return _measured(replace(row, finish=finish, ends=row.ends + 1), needed_mb)
         case "reopened":
             return replace(row, finish=None, starts=0)
         case other:
             raise ValueError(f"unknown event {other}")
+
+
+def _measured(row: Row, peak_mb: float) -> Row:
+    """The row, with a measured peak compared with the forecast."""
+    if row.forecast_mb is None:
+        return row
+    return replace(row, peak_to_forecast=max(row.peak_to_forecast, peak_mb / row.forecast_mb))
 
 
 def _without_nan(value: Any) -> Any:

@@ -34,11 +34,14 @@ class Observer:
     def started(self, row: Row) -> None:
         """A trial runs on `row.node`: for the first time, or again after a crash (`row.starts` counts)."""
 
+    def fitted(self, row: Row) -> None:
+        """A trial has said how it is fitted to its cap: `row.fitted`, `row.forecast_mb`."""
+
     def reported(self, row: Row, report: EpochReport) -> None:
         """A trial has finished an epoch; after a crash, one that was reported before may come again."""
 
     def finished(self, row: Row) -> None:
-        """A trial has ended, as `row.finish` says."""
+        """A trial has ended, as `row.finish` says; without a start if it was infeasible."""
 
     def noted(self, text: str) -> None:
         """There is something that a user should read once: the first failure, a lost node, a lost checkpoint."""
@@ -56,6 +59,10 @@ class Observers(Observer):
     def started(self, row: Row) -> None:
         for observer in self._observers:
             observer.started(row)
+
+    def fitted(self, row: Row) -> None:
+        for observer in self._observers:
+            observer.fitted(row)
 
     def reported(self, row: Row, report: EpochReport) -> None:
         for observer in self._observers:

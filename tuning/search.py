@@ -19,6 +19,7 @@ from typing import Any
 from tuning.capacity import Capacity, Node, capacity_of, this_machine
 from tuning.capped.run_capped import CapTooLowError, floor_mb
 from tuning.errors import AllTrialsFailedError
+from tuning.forecast import Forecaster
 from tuning.ledger import Ledger, Row
 from tuning.observer import Ended, Observer, best_row
 from tuning.on_ray import cluster, local_ray
@@ -71,6 +72,7 @@ def run_search(
     shared_files: Sequence[Path] = (),
     should_stop: Callable[[], bool] = lambda: False,
     extend: int = 0,
+    forecast: Forecaster | None = None,
 ) -> SearchResult:
     """Search, or continue the search in `folder`, until it has its trials or is asked to stop.
 
@@ -87,6 +89,8 @@ def run_search(
             also on nodes that do not share this machine's disk.
         should_stop: asked several times a second; True ends the search in order, resumable.
         extend: more trials for a search that has all of its own.
+        forecast: forecasts what a configuration will hold (`tuning.forecast`): one that no node can hold is not
+            started, and a trial that hits its cap all the same goes on once with half of what it held at once.
 
     Raises:
         LedgerError: the folder holds another search, or a damaged one.

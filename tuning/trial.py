@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tuning.forecast import Forecast
 from tuning.ledger import EpochReport
 from tuning.space import Config
 
@@ -56,6 +57,13 @@ class Began:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """Child to trial worker: how the trial is fitted to its cap."""
+
+    forecast: Forecast
+
+
+@dataclass(frozen=True)
 class Reported:
     """Child to trial worker: an epoch is done."""
 
@@ -79,8 +87,14 @@ class Trial:
         send: Callable[[Any], None],
         stop_asked: Callable[[], bool],
         shared_files: Path | None = None,
+        memory_mb: float | None = None,
+        halvings: int = 0,
     ) -> None:
         self.config: Mapping[str, Any] = config
+        self.memory_mb = memory_mb
+        """The memory to plan with: the cap, or less if this search's forecasts were too low; None without a cap."""
+        self.halvings = halvings
+        """How often the trial hit its cap: it is to hold half as much at once for each time."""
         self.shared_files = shared_files
         """The folder on this node of the files that every trial reads; None if the search has none."""
         self.folder = scratch / WORK
@@ -90,6 +104,10 @@ class Trial:
         self._stop_asked = stop_asked
         self._reports = {report.epoch: report for report in read_reports(scratch)}
         self._checkpoints = 0
+
+    def fitted(self, forecast: Forecast) -> None:
+        """Say how the trial is fitted to its cap; call it before the training, each time that it starts."""
+        self._send(Fitted(forecast))
 
     def report(self, epoch: int, value: float, metrics: Mapping[str, float] | None = None) -> None:
         """Report an epoch (counted from 1); the trial's value is the best reported one.
@@ -163,11 +181,13 @@ def run_objective(
     config: Config,
     scratch: Path,
     shared_files: Path | None = None,
+    memory_mb: float | None = None,
+    halvings: int = 0,
 ) -> str:
     """Run the objective, and return how it ended: runs in the trial's process."""
     asked = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    trial = Trial(config, scratch, send, asked.is_set, shared_files)
+    trial = Trial(config, scratch, send, asked.is_set, shared_files, memory_mb, halvings)
     send(Began(os.getpid()))
     try:
         pickle.loads(packed.objective)(trial)  # noqa: S301

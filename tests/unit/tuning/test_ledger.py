@@ -183,3 +183,47 @@ def test_only_a_completed_row_has_a_score(outcome, score):
 def test_an_unfinished_row_has_neither_outcome_nor_score():
     unfinished = row(0, {"x": 1}, curve=[0.5])
     assert (unfinished.outcome, unfinished.score) == (None, None)
+
+
+def test_how_a_row_is_fitted_and_that_it_hit_its_cap_are_kept(tmp_path):
+    with filled(tmp_path) as ledger:
+        assert (ledger.rows[1].forecast_mb, ledger.rows[1].fitted, ledger.rows[1].halvings) == (None, "", 0)
+        ledger.fit(1, 912.04, "32 images at once")
+        ledger.hit_cap(1, 1001.26, 1000)
+        ledger.fit(1, 600, "16 images at once")
+    with Ledger(tmp_path, IDENTITY) as ledger:
+        row = ledger.rows[1]
+        assert (row.forecast_mb, row.fitted, row.halvings) == (600, "16 images at once", 1)
+        assert row.finish is None
+        assert row.peak_to_forecast == pytest.approx(1001.3 / 912.0)
+
+
+@pytest.mark.parametrize(
+    ("measure", "ratio"),
+    [
+        (lambda ledger: ledger.report(1, EpochReport(1, 0.5, peak_mb=450)), 0.9),
+        (lambda ledger: ledger.finish(1, end(value=0.5, peak_mb=550, cap_mb=800)), 1.1),
+        (lambda ledger: ledger.finish(1, end("memory_cap", peak_mb=550, cap_mb=800)), 1.6),  # refused at its cap
+        (lambda ledger: ledger.hit_cap(1, 550, 800), 1.6),
+        (lambda ledger: ledger.hit_cap(1, 850, 800), 1.7),
+    ],
+)
+def test_a_measured_peak_is_compared_with_the_forecast_in_force(tmp_path, measure, ratio):
+    with filled(tmp_path) as ledger:
+        measure(ledger)
+        assert ledger.rows[1].peak_to_forecast == 0
+    (tmp_path / FILE_NAME).unlink()
+    with filled(tmp_path) as ledger:
+        ledger.fit(1, 500, "")
+        measure(ledger)
+        ledger.report(1, EpochReport(2, 0.5, peak_mb=1))
+        assert ledger.rows[1].peak_to_forecast == pytest.approx(ratio), "the largest counts"
+
+
+def test_a_row_is_infeasible_if_it_ended_at_the_cap_without_a_start(tmp_path):
+    with filled(tmp_path) as ledger:
+        assert not ledger.rows[0].is_infeasible
+        assert not ledger.finish(1, end("memory_cap")).is_infeasible
+        ledger.propose({"x": 0.1}, "random")
+        assert not ledger.rows[2].is_infeasible
+        assert ledger.finish(2, end("memory_cap")).is_infeasible

@@ -13,6 +13,9 @@ class Calls(Observer):
     def started(self, row):
         self.calls.append((self.name, "started", row.number))
 
+    def fitted(self, row):
+        self.calls.append((self.name, "fitted", row.forecast_mb))
+
     def reported(self, row, report):
         self.calls.append((self.name, "reported", report.epoch))
 
@@ -31,10 +34,12 @@ def test_several_observers_all_get_every_call_in_their_order(tmp_path):
     both = Observers([Calls(calls, "one"), Calls(calls, "two")])
     with Ledger(tmp_path, {}) as ledger:
         run_trial(ledger, {"x": 1}, end(), [0.5], [both])
+        both.fitted(ledger.fit(0, 700, ""))
     both.noted("a note")
     both.ticked("a snapshot")
     expected = [
-        ("started", 0), ("reported", 1), ("finished", "completed"), ("noted", "a note"), ("ticked", "a snapshot")
+        ("started", 0), ("reported", 1), ("finished", "completed"), ("fitted", 700),
+        ("noted", "a note"), ("ticked", "a snapshot"),
     ]  # fmt: skip
     assert calls == [(name, *call) for call in expected for name in ("one", "two")]
 

@@ -2,11 +2,13 @@ import math
 
 import pytest
 
+from tuning.forecast import Forecast
 from tuning.ledger import EpochReport
 from tuning.trial import (
     WORK,
     CheckpointReady,
     Diverged,
+    Fitted,
     Paused,
     PickledObjective,
     Reported,
@@ -17,10 +19,10 @@ from tuning.trial import (
 
 
 class Supervisor:
-    def __init__(self, scratch):
+    def __init__(self, scratch, *plan):
         self.heard = []
         self.stop = False
-        self.trial = Trial({"x": 1}, scratch, self.heard.append, lambda: self.stop)
+        self.trial = Trial({"x": 1}, scratch, self.heard.append, lambda: self.stop, None, *plan)
 
     @property
     def checkpoint(self):
@@ -35,6 +37,14 @@ def supervisor(tmp_path):
 def test_a_report_is_said_with_its_figures(supervisor):
     supervisor.trial.report(1, 0.5, {"loss": 2})
     assert supervisor.heard == [Reported(EpochReport(1, 0.5, {"loss": 2.0}))]
+
+
+def test_it_knows_what_to_plan_with_and_says_how_it_is_fitted(tmp_path):
+    fresh, again = Supervisor(tmp_path), Supervisor(tmp_path, 750.0, 1)
+    assert (fresh.trial.memory_mb, fresh.trial.halvings) == (None, 0)
+    assert (again.trial.memory_mb, again.trial.halvings) == (750.0, 1)
+    again.trial.fitted(Forecast(700.0, "8 images at once"))
+    assert again.heard == [Fitted(Forecast(700.0, "8 images at once"))]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
