@@ -1,4 +1,4 @@
-"""Where what is made once for a machine is kept: built kernels, and how fast they are."""
+"""The cache folder of this machine: built kernels, measured speeds, and shared files of searches."""
 
 import os
 from pathlib import Path
@@ -10,5 +10,5 @@ def cache_folder() -> Path:
         return Path(base) / "seqpipe"
     try:
         return Path.home() / ".cache" / "seqpipe"
-    except RuntimeError:  # a user without a home: a place that cannot be written, so nothing is kept
+    except RuntimeError:  # a user without a home: a path that cannot be created, so nothing is kept
         return Path(os.devnull) / "seqpipe"

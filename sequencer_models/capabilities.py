@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from sequencer_models import lstm_kernel
-from sequencer_models.lstm_kernel import KernelUnavailableError, LstmKernel
+from sequencer_models import kernel_build
+from sequencer_models.kernel_build import KernelUnavailableError
+from sequencer_models.lstm_kernel import LstmKernel
 
 
 class Machine:
@@ -57,7 +58,7 @@ class Machine:
         A compiler that fails is tried once in a process.
         """
         try:
-            return lstm_kernel.load(), None
+            return kernel_build.load(), None
         except KernelUnavailableError as error:
             return None, str(error)
 
@@ -78,8 +79,5 @@ def _onednn_takes_bf16() -> bool:
         return False
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except (
-        AttributeError,
-        RuntimeError,
-    ):  # no public function says it; without this one, what the processor says counts
+    except (AttributeError, RuntimeError):  # not a public function; without it, what the processor says counts
         return True

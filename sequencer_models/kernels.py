@@ -7,6 +7,8 @@ the last bits. The default needs no compiler, so importing or building a model n
 from dataclasses import dataclass
 from typing import Literal
 
+from sequencer_models import kernel_build
+
 LstmChoice = Literal["eager", "native"]
 """eager: `nn.LSTM`. native: the C kernel of `lstm_kernel`, on CPU in float32 and under bfloat16 autocast."""
 LinearChoice = Literal["matmul", "convolution"]
@@ -32,9 +34,7 @@ def select(kernels: Kernels) -> None:
     """
     global _selected
     if kernels.lstm == "native":
-        from sequencer_models import lstm_kernel
-
-        lstm_kernel.load()
+        kernel_build.load()
     _selected = kernels
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from sequencer_models import kernels, lstm_kernel
+from sequencer_models import kernel_build, kernels
 from sequencer_models.capabilities import this_machine
 from sequencer_models.linear import linear, linear_backward
 from sequencer_models.lstm_kernel import Lane
@@ -108,7 +108,7 @@ class _NativeLstm(torch.autograd.Function):
             gates = linear(x, w_ih).contiguous()  # M x P*4D
         hidden = gates.new_empty(len(x), gates.shape[1] // 4)  # M x P*D
         cell = torch.empty_like(hidden) if any(ctx.needs_input_grad) else None
-        lstm_kernel.load().forward(gates, w_hh, bias, hidden, cell, lanes)
+        kernel_build.load().forward(gates, w_hh, bias, hidden, cell, lanes)
         if cell is not None:
             ctx.save_for_backward(x, w_ih, w_hh, gates, cell, hidden)
             ctx.lanes = lanes
@@ -123,7 +123,7 @@ class _NativeLstm(torch.autograd.Function):
         ctx.ran_backward = True
         x, w_ih, w_hh, gates, cell, hidden = ctx.saved_tensors
         grad_hidden = grad_hidden.to(gates.dtype).contiguous()
-        grad_w_hh, grad_bias = lstm_kernel.load().backward(gates, w_hh, hidden, cell, grad_hidden, ctx.lanes)
+        grad_w_hh, grad_bias = kernel_build.load().backward(gates, w_hh, hidden, cell, grad_hidden, ctx.lanes)
         with torch.autocast("cpu", enabled=False):
             grad_x, grad_w_ih = linear_backward(gates, x, w_ih, needs_grad_x=ctx.needs_input_grad[0])
         grads = (grad_x, grad_w_ih, grad_w_hh, grad_bias)

@@ -23,7 +23,7 @@ from tuning.forecast import Forecaster
 from tuning.ledger import Ledger, Row
 from tuning.observer import Ended, Observer, best_row
 from tuning.on_ray import cluster, local_ray
-from tuning.on_ray.shared_files import SharedFiles
+from tuning.on_ray.shared_files import SharedFiles, temporary_folder
 from tuning.settings import Settings
 from tuning.space import Config, Space
 from tuning.trial import Objective, PickledObjective, run_objective, warm_up_objective
@@ -70,6 +70,7 @@ def run_search(
     observer: Observer | None = None,
     warm_up: Callable[[], object] | None = None,
     shared_files: Sequence[Path] = (),
+    cache_folder: Callable[[], Path] = temporary_folder,
     should_stop: Callable[[], bool] = lambda: False,
     extend: int = 0,
     forecast: Forecaster | None = None,
@@ -87,6 +88,7 @@ def run_search(
         warm_up: called in a trial's process before its memory is limited: imports.
         shared_files: files of one folder that every trial reads; `Trial.shared_files` is the folder to find them in,
             also on nodes that do not share this machine's disk.
+        cache_folder: called on such a node, gives the folder in which it keeps them; importable.
         should_stop: asked several times a second; True ends the search in order, resumable.
         extend: more trials for a search that has all of its own.
         forecast: forecasts what a configuration will hold (`tuning.forecast`): one that no node can hold is not
@@ -101,7 +103,7 @@ def run_search(
     """
     began = time.monotonic()
     packed = PickledObjective.of(objective, warm_up)
-    files = SharedFiles.of(shared_files)
+    files = SharedFiles.of(shared_files, cache_folder)
     whole_identity = {**identity, "space": space.to_json(), "mode": settings.mode, "max_epochs": settings.max_epochs}
     observer = observer or Observer()
     with Ledger(folder, whole_identity) as ledger:

@@ -15,7 +15,7 @@ from pipeline.data.batches import LabelledImages, Normalisation, TrainBatches
 from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
-from pipeline.training.checkpoint import CheckpointWriter
+from pipeline.training.checkpoint_writer import CheckpointWriter
 from pipeline.training.loop import Training
 from pipeline.training.numerics import Numerics
 from pipeline.training.validation import Validation

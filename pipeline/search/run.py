@@ -22,6 +22,7 @@ from pipeline.stop import StopToken
 from pipeline.tracking.delivery import RunIdentity
 from pipeline.workspace.locks import exclusive
 from pipeline.workspace.paths import Workspace
+from sequencer_models.cache_folder import cache_folder
 from tuning import search as tuning_search
 from tuning.capacity import Capacity
 from tuning.ledger import Row
@@ -175,6 +176,7 @@ def _run_trials(
                 observer=observer,
                 warm_up=partial(warm_up, trial.base),
                 shared_files=trial.shared_files,
+                cache_folder=cache_folder,
                 should_stop=lambda: stop_token.reason() is not None,
                 extend=request.extend,
             )

@@ -24,7 +24,7 @@ from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.manifests import stage_lock
 
 if TYPE_CHECKING:
-    from pipeline.training.checkpoint import CheckpointWriter
+    from pipeline.training.checkpoint_writer import CheckpointWriter
 
 NAME = "train"
 VERSION = 2

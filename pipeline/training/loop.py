@@ -15,7 +15,8 @@ from pipeline.progress import Reporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
-from pipeline.training.checkpoint import CheckpointWriter, Progress
+from pipeline.training.checkpoint import Progress
+from pipeline.training.checkpoint_writer import CheckpointWriter
 from pipeline.training.forecast import TIMED_STEPS, Forecast, Stopwatch
 from pipeline.training.learning_rate import learning_rate_at, set_learning_rate
 from pipeline.training.monitor import Monitor

@@ -17,7 +17,8 @@ from pipeline.progress import Reporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
-from pipeline.training.checkpoint import KEPT, Checkpoint, CheckpointWriter
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.checkpoint_writer import KEPT, CheckpointWriter
 from pipeline.training.loop import Training
 from pipeline.training.models import build_model
 from pipeline.training.numerics import Numerics

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sequencer_models.cache_folder import cache_folder
 from tuning.ledger import EpochReport, Row
 from tuning.observer import Observer
 from tuning.search import SearchResult, run_search
@@ -82,9 +83,9 @@ def search(folder: Path, toy: Toy, space: Space = SPACE, default: Config = DEFAU
     names = {"observer", "should_stop", "extend", "warm_up", "shared_files"} & words.keys()
     keywords = {name: words.pop(name) for name in names}
     chosen = {"trials": 6, "cap_mb": 120, "scheduler": "none", "concurrency": 2, **words}
-    return run_search(
-        toy, space, default, folder, {"model": "toy"}, Settings(max_epochs=EPOCHS, **chosen), **keywords
-    )
+    settings = Settings(max_epochs=EPOCHS, **chosen)
+    identity = {"model": "toy"}
+    return run_search(toy, space, default, folder, identity, settings, cache_folder=cache_folder, **keywords)
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """Shared files: what every trial reads, made available on every node.
 
 Nodes share nothing but Ray. On the driver's node a trial reads the files where they are. On another node the first
-trial that needs them fetches them from the checkpoint store into the user's cache folder, where the next ones find
-them. They are identified by their contents, so a stale copy is never read.
+trial that needs them fetches them from the checkpoint store into a cache folder, where the next ones find them. They
+are identified by their contents, so a stale copy is never read.
 
-    ~/.cache/seqpipe/inputs/<hash>/...
+    CACHE/inputs/<hash>/...
 """
 
 import contextlib
@@ -22,6 +22,11 @@ KEPT_S = 30 * 86400
 """How long files are kept that no trial uses."""
 
 
+def temporary_folder() -> Path:
+    """A cache folder of this user for nodes that have no other."""
+    return Path(tempfile.gettempdir()) / f"seqpipe-{os.getuid()}" / "seqpipe"
+
+
 @dataclass(frozen=True)
 class SharedFile:
     """One file, by name and contents."""
@@ -37,15 +42,17 @@ class SharedFiles:
 
     folder: str
     files: tuple[SharedFile, ...]
+    cache_folder: Callable[[], Path] = temporary_folder
+    """Called on the node that fetches them, whose cache folder it gives."""
 
     @classmethod
-    def of(cls, paths: Sequence[Path]) -> "SharedFiles":
+    def of(cls, paths: Sequence[Path], cache_folder: Callable[[], Path] = temporary_folder) -> "SharedFiles":
         """Describe files; they have to be in one folder, and must not change while the search runs."""
         folders = {str(path.parent.absolute()) for path in paths}
         if len(folders) > 1:
             raise ValueError(f"shared files are in {len(folders)} folders, not in one: {', '.join(sorted(folders))}")
         files = tuple(SharedFile(path.name, path.stat().st_size, _sha256(path)) for path in paths)
-        return cls(next(iter(folders), ""), files)
+        return cls(next(iter(folders), ""), files, cache_folder)
 
     @property
     def key(self) -> str:
@@ -59,10 +66,9 @@ class SharedFiles:
         Raises:
             OSError: they cannot be stored here, or have changed since they were described.
         """
-        cache = _cache()
+        cache = self._cache()
         folder = cache / self.key
         if not folder.is_dir():
-            cache.mkdir(parents=True, exist_ok=True)
             _remove_unused(cache)
             draft = cache / f".{self.key}-{uuid.uuid4().hex}"
             draft.mkdir()  # not by tempfile: permissions follow the umask
@@ -75,6 +81,15 @@ class SharedFiles:
                 shutil.rmtree(draft, ignore_errors=True)
         os.utime(folder)
         return folder
+
+    def _cache(self) -> Path:
+        cache = self.cache_folder() / "inputs"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except NotADirectoryError:  # a user without a home
+            cache = temporary_folder() / "inputs"
+            cache.mkdir(parents=True, exist_ok=True)
+        return cache
 
 
 def _write(file: SharedFile, path: Path, read: Callable[[str, int], bytes]) -> None:
@@ -97,14 +112,6 @@ def _remove_unused(cache: Path) -> None:
     for folder in cache.iterdir():
         if time.time() - folder.stat().st_mtime > KEPT_S:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _cache() -> Path:
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # a user without a home
-        home = Path(tempfile.gettempdir()) / f"seqpipe-{os.getuid()}"
-    return home / "seqpipe" / "inputs"
 
 
 def _sha256(path: Path) -> str:

@@ -5,7 +5,7 @@ import torch
 from timm.models.sequencer import LSTM2d
 from torch import Tensor, nn
 
-from sequencer_models import kernels, lstm, lstm_kernel
+from sequencer_models import kernel_build, kernels, lstm
 from sequencer_models.bilstm2d import BiLSTM2D
 from sequencer_models.kernels import Kernels
 
@@ -145,7 +145,7 @@ def test_native_is_the_same_bit_for_bit_from_run_to_run_and_for_any_number_of_th
     w_ih, w_hh, bias = torch.randn(4 * 96, 24), torch.randn(4, 96, 24), torch.randn(4, 96)
     x, grad = torch.randn(16 * 64, 24), torch.randn(16 * 64, 96)
     dtype = torch.bfloat16 if bf16 else torch.float32
-    projected, lanes, kernel = (x @ w_ih.t()).to(dtype), lstm.grid_lanes(16, 8, 8), lstm_kernel.load()
+    projected, lanes, kernel = (x @ w_ih.t()).to(dtype), lstm.grid_lanes(16, 8, 8), kernel_build.load()
     results, threads = [], torch.get_num_threads()
     for count in (1, 2, 2, 3):
         torch.set_num_threads(count)

@@ -52,10 +52,11 @@ class Trials:
         observer,
         warm_up,
         shared_files,
+        cache_folder,
         should_stop,
         extend,
     ):
-        self.settings, self.extend, self.trial = settings, extend, trial
+        self.settings, self.extend, self.trial, self.cache_folder = settings, extend, trial, cache_folder
         with Ledger(folder, identity) as ledger:
             ledger.raise_target(settings.trials)
             if self.fails and not self.ends:  # refused before the first trial
@@ -258,6 +259,7 @@ def test_other_settings_name_the_search_before(command, house, trials, space):
 def test_a_trial_trains_with_the_threads_that_it_has_cores_for(command, trials):
     command()
     assert trials.trial.base.compute.threads == trials.settings.cpus_per_trial == 1
+    assert trials.cache_folder().name == "seqpipe"
 
 
 def test_a_survey_shows_what_a_command_would_search_and_changes_nothing(house, trials, request_for):

@@ -18,6 +18,7 @@ from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
+from pipeline.training.checkpoint_writer import CheckpointWriter
 from pipeline.training.loop import Training
 from pipeline.training.numerics import Numerics
 from pipeline.training.validation import Validation
@@ -93,7 +94,7 @@ class Bench:
         torch.manual_seed(4)
         checkpoint = checkpoints.latest(folder, pytest.fail)
         with Journal(folder) as journal:
-            writer = checkpoints.CheckpointWriter(folder, before=journal.sync, durable=lambda offset: None)
+            writer = CheckpointWriter(folder, before=journal.sync, durable=lambda offset: None)
             training = Training(
                 model=model,
                 batches=TrainBatches(

@@ -10,7 +10,7 @@ from pipeline.errors import MachineUnfitError
 from pipeline.training import autotune, device
 from pipeline.training.autotune import Speeds
 from pipeline.training.numerics import Numerics
-from sequencer_models import capabilities, kernels, lstm_kernel
+from sequencer_models import capabilities, kernel_build, kernels
 from sequencer_models.capabilities import this_machine
 from sequencer_models.kernels import Kernels
 from tuning.machine import Machine
@@ -150,7 +150,7 @@ def test_what_the_config_says_is_taken(machine):
 
 def test_numerics_set_the_threads_and_the_type_of_the_forward_pass(monkeypatch):
     monkeypatch.setattr(this_machine(), "native_kernel", (object(), None))
-    monkeypatch.setattr(lstm_kernel, "load", lambda: None)
+    monkeypatch.setattr(kernel_build, "load", lambda: None)
     numerics = Numerics("cpu", "fp32", 1, "native of today", "convolution", 8, torch.__version__, "here")
     threads = torch.get_num_threads()
     try:

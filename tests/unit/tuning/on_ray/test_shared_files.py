@@ -1,5 +1,6 @@
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -8,9 +9,8 @@ from tuning.on_ray.shared_files import KEPT_S, SharedFiles
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "seqpipe" / "inputs"
+def cache(tmp_path):
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def store_of(files, calls):
 
 
 def test_another_node_gets_every_file_once(cache, paths):
-    files, calls = SharedFiles.of(paths), []
+    files, calls = SharedFiles.of(paths, lambda: cache), []
     folder = files.fetch(store_of(files, calls))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         path.name: path.read_bytes() for path in paths
@@ -43,35 +43,35 @@ def test_another_node_gets_every_file_once(cache, paths):
     assert calls == ["images"] * 3 + ["labels"]
     assert files.fetch(store_of(files, calls)) == folder
     assert len(calls) == 4, "the next trial finds them"
-    assert [path.name for path in cache.iterdir()] == [files.key], "and no draft is left"
+    assert [path.name for path in (cache / "inputs").iterdir()] == [files.key], "and no draft is left"
 
 
 def test_other_contents_are_other_files(cache, paths):
-    before = SharedFiles.of(paths)
+    before = SharedFiles.of(paths, lambda: cache)
     old = before.fetch(store_of(before, []))
     paths[1].write_bytes(b"4567")
-    after = SharedFiles.of(paths)
+    after = SharedFiles.of(paths, lambda: cache)
     assert after.fetch(store_of(after, [])) != old
     assert (old / "labels").read_bytes() == b"0123"
 
 
 @pytest.mark.parametrize("change", [b"012", b"3210", b""])
 def test_a_file_that_changed_meanwhile_is_refused_and_nothing_is_kept(cache, paths, change):
-    files = SharedFiles.of(paths)
+    files = SharedFiles.of(paths, lambda: cache)
     paths[1].write_bytes(change)
     with pytest.raises(OSError, match="labels is not what the search started with"):
         files.fetch(store_of(files, []))
-    assert list(cache.iterdir()) == []
+    assert list((cache / "inputs").iterdir()) == []
 
 
 def test_what_was_not_used_for_long_goes_when_something_else_comes(cache, paths):
-    files = SharedFiles.of(paths)
-    old, recent = cache / "old", cache / "recent"
+    files = SharedFiles.of(paths, lambda: cache)
+    old, recent = cache / "inputs" / "old", cache / "inputs" / "recent"
     for folder in (old, recent):
         folder.mkdir(parents=True)
     os.utime(old, (0, time.time() - KEPT_S - 60))
     files.fetch(store_of(files, []))
-    assert sorted(path.name for path in cache.iterdir()) == sorted(["recent", files.key])
+    assert sorted(path.name for path in (cache / "inputs").iterdir()) == sorted(["recent", files.key])
 
 
 def test_shared_files_are_of_one_folder(paths, tmp_path):
@@ -82,10 +82,16 @@ def test_shared_files_are_of_one_folder(paths, tmp_path):
 
 
 def test_what_is_fetched_follows_the_umask(cache, paths):
-    files, before = SharedFiles.of(paths), os.umask(0o027)
+    files, before = SharedFiles.of(paths, lambda: cache), os.umask(0o027)
     try:
         folder = files.fetch(store_of(files, []))
     finally:
         os.umask(before)
     assert folder.stat().st_mode & 0o777 == 0o750
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
+
+
+def test_a_user_without_a_home_has_them_in_a_temporary_folder(tmp_path, paths, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    files = SharedFiles.of(paths, lambda: Path(os.devnull) / "seqpipe")
+    assert files.fetch(store_of(files, [])).is_relative_to(tmp_path / "tmp" / f"seqpipe-{os.getuid()}")

@@ -271,7 +271,7 @@ def test_ray_waits_for_a_stopped_trial_before_it_reuses_the_worker(trial):
 
 
 def test_shared_files_are_read_where_they_are_on_the_driver_s_node_and_fetched_on_others(trial, ray, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(trial.folder / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(trial.folder))
     path = trial.folder / "shared" / "images"
     path.write_bytes(b"abc")
     files = SharedFiles.of([path])

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sequencer_models import compilers, kernels, lstm_kernel
+from sequencer_models import compilers, kernel_build, kernels, lstm_kernel
+from sequencer_models.kernel_build import KernelUnavailableError
 from sequencer_models.kernels import Kernels
-from sequencer_models.lstm_kernel import KernelUnavailableError
 
 FLAGS = compilers.FLAGS
 needs_a_compiler = pytest.mark.skipif(not compilers.installed(), reason="there is no compiler")
@@ -22,9 +22,9 @@ def _load_anew(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # what most of these tests are about does not depend on the speed of what is built, only on that of building it
     monkeypatch.setattr(compilers, "FLAGS", ("-O0", *FLAGS[1:]))
-    lstm_kernel.load.cache_clear()
+    kernel_build.load.cache_clear()
     yield
-    lstm_kernel.load.cache_clear()
+    kernel_build.load.cache_clear()
 
 
 @pytest.fixture
@@ -51,21 +51,21 @@ def counted(monkeypatch) -> list[str]:
 @needs_a_compiler
 def test_it_is_built_once_and_then_read_from_the_cache(monkeypatch, tmp_path):
     calls = counted(monkeypatch)
-    first = lstm_kernel.load()
+    first = kernel_build.load()
     assert len(built(tmp_path)) == 1
-    lstm_kernel.load.cache_clear()
-    assert lstm_kernel.load().digest == first.digest
+    kernel_build.load.cache_clear()
+    assert kernel_build.load().digest == first.digest
     assert len(calls) == 1
 
 
 @needs_a_compiler
 def test_a_damaged_library_is_built_again(monkeypatch, tmp_path):
-    digest = lstm_kernel.load().digest
+    digest = kernel_build.load().digest
     (path,) = (tmp_path / "cache" / "seqpipe").glob("*")
     path.unlink()
     path.write_bytes(b"not a library")
-    lstm_kernel.load.cache_clear()
-    assert lstm_kernel.load().digest == digest
+    kernel_build.load.cache_clear()
+    assert kernel_build.load().digest == digest
 
 
 def others_own(path):
@@ -82,49 +82,49 @@ def others_own(path):
     ],
 )
 def test_a_library_that_another_user_may_have_written_is_not_loaded(monkeypatch, tmp_path, spoil):
-    lstm_kernel.load()
+    kernel_build.load()
     spoil(*(tmp_path / "cache" / "seqpipe").glob("*"))
     calls = counted(monkeypatch)
-    lstm_kernel.load.cache_clear()
-    assert lstm_kernel.load().digest
+    kernel_build.load.cache_clear()
+    assert kernel_build.load().digest
     assert len(calls) == 1, "built again"
 
 
 @needs_a_compiler
 def test_a_changed_source_is_built_apart(monkeypatch, tmp_path):
-    lstm_kernel.load()
+    kernel_build.load()
     other = tmp_path / "other.c"
     other.write_text(compilers.SOURCE.read_text() + "\n/* more */\n")
     monkeypatch.setattr(compilers, "SOURCE", other)
-    lstm_kernel.load.cache_clear()
-    lstm_kernel.load()
+    kernel_build.load.cache_clear()
+    kernel_build.load()
     assert len(built(tmp_path)) == 2
 
 
 @needs_a_compiler
 def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("in the way")
-    assert lstm_kernel.load().digest
+    assert kernel_build.load().digest
 
 
 @needs_a_compiler
 def test_it_is_built_where_nothing_can_be_run_from_the_temporary_folder(mounted, monkeypatch):
     subprocess.run(["mount", "-o", "remount,noexec", mounted.root], check=True)
     monkeypatch.setattr(tempfile, "tempdir", str(mounted.root))
-    assert lstm_kernel.load().digest
+    assert kernel_build.load().digest
 
 
 @pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_the_reason_is_told_and_what_to_do():
     with pytest.raises(KernelUnavailableError, match=r"no C compiler here.*pip install ziglang"):
-        lstm_kernel.load()
+        kernel_build.load()
 
 
 def test_no_compiler_is_tried_where_the_variable_names_none(monkeypatch):
     monkeypatch.setenv("CC", "gcc")
     monkeypatch.setenv("SEQPIPE_COMPILERS", "")
     with pytest.raises(KernelUnavailableError, match=r"no C compiler here .*SEQPIPE_COMPILERS names \(none\)"):
-        lstm_kernel.load()
+        kernel_build.load()
 
 
 @pytest.mark.usefixtures("no_compiler")
@@ -133,7 +133,7 @@ def test_the_compiler_in_a_wheel_builds_it_where_there_is_no_other(monkeypatch, 
     program = Path(pytest.importorskip("ziglang").__file__).with_name("zig")
     monkeypatch.setattr(compilers, "_zig", lambda: str(program))
     before = set(Path.home().glob(".cache/zig/*"))
-    assert lstm_kernel.load().compiler.startswith("zig (")  # and agrees with nn.LSTM
+    assert kernel_build.load().compiler.startswith("zig (")  # and agrees with nn.LSTM
     assert built(tmp_path), "kept"
     assert set(Path.home().glob(".cache/zig/*")) == before, "what zig builds for itself is not"
 
@@ -141,11 +141,11 @@ def test_the_compiler_in_a_wheel_builds_it_where_there_is_no_other(monkeypatch, 
 @needs_a_compiler
 def test_the_variable_says_which_compilers_are_tried_and_each_choice_is_kept_apart(monkeypatch, tmp_path):
     calls = counted(monkeypatch)
-    lstm_kernel.load()
+    kernel_build.load()
     (name,) = calls
     monkeypatch.setenv("SEQPIPE_COMPILERS", f"no-such-compiler {name}")
-    lstm_kernel.load.cache_clear()
-    lstm_kernel.load()
+    kernel_build.load.cache_clear()
+    kernel_build.load()
     assert calls == [name, name]
     assert len(built(tmp_path)) == 2
 
@@ -156,11 +156,11 @@ def test_a_compiler_that_fails_is_told_and_the_next_one_tried(monkeypatch, tmp_p
     broken.write_text("#!/bin/sh\necho 'x.c:1: error: no such luck' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CC", str(broken))
-    assert lstm_kernel.load().digest
-    lstm_kernel.load.cache_clear()
+    assert kernel_build.load().digest
+    kernel_build.load.cache_clear()
     monkeypatch.setenv("SEQPIPE_COMPILERS", str(broken))
     with pytest.raises(KernelUnavailableError, match="no such luck"):
-        lstm_kernel.load()
+        kernel_build.load()
 
 
 def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(monkeypatch, tmp_path):
@@ -173,7 +173,7 @@ def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(monkeypatch, tm
     monkeypatch.setattr(compilers, "TIMEOUT_S", 0.5)
     began = time.monotonic()
     with pytest.raises(KernelUnavailableError, match=r"hanging-cc: did not end within 0\.5 s"):
-        lstm_kernel.load()
+        kernel_build.load()
     assert time.monotonic() - began < 5
     started = int((tmp_path / "pid").read_text())
     while Path(f"/proc/{started}/cmdline").exists() and Path(f"/proc/{started}/cmdline").read_bytes():
@@ -196,7 +196,7 @@ def test_a_kernel_that_computes_something_else_is_never_cached(monkeypatch, tmp_
     wrong.write_text(source.replace(*mistake))
     monkeypatch.setattr(compilers, "SOURCE", wrong)
     with pytest.raises(KernelUnavailableError, match="what it computes is not an LSTM"):
-        lstm_kernel.load()
+        kernel_build.load()
     assert built(tmp_path) == []
     with pytest.raises(KernelUnavailableError):
         kernels.select(Kernels(lstm="native"))
@@ -212,7 +212,7 @@ def test_a_kernel_without_torchs_threads_is_refused(monkeypatch):
         lambda self, name, value: name != "threads" and object.__setattr__(self, name, value),
     )
     with pytest.raises(KernelUnavailableError, match="does not share torch's OpenMP threads"):
-        lstm_kernel.load()
+        kernel_build.load()
 
 
 def test_it_stays_within_the_instructions_that_torch_is_limited_to():
@@ -233,7 +233,7 @@ def test_it_stays_within_the_instructions_that_torch_is_limited_to():
 def test_building_does_not_touch_the_random_state():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    lstm_kernel.load()
+    kernel_build.load()
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -244,7 +244,7 @@ def test_narrower_vectors_compute_the_same(monkeypatch, tmp_path, gcc, zig):
     monkeypatch.setattr(compilers, "FLAGS", FLAGS)
     monkeypatch.setattr(compilers, "flags_for_processor", lambda: gcc)
     monkeypatch.setattr(compilers, "_flags_for_zig", lambda: ["-DSEQPIPE_ZIG", f"-march={zig}"])
-    lstm_kernel._build(tmp_path / "narrow.so")  # which compares it with nn.LSTM
+    kernel_build._build(tmp_path / "narrow.so")  # which compares it with nn.LSTM
     assert (tmp_path / "narrow.so").is_file()
 
 
@@ -252,7 +252,7 @@ def test_a_kept_kernel_follows_the_umask(tmp_path):
     (tmp_path / "built").write_bytes(b"a library")
     before = os.umask(0o027)
     try:
-        lstm_kernel._keep(tmp_path / "built", tmp_path / "cache" / "kept.so")
+        kernel_build._keep(tmp_path / "built", tmp_path / "cache" / "kept.so")
     finally:
         os.umask(before)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["kept.so"]
