@@ -1,0 +1,67 @@
+"""The memory of a training's steps, measured once for an architecture on a machine, then read from the cache folder."""
+
+import contextlib
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.schema import RunConfig
+from pipeline.errors import WorkspaceError
+from pipeline.training.memory_forecast import StepMemory, TrainingMemory
+from pipeline.training.numerics import Numerics
+from pipeline.workspace.durable_files import write_json
+from pipeline.workspace.fingerprints import canonical_json, file_sha256
+from sequencer_models import cache_folder
+from sequencer_models.catalog import MODELS
+from sequencer_models.model_spec import settings_of
+
+_RATE = 0.1
+"""Stands for every rate above 0: they all hold the same."""
+
+
+def memory_of(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMemory:
+    """What the steps of a training hold: from the cache folder, or measured, which takes about a second."""
+    path = cache_folder.cache_folder() / f"memory-{_key(config, classes, numerics)}.json"
+    try:
+        return TrainingMemory.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError):
+        found = _measure(config, classes, numerics)
+        with contextlib.suppress(OSError, WorkspaceError):  # without a cache the next command measures again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, asdict(found))
+        return found
+
+
+def what_counts(config: RunConfig) -> dict[str, Any]:
+    """The settings of a model that decide what it holds: of rates, only whether they are above 0."""
+    model = config.model.model_dump(mode="json")
+    for name, (_, setting) in settings_of(MODELS[config.model.name].architecture).items():
+        if setting.lt == 1 and model[name] > 0:
+            model[name] = _RATE
+    return model
+
+
+def _measure(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMemory:
+    from pipeline.training import step_memory
+    from pipeline.training.models import build_model
+    from sequencer_models.activation_checkpointing import blocks_of, checkpoint_activations
+
+    numerics.apply()
+    model = build_model(config, classes).to(numerics.device)
+    steps: list[StepMemory | None] = [None, None]
+    for recompute in (False, True) if blocks_of(model) else (False,):
+        checkpoint_activations(model, recompute)
+        steps[recompute] = step_memory.measure(model, numerics)
+    as_it_is, checkpointed = steps
+    assert as_it_is is not None
+    return TrainingMemory(sum(each.nbytes for each in model.parameters()) / 1e6, as_it_is, checkpointed)
+
+
+def _key(config: RunConfig, classes: int, numerics: Numerics) -> str:
+    computed = (numerics.device, numerics.precision, numerics.lstm_precision, numerics.kernel, numerics.linear)
+    models = Path(cache_folder.__file__).parent
+    code = [file_sha256(path) for path in (*sorted(models.glob("*.py")), Path(__file__).with_name("step_memory.py"))]
+    identity = [what_counts(config), classes, computed, numerics.torch, code]
+    return hashlib.sha256(canonical_json(identity)).hexdigest()[:16]

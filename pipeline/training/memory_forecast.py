@@ -1,0 +1,125 @@
+"""The peak memory of a training before it starts, and how it is fitted to a cap. No torch here.
+
+What the tensors of a step take is known to the byte (`step_memory`). What is added is what a training holds beside it
+on every machine: copies of the weights, those of a checkpoint that is being written among them, and the buffers of
+the libraries.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+LIBRARIES_MB = 120.0
+"""Buffers and code of the libraries that come with the first steps: 85 to 125 were measured."""
+MLFLOW_MB = 170.0
+"""MLflow's client, which a training of `seqpipe run` loads while it works; trials do not."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Megabytes as a function of the images at once."""
+
+    fixed_mb: float
+    mb_per_image: float
+
+    def at(self, images: int) -> float:
+        """The value for so many images."""
+        return self.fixed_mb + images * self.mb_per_image
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """The tensors of a step beside the weights; of all its moments those lines that are the highest somewhere."""
+
+    training: tuple[Line, ...]
+    validation: tuple[Line, ...]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """What `dataclasses.asdict` made; raises `TypeError` or `KeyError` for anything else."""
+        return cls(*(tuple(Line(**line) for line in content[name]) for name in ("training", "validation")))
+
+    def training_mb(self, images: int) -> float:
+        """The peak of a training step."""
+        return max(line.at(images) for line in self.training)
+
+    def validation_mb(self, images: int) -> float:
+        """The peak of a validation batch."""
+        return max(line.at(images) for line in self.validation)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a training is held within its memory."""
+
+    micro_batch_size: int
+    recompute: bool
+    """Whether the blocks are computed again in the backward pass."""
+    peak_mb: float
+    """What it then holds in all, the imports included."""
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """What a training of one architecture in one precision holds, for any number of images at once."""
+
+    weights_mb: float
+    as_it_is: StepMemory
+    checkpointed: StepMemory | None
+    """With activation checkpointing; None for a model without blocks."""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """What `dataclasses.asdict` made; raises `TypeError` or `KeyError` for anything else."""
+        checkpointed = content["checkpointed"]
+        return cls(
+            content["weights_mb"],
+            StepMemory.from_json(content["as_it_is"]),
+            StepMemory.from_json(checkpointed) if checkpointed else None,
+        )
+
+    def peak_mb(self, images: int, batch_size: int, *, recompute: bool, averages: bool, base_mb: float) -> float:
+        """The peak with so many images at once; `base_mb` is held before the training, the imports included.
+
+        `averages`: whether it keeps a moving average of the weights.
+        """
+        step = self.checkpointed if recompute and self.checkpointed else self.as_it_is
+        states = 3 + averages  # the weights and Adam's two averages
+        accumulated = self.weights_mb if images < batch_size else 0.0  # gradients that are there before the step
+        in_step = max(step.training_mb(images) + accumulated, step.validation_mb(validation_batch(images)))
+        return base_mb + LIBRARIES_MB + 2 * states * self.weights_mb + in_step  # twice: a checkpoint's copies
+
+    def fit(
+        self,
+        cap_mb: float,
+        batch_size: int,
+        *,
+        recompute: bool,
+        averages: bool,
+        base_mb: float,
+        most: int | None = None,
+    ) -> Fit:
+        """The choice that changes the least: fewer images at once, then activation checkpointing.
+
+        The parts of a batch are as equal as possible. If nothing fits, the choice that needs the least. `most` limits
+        the images at once.
+        """
+        choices = [recompute] if recompute or self.checkpointed is None else [False, True]
+        sizes = equal_parts(batch_size, most or batch_size)
+        for again in choices:
+            for images in sizes:
+                peak = self.peak_mb(images, batch_size, recompute=again, averages=averages, base_mb=base_mb)
+                if peak <= cap_mb:
+                    return Fit(images, again, peak)
+        return Fit(sizes[-1], choices[-1], peak)
+
+
+def equal_parts(batch_size: int, most: int) -> list[int]:
+    """The sizes of the largest part if a batch is cut as equally as possible, largest first."""
+    sizes = {-(-batch_size // parts) for parts in range(1, batch_size + 1)}
+    return sorted((size for size in sizes if size <= most), reverse=True)
+
+
+def validation_batch(images: int) -> int:
+    """Validation images at once in a training of so many: without gradients, four times as many take no more."""
+    return min(250, 4 * images)
