@@ -6,7 +6,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Blocks(nn.Sequential):
-    """Blocks one after the other, which the backward pass may compute again one at a time."""
+    """Blocks one after the other; the backward pass may compute them again, one at a time."""
 
     checkpoint_activations = False
 

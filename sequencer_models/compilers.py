@@ -100,7 +100,7 @@ def _run(command: Sequence[str], environ: Mapping[str, str]) -> None:
 
 
 def none_installed() -> str:
-    """What to say when there is no compiler."""
+    """The message for a machine without a compiler."""
     if (asked_for := os.environ.get(VARIABLE)) is not None:
         return f"no C compiler here of those that {VARIABLE} names ({asked_for or 'none'})"
     return f"no C compiler here, of {', '.join(NAMES)}; `pip install ziglang` brings one"
@@ -125,7 +125,7 @@ def _flags_for_zig() -> list[str]:
 
 
 def processor() -> list[str]:
-    """What tells this processor from others."""
+    """The features by which this processor differs from others."""
     return [platform.machine(), *(f"{name}={value}" for name, value in sorted(torch.cpu.get_capabilities().items()))]
 
 

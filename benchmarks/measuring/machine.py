@@ -9,7 +9,7 @@ import torch
 
 from measuring.ours import precisions
 from measuring.settings import Setting
-from pipeline.training import device
+from pipeline.training import resolve_numerics
 from sequencer_models.capabilities import this_machine
 
 FEATURES = ("avx2", "fma3", "avx512_f", "avx512_bf16", "amx_bf16")
@@ -17,7 +17,7 @@ FEATURES = ("avx2", "fma3", "avx512_f", "avx512_bf16", "amx_bf16")
 
 def describe(setting: Setting) -> dict[str, Any]:
     """The machine, and how torch was set up on it. Load averages are added by who measures."""
-    threads = setting.threads or device.available_cores()
+    threads = setting.threads or resolve_numerics.available_cores()
     features = torch.cpu.get_capabilities()
     kernel, why_not = this_machine().native_kernel
     return {
@@ -47,5 +47,5 @@ def load_average() -> list[float]:
 
 
 def _linear(threads: int, setting: Setting) -> dict[str, str]:
-    speeds = device.speeds(threads)
+    speeds = resolve_numerics.speeds(threads)
     return {precision: speeds.linear(precision) for precision in precisions(setting)}

@@ -129,7 +129,7 @@ class ComputeConfig(Group):
     )
     kernel: Literal["auto", "native", "eager"] = Field(
         "auto",
-        description="The LSTMs' recurrence. auto: the native kernel where a compiler builds it, else eager.",
+        description="What computes the LSTMs. auto: the native kernel where a compiler builds it, else eager.",
     )
     threads: Positive | None = Field(None, description="Torch threads; null for the physical cores.")
     micro_batch_size: Positive | None = Field(
@@ -140,9 +140,7 @@ class ComputeConfig(Group):
         gt=0,
         description="What a command may hold in memory, a hard cap; sets micro_batch_size. null for no limit.",
     )
-    recompute: bool = Field(
-        False, description="Compute each block again in the backward pass: less memory, about a third slower."
-    )
+    recompute: bool = Field(False, description="Activation checkpointing: less memory, about a third slower.")
     checkpoint_every_s: float = Field(60.0, gt=0, description="Seconds between checkpoints inside an epoch.")
     max_time_s: float | None = Field(
         None, gt=0, description="Leave this many seconds after the command began, resumable; null for no limit."

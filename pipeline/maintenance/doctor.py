@@ -112,12 +112,12 @@ def _torch() -> list[Finding]:
 
 
 def _processor() -> list[Finding]:
-    from pipeline.training import device
+    from pipeline.training import resolve_numerics
     from sequencer_models.capabilities import this_machine
 
     machine = this_machine()
-    chosen, threads = device.resolve_device("auto"), device.available_cores()
-    precision = device.resolve_precision("auto", chosen, threads)
+    chosen, threads = resolve_numerics.resolve_device("auto"), resolve_numerics.available_cores()
+    precision = resolve_numerics.resolve_precision("auto", chosen, threads)
     kernel, why_not = machine.native_kernel
     bf16 = "multiplies bf16" if machine.has_bf16 else "no bf16"
     return [
@@ -134,7 +134,7 @@ def _processor() -> list[Finding]:
             "note",
             f"eager, which is slower: {why_not}; with a C compiler the next run has the native one",
         ),
-        Finding("linear maps", "ok", _linear_maps(device.speeds(threads))),
+        Finding("linear maps", "ok", _linear_maps(resolve_numerics.speeds(threads))),
     ]
 
 

@@ -1,4 +1,4 @@
-"""How long a training will take and how much arithmetic it is: told once, after its first steps."""
+"""How long a training will take and how much arithmetic it is: reported once, after its first steps."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ from sequencer_models.flops import training_flops
 
 TIMED_STEPS = 5
 TIMED_S = 2.0
-"""So many steps, and so long, are timed; the first step, which sets everything up, is not among them."""
+"""How many steps are timed at least, and for how long. The first step, which sets everything up, is not timed."""
 FORWARD_SHARE = 1 / 3
 """A validation image costs a forward pass, which is a third of a training step."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of a training from its beginning to its end, without early stopping."""
+    """Of a whole training, without early stopping."""
 
     epochs: int
     training_images: int
@@ -24,11 +24,11 @@ class Forecast:
 
     @property
     def images(self) -> float:
-        """What it computes in all, in images of a training step."""
+        """Its whole arithmetic, as a number of images that a training step computes."""
         return self.epochs * (self.training_images + FORWARD_SHARE * self.validation_images)
 
     def in_words(self, images_per_s: float, model: nn.Module, image: Tensor) -> str:
-        """A line, from the speed that was measured; `image` (1 x C x H x W) is any one."""
+        """A line on it at the measured speed; `image` (1 x C x H x W) is any image."""
         time = readable(self.images / images_per_s)
         pflop = self.images * training_flops(model, image) / 1e15
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
@@ -43,7 +43,7 @@ class Stopwatch:
         self._steps = self._images = 0
 
     def step(self, now: float, images: int) -> float | None:
-        """A step of so many images is done; images per second as soon as enough of them were timed, else None."""
+        """Count a step of `images` images; returns images per second once enough steps were timed, else None."""
         if self._began is None:
             self._began = now
             return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.config.schema import RunConfig
 from pipeline.errors import MachineUnfitError
 from pipeline.progress import Reporter
-from pipeline.training import device
+from pipeline.training import resolve_numerics
 from pipeline.training.models import build_model
 from pipeline.training.numerics import Numerics
 from pipeline.workspace.durable_files import write_json
@@ -39,7 +39,7 @@ def numerics_of(config: RunConfig, classes: int, folder: Path, reporter: Reporte
     try:
         kept = Numerics.from_json(json.loads(path.read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
-        chosen = device.resolve(config.compute, config.train.batch_size)
+        chosen = resolve_numerics.resolve(config.compute, config.train.batch_size)
         numerics = _within_memory(config, classes, chosen, reporter)
         write_json(path, numerics.to_json())
         return numerics
@@ -50,7 +50,7 @@ def numerics_of(config: RunConfig, classes: int, folder: Path, reporter: Reporte
 def _warn_of_changes(config: RunConfig, kept: Numerics, reporter: Reporter) -> None:
     try:
         same = {"device": kept.device, "kernel": "eager" if kept.kernel == "eager" else "auto"}
-        present = device.resolve(config.compute.model_copy(update=same), config.train.batch_size)
+        present = resolve_numerics.resolve(config.compute.model_copy(update=same), config.train.batch_size)
     except MachineUnfitError:
         raise MachineUnfitError(
             f"this training began on {kept.device}, which is not here; go on where it is, or start again with --fresh"

@@ -1,7 +1,7 @@
 """What a process does before its memory is limited, since a compiler needs memory that a training does not."""
 
 from pipeline.config.schema import RunConfig
-from pipeline.training import device
+from pipeline.training import resolve_numerics
 
 
 def warm_up(config: RunConfig) -> None:
@@ -12,4 +12,4 @@ def warm_up(config: RunConfig) -> None:
     """
     from pipeline.training import open_training  # noqa: F401
 
-    device.resolve(config.compute, config.train.batch_size)
+    resolve_numerics.resolve(config.compute, config.train.batch_size)

@@ -19,7 +19,7 @@ def _seed() -> None:
 
 @pytest.fixture(autouse=True)
 def _plain() -> Iterator[None]:
-    """Every test begins with the plain ways to compute."""
+    """Every test starts with the default kernels."""
     kernels.select(Kernels())
     yield
     kernels.select(Kernels())
@@ -27,11 +27,11 @@ def _plain() -> Iterator[None]:
 
 @pytest.fixture
 def native(native_kernel: object) -> None:
-    """The kernel is selected, where there is one."""
+    """The native kernel is selected, if there is one."""
     kernels.select(Kernels(lstm="native"))
 
 
 @pytest.fixture(params=["matmul", "convolution"])
 def native_with_each_linear(native: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "FEWEST_TOKENS", 1)  # so that it is taken for the tests' few
+    monkeypatch.setattr(linear, "FEWEST_TOKENS", 1)  # so that it is used for the few tokens of the tests
     kernels.select(Kernels("native", request.param))

@@ -11,7 +11,7 @@ from sequencer_models.activation_checkpointing import checkpoint_activations
 from sequencer_models.capabilities import Machine, this_machine
 
 
-def test_what_is_taken_away_from_torch_is_not_there():
+def test_instructions_that_torch_may_not_use_do_not_count():
     program = """
 import torch
 from torch import nn

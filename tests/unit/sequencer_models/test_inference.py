@@ -56,13 +56,13 @@ def test_a_model_in_training_mode_or_in_half_precision_predicts_as_in_evaluation
     np.testing.assert_allclose(halved, expected, atol=0.05)
 
 
-def test_who_waits_is_told_how_many_images_are_done():
+def test_the_caller_learns_how_many_images_are_done():
     told = []
     probabilities(MeanOfChannels(), IMAGES, MEAN, STD, batch_size=4, done=told.append)
     assert told == [4, 8, 11]
 
 
-def test_images_that_are_mapped_read_only_are_taken(tmp_path):
+def test_images_may_be_mapped_read_only(tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     expected = probabilities(MeanOfChannels(), IMAGES, MEAN, STD)

@@ -102,7 +102,7 @@ def test_a_changed_source_is_built_apart(monkeypatch, tmp_path):
 
 
 @needs_a_compiler
-def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_does_not_matter(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("in the way")
     assert kernel_build.load().digest
 
@@ -115,7 +115,7 @@ def test_it_is_built_where_nothing_can_be_run_from_the_temporary_folder(mounted,
 
 
 @pytest.mark.usefixtures("no_compiler")
-def test_without_a_compiler_the_reason_is_told_and_what_to_do():
+def test_without_a_compiler_the_error_names_the_reason_and_a_fix():
     with pytest.raises(KernelUnavailableError, match=r"no C compiler here.*pip install ziglang"):
         kernel_build.load()
 
@@ -151,7 +151,7 @@ def test_the_variable_says_which_compilers_are_tried_and_each_choice_is_kept_apa
 
 
 @needs_a_compiler
-def test_a_compiler_that_fails_is_told_and_the_next_one_tried(monkeypatch, tmp_path):
+def test_a_failing_compiler_is_reported_and_the_next_one_tried(monkeypatch, tmp_path):
     broken = tmp_path / "broken-cc"
     broken.write_text("#!/bin/sh\necho 'x.c:1: error: no such luck' >&2\nexit 1\n")
     broken.chmod(0o755)
@@ -163,7 +163,7 @@ def test_a_compiler_that_fails_is_told_and_the_next_one_tried(monkeypatch, tmp_p
         kernel_build.load()
 
 
-def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(monkeypatch, tmp_path):
+def test_a_hanging_compiler_is_killed_with_its_children(monkeypatch, tmp_path):
     hanging = tmp_path / "hanging-cc"
     hanging.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/pid\nwait\n")
     hanging.chmod(0o755)

@@ -13,6 +13,7 @@ from pipeline.search.store import SearchFolder
 from pipeline.search.trial import TrainTrial
 from pipeline.tracking import delivery_state
 from pipeline.tracking.delivery import RunIdentity
+from sequencer_models.cache_folder import cache_folder
 from tuning.capacity import Capacity, Node
 from tuning.errors import CapDoesNotFitError
 from tuning.ledger import Ledger
@@ -259,7 +260,11 @@ def test_other_settings_name_the_search_before(command, house, trials, space):
 def test_a_trial_trains_with_the_threads_that_it_has_cores_for(command, trials):
     command()
     assert trials.trial.base.compute.threads == trials.settings.cpus_per_trial == 1
-    assert trials.cache_folder().name == "seqpipe"
+
+
+def test_nodes_keep_shared_files_in_the_cache_folder_of_the_pipeline(command, trials):
+    command()
+    assert trials.cache_folder is cache_folder
 
 
 def test_a_survey_shows_what_a_command_would_search_and_changes_nothing(house, trials, request_for):

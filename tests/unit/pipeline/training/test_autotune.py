@@ -26,7 +26,7 @@ def test_another_processor_or_number_of_threads_is_measured_apart(monkeypatch):
     assert taken == [1, 1, 2]
 
 
-def test_a_damaged_note_or_a_cache_that_cannot_be_written_costs_a_measurement_only(monkeypatch, tmp_path):
+def test_a_damaged_or_unwritable_cache_only_costs_a_measurement(monkeypatch, tmp_path):
     monkeypatch.setattr(autotune, "measure", lambda threads, has_bf16: Speeds(1, 2, 3, 4))
     autotune.speeds("a", 1, True)
     (path,) = (tmp_path / "cache" / "seqpipe").glob("speeds-*")
@@ -58,6 +58,6 @@ def test_measuring_leaves_the_process_as_it_was():
         (Speeds(10, 8, None, None), "convolution", "matmul", False),
     ],
 )
-def test_another_way_than_the_plain_one_has_to_be_clearly_faster(speeds, fp32, bf16, bf16_is_faster):
+def test_a_kernel_other_than_the_plain_one_must_be_clearly_faster(speeds, fp32, bf16, bf16_is_faster):
     assert (speeds.linear("fp32"), speeds.linear("bf16")) == (fp32, bf16)
     assert speeds.bf16_is_faster == bf16_is_faster

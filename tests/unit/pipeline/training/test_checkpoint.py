@@ -120,7 +120,7 @@ def damage_tensors(path) -> None:
         ),
     ],
 )
-def test_a_damaged_checkpoint_costs_the_work_since_the_one_before_and_is_said(tmp_path, damage):
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(tmp_path, damage):
     write(tmp_path, 1, 2)
     damage(tmp_path / "step-00000002.safetensors", tmp_path / "step-00000002.json")
     said = []
@@ -146,7 +146,7 @@ def test_a_checkpoint_of_another_format_is_not_passed_over(tmp_path):
         latest(tmp_path, pytest.fail)
 
 
-def test_a_full_disk_under_the_weights_is_told_as_one_and_leaves_the_old_ones(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_as_one_and_leaves_the_old_weights(tmp_path, monkeypatch):
     path = tmp_path / "best.safetensors"
     save_weights(path, {"a": torch.zeros(2)})
 
@@ -161,7 +161,7 @@ def test_a_full_disk_under_the_weights_is_told_as_one_and_leaves_the_old_ones(tm
     assert names_in(tmp_path) == ["best.safetensors"]
 
 
-def test_weights_that_cannot_be_read_are_told_with_the_file(tmp_path):
+def test_the_error_for_unreadable_weights_names_the_file(tmp_path):
     path = tmp_path / "best.safetensors"
     with pytest.raises(CheckpointError, match=r"best\.safetensors: the weights cannot be read"):
         load_weights(path)

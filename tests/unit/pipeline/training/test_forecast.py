@@ -15,7 +15,7 @@ def test_the_default_run_is_a_quarter_of_a_petaflop():
     assert told == "about 8 min 31 s for 11 epochs at 402 images/s, 0.25 PFLOP"
 
 
-def test_the_first_step_is_not_timed_and_the_speed_is_told_after_enough_steps_and_time():
+def test_the_first_step_is_not_timed_and_the_speed_comes_after_enough_steps_and_time():
     watch = Stopwatch()
     assert watch.step(100.0, 10) is None
     for step in range(1, TIMED_STEPS):
@@ -34,7 +34,7 @@ class Notes(SilentReporter):
         self.told.append(text)
 
 
-def test_a_training_tells_once_what_it_takes_and_a_resumed_one_does_not(bench, leave_after, tmp_path, monkeypatch):
+def test_a_training_reports_its_forecast_once_and_a_resumed_one_does_not(bench, leave_after, tmp_path, monkeypatch):
     monkeypatch.setattr(forecast, "TIMED_S", 0.0)
     notes = Notes()
     bench = dataclasses.replace(bench, reporter=notes).with_config(epochs=5)  # of 3 steps

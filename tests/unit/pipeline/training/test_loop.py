@@ -26,9 +26,9 @@ def rows_of(folder) -> list[object]:
 
 
 def progress_of(training) -> dict[str, object]:
-    told = {key: value for key, value in dataclasses.asdict(training.progress).items() if key not in FREE}
-    told["rows"] = [{key: value for key, value in row.items() if key not in FREE} for row in told["rows"]]
-    return told
+    figures = {key: value for key, value in dataclasses.asdict(training.progress).items() if key not in FREE}
+    figures["rows"] = [{key: value for key, value in row.items() if key not in FREE} for row in figures["rows"]]
+    return figures
 
 
 def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -126,9 +126,9 @@ def test_micro_batches_see_the_images_that_the_whole_batch_would_have_seen(bench
     assert [len(part) for part in seen["parts"]] == [3, 3, 2] * 3
 
 
-def test_an_epoch_is_one_row_of_figures_in_the_journal_and_to_who_watches(bench, tmp_path):
-    told = []
-    bench.reporter.epoch = told.append
+def test_an_epoch_is_one_row_of_figures_in_the_journal_and_for_the_reporter(bench, tmp_path):
+    reports = []
+    bench.reporter.epoch = reports.append
     training = bench.fit(tmp_path)
     figures = {
         "train/loss", "train/accuracy", "validation/loss", "validation/accuracy",
@@ -137,7 +137,7 @@ def test_an_epoch_is_one_row_of_figures_in_the_journal_and_to_who_watches(bench,
     events = list(read(tmp_path / FILE_NAME))
     assert [event.content["step"] for event in events] == [1, 2, 3]
     assert all(set(event.content["values"]) == figures for event in events)
-    assert told == training.progress.rows
+    assert reports == training.progress.rows
     assert training.progress.rows[2]["learning_rate"] == learning_rate_at(8, 9, bench.config)
 
 
@@ -287,15 +287,15 @@ def test_a_checkpoint_is_written_inside_an_epoch_when_it_is_time(bench, leave_af
     assert checkpoints.latest(tmp_path, pytest.fail).progress.step == 2
 
 
-def test_whoever_watches_is_told_where_the_training_stands(bench, tmp_path, monkeypatch):
+def test_progress_is_reported_between_steps(bench, tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.training.monitor.REPORT_EVERY_S", 0.0)
-    told = []
-    bench.reporter.training = told.append
+    reports = []
+    bench.reporter.training = reports.append
     bench.fit(tmp_path)
-    assert [(one.epoch, one.step) for one in told] == [(1 + step // 3, step + 1) for step in range(9)]
-    assert {(one.epochs, one.steps) for one in told} == {(3, 9)}
-    assert told[0].remaining_s > told[-1].remaining_s > 0  # one validation is still to come
-    assert told[0].memory_mb > 10
+    assert [(one.epoch, one.step) for one in reports] == [(1 + step // 3, step + 1) for step in range(9)]
+    assert {(one.epochs, one.steps) for one in reports} == {(3, 9)}
+    assert reports[0].remaining_s > reports[-1].remaining_s > 0  # one validation is still to come
+    assert reports[0].memory_mb > 10
 
 
 def test_system_figures_are_sampled_with_the_step(bench, tmp_path, monkeypatch):

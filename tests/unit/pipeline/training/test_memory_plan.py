@@ -47,7 +47,7 @@ def test_the_native_kernel_keeps_less_than_nn_lstm_and_bf16_less_than_fp32(model
     assert bf16 < 0.6 * native
 
 
-def test_without_the_kernel_one_mixer_at_a_time_holds_all_that_nn_lstm_keeps(numerics):
+def test_without_the_native_kernel_one_mixer_at_a_time_holds_all_that_nn_lstm_keeps(numerics):
     one, two, three = (
         memory_plan.kept_mb_per_image(
             catalog.build("small", 3, dims=(32,), depths=(depth,), pointwise=(), drop_path=0.0),
