@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from tuning import sampler
 from tuning.errors import AllTrialsFailedError
+from tuning.fit import Fit
+from tuning.forecast import Forecast
 from tuning.ledger import EpochReport, Finish, Ledger, Row
 from tuning.observer import Ended, Observer, Snapshot, best_row
 from tuning.settings import Settings
@@ -24,7 +26,8 @@ class Decisions:
     """The decisions of one run of a search, over its ledger.
 
     `drop_checkpoint` deletes a row's checkpoint and returns the bytes that this freed. `clock` counts seconds, from
-    which the elapsed time since `began` follows.
+    which the elapsed time since `began` follows. With `fit` a row that no node can hold ends before it starts, and
+    one that hits its cap all the same goes on once with half of what it held at once.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Decisions:
         drop_checkpoint: Callable[[int], int],
         clock: Callable[[], float] = time.monotonic,
         began: float | None = None,
+        fit: Fit | None = None,
     ) -> None:
         self._ledger = ledger
         self._space = space
@@ -51,8 +55,11 @@ class Decisions:
         self._drop_checkpoint = drop_checkpoint
         self._clock = clock
         self._began = clock() if began is None else began
+        self._fit = fit
         self._left_over = _open_rows(ledger)
         self._running: set[int] = set()
+        self._to_go_on: set[int] = set()
+        """Rows at work that are to run again once their process has left."""
         self._started_at: dict[int, float] = {}
         self._training: set[int] = set()
         self._attempts: dict[int, int] = {}
@@ -73,17 +80,28 @@ class Decisions:
 
     def next_row(self) -> Row | None:
         """The row to run next: an unfinished one of an earlier run, or a new one; None when there is none now."""
-        if self._ended or len(self._running) >= self._concurrency:
-            return None
-        if self._left_over:
-            row = self._ledger.rows[self._left_over.pop(0)]
-        else:
-            proposed = self._new_row()
-            if proposed is None:
+        rows = self._ledger.rows
+        while self._ended is None and len(self._running) < self._concurrency:
+            if not self._left_over:
+                proposed = self._new_row()
+                if proposed is None:
+                    return None
+                self._left_over.append(proposed.number)
+            row = rows[self._left_over[0]]
+            answer = self._fit.answer(row, rows) if self._fit else "fits"
+            if answer == "ask later":
                 return None
-            row = proposed
-        self._running.add(row.number)
-        return row
+            self._left_over.pop(0)
+            if answer == "fits":
+                self._running.add(row.number)
+                return row
+            self._finish(row.number, answer)
+        return None
+
+    @property
+    def memory_mb(self) -> float:
+        """The memory that a trial that starts now is to plan with."""
+        return self._fit.memory_mb(self._ledger.rows) if self._fit else self._cap_mb
 
     def _new_row(self) -> Row | None:
         rows = self._ledger.rows
@@ -102,7 +120,10 @@ class Decisions:
     @property
     def has_no_more(self) -> bool:
         """Whether no further row will be run, unless a process is lost."""
-        return self._ended is not None or (not self._left_over and len(self._ledger.rows) >= self._ledger.target)
+        if self._ended is not None:
+            return True
+        may_go_on = self._fit is not None and self._running  # after a hit of its cap
+        return not self._left_over and not may_go_on and len(self._ledger.rows) >= self._ledger.target
 
     @property
     def has_rows_left(self) -> bool:
@@ -115,6 +136,7 @@ class Decisions:
         if self._losses_of_all > self._settings.restarts:
             return False
         self._left_over = _open_rows(self._ledger)
+        self._to_go_on.clear()
         for number in list(self._running):
             self.left(number)
         return True
@@ -127,10 +149,17 @@ class Decisions:
             return
         if number not in self._running or self._ledger.rows[number].finish is not None:
             return
+        if number in self._to_go_on:  # Ray started it again, just as it was when it hit its cap
+            return
         self._attempts[number] = attempt
         self._training.add(number)
         self._started_at[number] = self._clock()
         self._observer.started(self._ledger.start(number, node))
+
+    def fitted(self, number: int, attempt: int, forecast: Forecast) -> None:
+        """A trial has said how it is fitted to its cap."""
+        if self._is_current(number, attempt):
+            self._observer.fitted(self._ledger.fit(number, forecast.peak_mb, forecast.fitted))
 
     def reported(self, number: int, attempt: int, report: EpochReport, *, stopped: bool = False) -> None:
         """A trial has finished an epoch; `stopped`: the scheduler stops it because of this report."""
@@ -143,7 +172,11 @@ class Decisions:
 
     def finished(self, number: int, attempt: int, finish: Finish) -> None:
         """A trial has ended."""
-        if self._is_current(number, attempt):
+        if not self._is_current(number, attempt):
+            return
+        if finish.outcome == "memory_cap" and self._may_go_on(self._ledger.rows[number]):
+            self._go_on_with_half(number, finish)
+        else:
             self._finish(number, finish)
 
     def noted(self, number: int, text: str) -> None:
@@ -161,7 +194,7 @@ class Decisions:
     def lost(self, number: int, error: str) -> None:
         """A trial's process was lost, and Ray starts no other attempt."""
         row = self._ledger.rows[number]
-        if row.finish is not None:
+        if row.finish is not None or number in self._to_go_on:
             return
         if self._losses[number] < self._settings.restarts:  # Ray gives up at once on a worker lost between two trials
             self.restarted(number, error)
@@ -174,6 +207,9 @@ class Decisions:
         """A trial no longer has a process, whether or not its row has ended."""
         self._running.discard(number)
         self._training.discard(number)
+        if number in self._to_go_on:
+            self._to_go_on.remove(number)
+            self._left_over.insert(0, number)
 
     def _fence(self, number: int) -> None:
         """Ignore every further message of the current attempt."""
@@ -233,7 +269,8 @@ class Decisions:
     def _stopped(self, row: Row) -> Finish:
         pick = max if self._settings.mode == "max" else min
         peak_mb = max(report.peak_mb for report in row.reports)
-        is_over = peak_mb > self._cap_mb  # it was being killed for that when the scheduler stopped it
+        # it was being killed for that when the scheduler stopped it; one that may go on is stopped by its value
+        is_over = peak_mb > self._cap_mb and not self._may_go_on(row)
         return Finish(
             "memory_cap" if is_over else "stopped",
             value=None if is_over else pick(report.value for report in row.reports),
@@ -242,6 +279,21 @@ class Decisions:
             node=row.node,
             epochs=row.last_epoch,
             duration_s=round(self._clock() - self._started_at[row.number], 3),
+        )
+
+    def _may_go_on(self, row: Row) -> bool:
+        """Whether a row that hits its cap goes on: its forecast was wrong, and it has not gone on before."""
+        return self._fit is not None and row.halvings == 0
+
+    def _go_on_with_half(self, number: int, finish: Finish) -> None:
+        row = self._ledger.hit_cap(number, finish.peak_mb, finish.cap_mb)
+        self._fence(number)
+        self._training.discard(number)
+        self._to_go_on.add(number)
+        forecast = "" if row.forecast_mb is None else f", {row.forecast_mb:.0f} were forecast"
+        self._observer.noted(
+            f"trial {number} hit its cap ({finish.peak_mb:.0f} of {finish.cap_mb:.0f} MB{forecast}) and goes on from "
+            "its last checkpoint with half of what it held at once"
         )
 
     def _finish(self, number: int, finish: Finish) -> None:

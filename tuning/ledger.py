@@ -63,6 +63,8 @@ class Finish:
     """The traceback, where there is one."""
     lost: bool = False
     """The process was lost too often, which says nothing about the configuration."""
+    is_forecast: bool = False
+    """`peak_mb` is a forecast: no node can hold the trial, so it was not started."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ class Row:
 
     @property
     def is_infeasible(self) -> bool:
-        """Whether it ended before it was started, since no node can hold it; its peak is then a forecast."""
-        return self.outcome == "memory_cap" and not self.starts
+        """Whether it ended before it was started, since no node can hold it."""
+        return self.finish is not None and self.finish.is_forecast
 
     @property
     def score(self) -> float | None:
@@ -326,10 +328,12 @@ def _changed(row: Row, event: Mapping[str, Any]) -> Row:
             row = _measured(row, max(event["peak_mb"], event["cap_mb"]))
             return replace(row, halvings=row.halvings + 1)
         case "finished":
-            finish = Finish(**{name: event[name] for name in Finish.__dataclass_fields__})
+            finish = Finish(**{name: event[name] for name in Finish.__dataclass_fields__ if name in event})
             assert finish.outcome in get_args(Outcome)
-            needed_mb = max(finish.peak_mb, finish.cap_mb if finish.outcome == "memory_cap" else 0.0)
-            return _measured(replace(row, finish=finish, ends=row.ends + 1), needed_mb)
+            row = replace(row, finish=finish, ends=row.ends + 1)
+            if finish.is_forecast:
+                return row
+            return _measured(row, max(finish.peak_mb, finish.cap_mb if finish.outcome == "memory_cap" else 0.0))
         case "reopened":
             return replace(row, finish=None, starts=0)
         case other:

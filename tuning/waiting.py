@@ -66,9 +66,14 @@ def result_of(future: Future[T], limit_s: float = math.inf, should_stop: Callabl
             if time.monotonic() >= until:
                 raise TimeoutError(f"no answer within {limit_s:g} s")
     finally:  # also if a signal handler raises
-        if not future.done():
-            _given_up.append(future)
+        give_up(future)
     return future.result()
+
+
+def give_up(future: Future[Any]) -> None:
+    """Wait for a call no longer."""
+    if not future.done():
+        _given_up.append(future)
 
 
 def is_anything_stuck() -> bool:

@@ -50,7 +50,7 @@ class Searcher(_NotPickled, search.Searcher):  # type: ignore[misc]  # Ray is no
         with self._errors.kept():
             row = self._decisions.next_row()
         if row is not None:
-            return Task.of(row).to_ray()
+            return Task.of(row, self._decisions.memory_mb).to_ray()
         return search.Searcher.FINISHED if self._decisions.has_no_more else None
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tuning.decisions import Decisions
+from tuning.forecast import Forecast
 from tuning.ledger import EpochReport, Finish
 
 Message = dict[str, Any]
@@ -19,6 +20,11 @@ PAUSED: Message = {"kind": "paused"}
 def started(node: str) -> Message:
     """An attempt at the row runs on a node."""
     return {"kind": "started", "node": node}
+
+
+def fitted(forecast: Forecast) -> Message:
+    """The trial is fitted to its cap."""
+    return {"kind": "fitted", "forecast": asdict(forecast)}
 
 
 def reported(report: EpochReport) -> Message:
@@ -48,6 +54,8 @@ def deliver(message: Message, row: int, decisions: Decisions, *, stopped: bool) 
     match message["kind"]:
         case "started":
             decisions.started(row, attempt, message["node"])
+        case "fitted":
+            decisions.fitted(row, attempt, Forecast(**message["forecast"]))
         case "report":
             decisions.reported(row, attempt, EpochReport(**message["report"]), stopped=stopped)
         case "finished":

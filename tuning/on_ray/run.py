@@ -18,6 +18,7 @@ from tuning.capacity import Capacity
 from tuning.capped.run_capped import tree_memory_mb
 from tuning.decisions import Decisions
 from tuning.errors import ClusterError
+from tuning.fit import Fit
 from tuning.ledger import Ledger
 from tuning.observer import Ended, Observer
 from tuning.on_ray.asha import LedgerAsha
@@ -52,6 +53,7 @@ class TuneRun:
         observer: Observer,
         should_stop: Callable[[], bool],
         began: float,
+        fit: Fit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
@@ -83,6 +85,7 @@ class TuneRun:
             drop_checkpoint=self._drop_checkpoint,
             clock=clock,
             began=began,
+            fit=fit,
         )
 
     def run(self) -> Ended:

@@ -32,6 +32,7 @@ from tuning.sampler import Mode
 from tuning.trial import (
     Began,
     CheckpointReady,
+    Fitted,
     PickledObjective,
     Reported,
     read_reports,
@@ -55,11 +56,15 @@ class Task:
     config: Mapping[str, Any]
     known_epochs: int
     """The last epoch that the ledger has a report of."""
+    memory_mb: float | None = None
+    """The memory to plan with."""
+    halvings: int = 0
+    """How often the row hit its cap."""
 
     @classmethod
-    def of(cls, row: Row) -> Self:
+    def of(cls, row: Row, memory_mb: float) -> Self:
         """What is left to do of a row."""
-        return cls(row.number, row.config, row.last_epoch)
+        return cls(row.number, row.config, row.last_epoch, memory_mb, row.halvings)
 
     def to_ray(self) -> dict[str, Any]:
         """Ray's configuration of the trial; the row is in it by itself for the scheduler and the callbacks."""
@@ -142,6 +147,8 @@ def _run_objective(
                 dict(task.config),
                 scratch,
                 shared,
+                task.memory_mb,
+                task.halvings,
                 cap_mb=settings.cap_mb,
                 warm_up=partial(warm_up_objective, objective),
                 on_message=relay.on_message,
@@ -176,6 +183,8 @@ class _Relay:
         match message:
             case Began():
                 self._pid = message.pid
+            case Fitted(forecast):
+                self._attempt.report(messages.fitted(forecast))
             case Reported(report):
                 self._progress.add(report)
                 self._measure()

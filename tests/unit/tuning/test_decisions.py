@@ -6,6 +6,7 @@ import pytest
 
 from tuning.decisions import LOST_S, Decisions
 from tuning.errors import AllTrialsFailedError
+from tuning.forecast import Forecast
 from tuning.ledger import EpochReport, Finish, Ledger
 from tuning.observer import Observer
 from tuning.settings import Settings
@@ -14,23 +15,49 @@ from tuning.space import Space
 SPACE = Space.parse({"x": {"integer": [0, 2]}})
 COMPLETED = Finish("completed", value=0.5)
 FAILED = Finish("failed", error="no such data")
+CAPPED = Finish("memory_cap", peak_mb=1012.3, cap_mb=1000)
+INFEASIBLE = Finish("memory_cap", peak_mb=1240, cap_mb=1000, error="needs 1240 MB, cap 1000", is_forecast=True)
 
 
 class Notes(Observer):
     def __init__(self):
         self.notes = []
+        self.fitted_rows = []
+        self.finished_rows = []
 
     def noted(self, text):
         self.notes.append(text)
+
+    def fitted(self, row):
+        self.fitted_rows.append(row)
+
+    def finished(self, row):
+        self.finished_rows.append(row)
+
+
+class Forecasts:
+    """In place of `Fit`: answers for each row as set, that it fits by default."""
+
+    def __init__(self):
+        self.answers = {}
+        self.asked = []
+
+    def answer(self, row, rows):
+        self.asked.append(row.number)
+        return self.answers.get(row.number, "fits")
+
+    def memory_mb(self, rows):
+        return 1000 - len(rows)
 
 
 class Search:
     """Decisions over a ledger, with a clock and a record of what was deleted."""
 
-    def __init__(self, folder, trials=3, concurrency=2, **settings):
+    def __init__(self, folder, trials=3, concurrency=2, fit=None, **settings):
         self.now = 100.0
         self.dropped = []
         self.observer = Notes()
+        self.fit = fit
         self.ledger = Ledger(folder, {"model": "toy"})
         self.ledger.raise_target(trials)
         self.decisions = Decisions(
@@ -43,6 +70,7 @@ class Search:
             observer=self.observer,
             drop_checkpoint=self._drop,
             clock=lambda: self.now,
+            fit=fit,
         )
 
     def _drop(self, row):
@@ -273,3 +301,219 @@ def test_a_snapshot_is_what_a_table_shows(begin):
     assert (snapshot.running, snapshot.target, snapshot.concurrency, snapshot.cap_mb) == ({number}, 3, 2, 1000)
     assert (snapshot.elapsed_s, snapshot.best.number, snapshot.leaving, snapshot.overhead_mb) == (3, 0, False, 70)
     assert not math.isinf(snapshot.elapsed_s)
+
+
+# -- trials that do not fit their cap
+
+
+@pytest.fixture
+def forecasts():
+    return Forecasts()
+
+
+def test_a_row_that_no_node_can_hold_ends_without_a_start_and_the_next_takes_its_place(begin, forecasts):
+    search = begin(fit=forecasts)
+    forecasts.answers = {0: INFEASIBLE, 1: INFEASIBLE}
+    assert search.decisions.next_row().number == 2
+    for number in (0, 1):
+        assert (search.row(number).finish, search.row(number).starts) == (INFEASIBLE, 0)
+    assert [row.number for row in search.observer.finished_rows] == [0, 1]
+    assert search.decisions.snapshot(0).running == {2}
+    assert '"started"' not in search.ledger.path.read_text()
+
+
+def test_a_search_in_which_nothing_fits_has_finished_and_not_failed(begin, forecasts):
+    search = begin(fit=forecasts)
+    forecasts.answers = dict.fromkeys(range(3), INFEASIBLE)
+    assert search.decisions.next_row() is None
+    assert search.decisions.has_no_more
+    assert not search.decisions.has_rows_left
+    assert search.decisions.conclusion() == "finished"
+
+
+def test_while_a_forecast_is_awaited_the_row_is_proposed_and_nothing_else_happens(begin, forecasts):
+    search = begin(fit=forecasts)
+    forecasts.answers = {0: "ask later"}
+    assert [search.decisions.next_row() for _ in range(3)] == [None] * 3
+    assert (len(search.ledger.rows), forecasts.asked) == (1, [0, 0, 0])
+    assert not search.decisions.has_no_more
+    assert search.decisions.snapshot(0).running == frozenset()
+    forecasts.answers = {}
+    assert search.decisions.next_row().number == 0
+
+
+def test_the_last_row_is_waited_for_while_it_is_forecast(begin, forecasts):
+    search = begin(trials=1, fit=forecasts)
+    forecasts.answers = {0: "ask later"}
+    assert search.decisions.next_row() is None
+    assert not search.decisions.has_no_more, "Ray would not ask again"
+
+
+def test_asked_to_leave_no_forecast_is_waited_for(begin, forecasts):
+    search = begin(fit=forecasts)
+    forecasts.answers = {0: "ask later"}
+    search.decisions.next_row()
+    assert search.decisions.leave_if_due(asked=True)
+    assert search.decisions.has_left
+    assert search.decisions.next_row() is None
+    assert forecasts.asked == [0]
+    assert search.row(0).finish is None, "it is asked for again by the next command"
+
+
+def test_nothing_is_forecast_while_no_trial_could_start(begin, forecasts):
+    search = begin(concurrency=1, fit=forecasts)
+    search.start()
+    assert search.decisions.next_row() is None
+    assert (forecasts.asked, len(search.ledger.rows)) == ([0], 1)
+
+
+def test_rows_of_an_earlier_run_are_forecast_too(begin, forecasts):
+    first = begin(fit=forecasts)
+    first.decisions.next_row()
+    first.ledger.close()
+    forecasts.answers = {0: INFEASIBLE}
+    again = begin(fit=forecasts)
+    assert again.decisions.next_row().number == 1
+    assert again.row(0).finish == INFEASIBLE
+
+
+def test_how_a_trial_is_fitted_is_recorded_and_shown(begin, forecasts):
+    search = begin(fit=forecasts)
+    number = search.start()
+    search.decisions.fitted(number, 1, Forecast(912.0, "32 images at once"))
+    assert (search.row(number).forecast_mb, search.row(number).fitted) == (912.0, "32 images at once")
+    assert search.observer.fitted_rows == [search.row(number)]
+    search.decisions.fitted(number, 0, Forecast(500.0))
+    assert search.row(number).forecast_mb == 912.0, "an earlier attempt has no say"
+
+
+def test_the_memory_to_plan_with_is_that_of_the_forecasts_and_else_the_cap(begin, forecasts, tmp_path):
+    search = begin(fit=forecasts)
+    search.start()
+    assert search.decisions.memory_mb == 999
+    search.ledger.close()
+    assert begin().decisions.memory_mb == 1000
+
+
+def hit(search):
+    """A row that hits its cap, whose process has not left yet."""
+    number = search.start()
+    search.decisions.fitted(number, 1, Forecast(912.0))
+    search.decisions.finished(number, 1, CAPPED)
+    return number
+
+
+def test_a_trial_that_hits_its_cap_goes_on_once_with_half_when_its_process_has_left(begin, forecasts):
+    search = begin(fit=forecasts)
+    number = hit(search)
+    assert (search.row(number).finish, search.row(number).halvings) == (None, 1)
+    assert search.dropped == [], "it goes on from its checkpoint"
+    assert search.observer.notes == [
+        "trial 0 hit its cap (1012 of 1000 MB, 912 were forecast) and goes on from its last checkpoint with half of "
+        "what it held at once"
+    ]
+    assert search.decisions.next_row().number == 1, "its process is still there"
+    search.decisions.left(number)
+    again = search.decisions.next_row()
+    assert (again.number, again.halvings) == (number, 1)
+    search.decisions.started(number, 2, "here")
+    search.decisions.finished(number, 2, CAPPED)
+    assert search.row(number).finish == CAPPED
+    search.decisions.left(number)
+    assert search.decisions.next_row().number == 2
+    assert search.ledger.path.read_text().count('"hit_cap"') == 1
+
+
+def test_it_went_on_once_also_if_the_driver_was_killed_since(begin, forecasts):
+    first = begin(fit=forecasts)
+    hit(first)
+    first.ledger.close()
+    again = begin(fit=forecasts)
+    assert again.decisions.next_row().halvings == 1
+    again.decisions.started(0, 2, "here")
+    again.decisions.finished(0, 2, CAPPED)
+    assert again.row(0).finish == CAPPED
+
+
+def test_without_forecasts_a_trial_that_hits_its_cap_has_ended(begin):
+    search = begin()
+    number = search.end(CAPPED)
+    assert (search.row(number).finish, search.row(number).halvings) == (CAPPED, 0)
+    assert search.observer.notes == []
+
+
+@pytest.mark.parametrize("finish", [COMPLETED, FAILED, Finish("diverged")])
+def test_a_trial_that_ended_otherwise_does_not_go_on(begin, forecasts, finish):
+    search = begin(fit=forecasts)
+    assert search.row(search.end(finish)).finish == finish
+
+
+def test_what_hit_its_cap_has_no_say_any_more(begin, forecasts):
+    search = begin(fit=forecasts)
+    number = hit(search)
+    search.decisions.reported(number, 1, EpochReport(1, 0.3))
+    search.decisions.finished(number, 1, COMPLETED)
+    assert (search.row(number).reports, search.row(number).finish) == ((), None)
+
+
+def test_a_process_lost_after_it_hit_its_cap_is_no_loss_and_goes_on_with_half_alone(begin, forecasts):
+    search = begin(fit=forecasts, restarts=0)
+    number = hit(search)
+    search.decisions.started(number, 2, "there")  # Ray starts it as it was before
+    search.decisions.finished(number, 2, CAPPED)
+    assert (search.row(number).finish, search.row(number).node) == (None, "here")
+    search.decisions.lost(number, "killed")
+    assert search.row(number).finish is None
+    search.decisions.left(number)
+    assert search.decisions.next_row().number == number
+    assert search.decisions.next_row().number != number
+
+
+def test_when_every_trial_is_gone_one_that_hit_its_cap_waits_once(begin, forecasts):
+    search = begin(fit=forecasts, trials=1)
+    number = hit(search)
+    assert search.decisions.restart_all()
+    search.decisions.left(number)
+    assert search.decisions.next_row().number == number
+    assert search.decisions.next_row() is None
+
+
+def test_ray_goes_on_asking_while_a_trial_may_hit_its_cap(begin, forecasts):
+    search = begin(trials=1, fit=forecasts)
+    number = search.start()
+    assert not search.decisions.has_no_more
+    search.decisions.finished(number, 1, CAPPED)
+    assert not search.decisions.has_no_more
+    search.decisions.left(number)
+    assert not search.decisions.has_no_more
+    search.decisions.next_row()
+    search.decisions.started(number, 2, "here")
+    search.decisions.finished(number, 2, COMPLETED)
+    search.decisions.left(number)
+    assert search.decisions.has_no_more
+
+
+def test_a_trial_at_its_cap_does_not_hold_up_a_search_that_leaves(begin, forecasts):
+    search = begin(fit=forecasts)
+    search.decisions.leave_if_due(asked=False)
+    number = search.start()
+    search.decisions.leave_if_due(asked=True)
+    search.decisions.finished(number, 1, CAPPED)
+    assert search.decisions.has_left
+    assert (search.row(number).finish, search.row(number).halvings) == (None, 1)
+
+
+@pytest.mark.parametrize(("halvings", "outcome", "value"), [(0, "stopped", 0.6), (1, "memory_cap", None)])
+def test_one_that_may_go_on_is_stopped_by_its_value_though_it_was_over_its_cap(
+    begin, forecasts, halvings, outcome, value
+):
+    search = begin(fit=forecasts)
+    number = search.start()
+    if halvings:
+        search.decisions.finished(number, 1, CAPPED)
+        search.decisions.left(number)
+        search.decisions.next_row()
+        search.decisions.started(number, 2, "here")
+    search.decisions.reported(number, 1 + halvings, EpochReport(1, 0.6, peak_mb=1001), stopped=True)
+    finish = search.row(number).finish
+    assert (finish.outcome, finish.value, finish.peak_mb) == (outcome, value, 1001)

@@ -220,10 +220,29 @@ def test_a_measured_peak_is_compared_with_the_forecast_in_force(tmp_path, measur
         assert ledger.rows[1].peak_to_forecast == pytest.approx(ratio), "the largest counts"
 
 
-def test_a_row_is_infeasible_if_it_ended_at_the_cap_without_a_start(tmp_path):
+def test_an_infeasible_row_has_a_forecast_for_a_peak_from_which_nothing_is_learned(tmp_path):
     with filled(tmp_path) as ledger:
-        assert not ledger.rows[0].is_infeasible
-        assert not ledger.finish(1, end("memory_cap")).is_infeasible
-        ledger.propose({"x": 0.1}, "random")
-        assert not ledger.rows[2].is_infeasible
-        assert ledger.finish(2, end("memory_cap")).is_infeasible
+        assert not ledger.rows[1].is_infeasible
+        ledger.fit(1, 500, "")
+        row = ledger.finish(1, end("memory_cap", peak_mb=1240, is_forecast=True))
+        assert (row.is_infeasible, row.peak_to_forecast) == (True, 0)
+        ledger.reopen(1)
+        assert not ledger.finish(1, end("memory_cap", peak_mb=1240)).is_infeasible
+
+
+def test_a_ledger_from_before_there_were_forecasts_reads_as_before(tmp_path):
+    lines = [
+        '{"event":"search","version":1,"identity":{"model":"small"},"time_ms":1}',
+        '{"event":"target","trials":2,"time_ms":2}',
+        '{"event":"proposed","row":0,"config":{"x":1},"origin":"default","time_ms":3}',
+        '{"event":"started","row":0,"node":"here","time_ms":4}',
+        '{"event":"report","row":0,"epoch":1,"value":0.5,"metrics":{},"peak_mb":70.0,"time_ms":5}',
+        '{"event":"finished","row":0,"outcome":"memory_cap","value":null,"peak_mb":1001.0,"cap_mb":1000,'
+        '"node":"here","epochs":1,"duration_s":2.5,"error":"","details":"","lost":false,"time_ms":6}',
+    ]
+    (tmp_path / FILE_NAME).write_text("".join(f"{line}\n" for line in lines))
+    with Ledger(tmp_path, {"model": "small"}) as ledger:
+        [row] = ledger.rows
+    assert row.finish == Finish("memory_cap", None, 1001.0, 1000, "here", 1, 2.5)
+    assert (row.starts, row.reports, row.is_infeasible) == (1, (EpochReport(1, 0.5, {}, 70.0),), False)
+    assert (row.forecast_mb, row.fitted, row.halvings, row.peak_to_forecast) == (None, "", 0, 0.0)

@@ -13,6 +13,7 @@ from tuning import search
 from tuning.capacity import WORKER_MB, Capacity, Node
 from tuning.capped.run_capped import CapTooLowError
 from tuning.errors import AllTrialsFailedError, AskedToLeaveError, CapDoesNotFitError
+from tuning.forecast import Forecast
 from tuning.ledger import EpochReport, Ledger, read
 from tuning.observer import Observer
 from tuning.search import capacity_for, end_of, next_target, run_search, survey
@@ -37,6 +38,7 @@ class Ray:
     def __init__(self):
         self.started = []
         self.capacity = None
+        self.fit = None
         self.ends = []
         self.ended = "finished"
         self.nodes = [Node("far", 4, 4000)]
@@ -51,8 +53,9 @@ class Ray:
         self.started.append(address)
         yield
 
-    def run_of(self, ledger, space, default, packed, settings, capacity, files, observer, should_stop, began):
+    def run_of(self, ledger, space, default, packed, settings, capacity, files, observer, should_stop, began, fit):
         self.capacity = capacity
+        self.fit = fit
 
         def run():
             for number, finish in enumerate(self.ends):
@@ -78,11 +81,11 @@ def ray(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path, ray):
-    def run(trials=2, *, extend=0, observer=None, should_stop=lambda: False, **settings):
+    def run(trials=2, *, extend=0, observer=None, should_stop=lambda: False, forecast=None, **settings):
         chosen = Settings(trials=trials, max_epochs=3, **settings)
         return run_search(
             print, SPACE, {"x": 0}, tmp_path / "s", {}, chosen,
-            observer=observer, should_stop=should_stop, extend=extend,
+            observer=observer, should_stop=should_stop, extend=extend, forecast=forecast,
         )  # fmt: skip
 
     return run
@@ -311,3 +314,30 @@ def test_asked_to_leave_before_the_first_trial_it_does_not_wait_for_the_imports(
             run(should_stop=lambda: True)
     finally:
         release.set()
+
+
+class Forecaster:
+    def __init__(self):
+        self.closed = 0
+
+    def __call__(self, config, cap_mb, node):
+        return Forecast(300.0)
+
+    def close(self):
+        self.closed += 1
+
+
+def test_a_run_gets_the_forecasts_and_the_forecaster_is_closed_after_it(run, ray):
+    run()
+    assert ray.fit is None
+    forecaster = Forecaster()
+    run(trials=3, forecast=forecaster)
+    assert ray.fit.memory_mb([]) == FITS
+    assert forecaster.closed == 1
+
+
+def test_a_forecaster_is_closed_also_if_nothing_is_started(run, ray):
+    forecaster = Forecaster()
+    with pytest.raises(CapDoesNotFitError):
+        run(cap_mb=5000, forecast=forecaster)
+    assert forecaster.closed == 1

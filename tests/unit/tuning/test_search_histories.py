@@ -1,11 +1,13 @@
 """Thousands of searches as they may happen: decisions, ledger and sampler against a made-up world.
 
 Trials report in any order, processes are lost, attempts that were given up go on talking, and the driver is killed
-between any two writes or in the middle of one, and begun again. Each history follows from its seed alone.
+between any two writes or in the middle of one, and begun again. In half of the searches memory is forecast: forecasts
+come late, or never, some are too low, and some trials need too much. Each history follows from its seed alone.
 """
 
 import json
 import random
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 from tuning import ledger as ledger_module
 from tuning.decisions import Decisions
 from tuning.errors import AllTrialsFailedError
+from tuning.fit import Fit, correction
+from tuning.forecast import Forecast
 from tuning.ledger import EpochReport, Finish, Ledger
 from tuning.observer import Observer
 from tuning.settings import Settings
@@ -24,6 +28,19 @@ SPACES = [
     for high in (1, 6)  # one of them has fewer configurations than some searches want
 ]
 IDENTITY = {"model": "made up"}
+CAP_MB = 1000
+
+
+def forecast_mb(config, halvings=0):
+    """What is forecast for a configuration: of the hogs a third are forecast not to fit, the others too low."""
+    need = 500 if not config["hog"] else 1240 if config["x"] % 3 == 0 else 900
+    return need / 2**halvings
+
+
+def held_mb(config, halvings):
+    """What a trial of it holds: of the hogs that are forecast too low one half fits with half as much at once."""
+    low = {1: 1.3, 2: 2.4}.get(config["x"] % 3, 1.0) if config["hog"] else 1.0
+    return forecast_mb(config, halvings) * low
 
 
 class Killed(BaseException):
@@ -62,6 +79,7 @@ class Process:
     attempt: int
     config: dict
     epoch: int
+    halvings: int
     unheard: list = field(default_factory=list)
     is_done: bool = False
     is_known: bool = False
@@ -100,12 +118,17 @@ class World:
         self.concurrency = self.rng.randint(1, 3)
         self.loss_rate = self.rng.choice([0.0, 0.05, 0.2])
         self.kills_left = self.rng.randint(0, 3)
+        self.forecasts = self.rng.choice([None, None, "come", "come late", "never come"])
         self.attempts = {}  # the checkpoint store's: they outlive a driver
         self.checkpoints = {}
         self.told = {}
         self.lost = {}
         self.ended = None
         self.now = 0.0
+        self.pending = []
+        self.was_silent = False
+        self.run_with = set()
+        """Rows that were run, each with its halvings then."""
 
     def run(self):
         """Run the search to its end, through every kill; the rows that it leaves."""
@@ -139,17 +162,20 @@ class World:
             self.space,
             {"x": 1, "hog": False},
             self.settings,
-            cap_mb=1000,
+            cap_mb=CAP_MB,
             concurrency=self.concurrency,
             observer=Ends(self.told),
             drop_checkpoint=self._drop,
             clock=lambda: self.now,
+            fit=self._fit(),
         )
         leave_at = self.rng.choice([None, None, None, self.rng.uniform(0, 60)])
         running, given_up = {}, []
         self.lost = {}
         while True:
             self.now += self.rng.random()
+            if self.forecasts == "come" or (self.forecasts == "come late" and self.rng.random() < 0.1):
+                self._forecast()
             asked = leave_at is not None and self.now >= leave_at
             is_leaving = decisions.leave_if_due(asked)
             if is_leaving and decisions.has_left:
@@ -157,7 +183,7 @@ class World:
             while (row := decisions.next_row()) is not None:
                 assert row.finish is None, "a row that has ended is run again"
                 assert row.number not in running
-                running[row.number] = self._begin(row.number, row.config)
+                running[row.number] = self._begin(row.number, row.config, row.halvings)
             assert len(running) <= self.concurrency
             if not running:
                 if decisions.has_no_more and not decisions.has_rows_left:
@@ -180,23 +206,50 @@ class World:
             else:
                 self._work(process)
             ended = ledger.rows[process.number].finish is not None
-            if process.number in running and (ended or (process.is_done and not process.unheard)):
+            leaves = process.is_done and not process.unheard and self.rng.random() < 0.8
+            if process.number in running and (ended or leaves):
                 given_up.append(running.pop(process.number))
                 decisions.left(process.number)
 
-    def _begin(self, number, config):
+    def _fit(self):
+        self.pending.clear()
+        if self.forecasts is None:
+            return None
+
+        def forecaster(config, cap_mb, node):
+            return Forecast(forecast_mb(config))
+
+        def noted(text):
+            self.was_silent = True
+
+        return Fit(forecaster, ["a node"], CAP_MB, noted, self._begin_forecast, lambda: self.now)
+
+    def _begin_forecast(self, call):
+        self.pending.append((Future(), call))
+        return self.pending[-1][0]
+
+    def _forecast(self):
+        for future, call in self.pending:
+            future.set_result(call())
+        self.pending.clear()
+
+    def _begin(self, number, config, halvings):
         self.attempts[number] = self.attempts.get(number, 0) + 1
         epoch = self.checkpoints.get(number, 0)
-        process = Process(number, self.attempts[number], dict(config), epoch)
+        process = Process(number, self.attempts[number], dict(config), epoch, halvings)
+        self.run_with.add((number, halvings))
         process.unheard.append(("started",))
+        if self.forecasts:
+            process.unheard.append(("fitted",))
         process.unheard += [("report", done) for done in range(1, epoch + 1)]
         return process
 
     def _work(self, process):
         if process.is_done:
             return
-        if process.config["hog"]:
-            process.unheard.append(("finished", Finish("memory_cap", peak_mb=1200, cap_mb=1000)))
+        held = held_mb(process.config, process.halvings)
+        if held > CAP_MB and (process.epoch == EPOCHS - 1 or self.rng.random() < 0.7):
+            process.unheard.append(("finished", Finish("memory_cap", peak_mb=held, cap_mb=CAP_MB)))
             process.is_done = True
         elif process.epoch < EPOCHS:
             process.epoch += 1
@@ -217,8 +270,11 @@ class World:
             case ("started",):
                 process.is_known = True
                 decisions.started(number, attempt, "node")
+            case ("fitted",):
+                decisions.fitted(number, attempt, Forecast(forecast_mb(process.config, process.halvings)))
             case ("report", epoch):
-                report = EpochReport(epoch, value(process.config, epoch), peak_mb=500.0)
+                peak_mb = min(held_mb(process.config, process.halvings), CAP_MB)
+                report = EpochReport(epoch, value(process.config, epoch), peak_mb=peak_mb)
                 decisions.reported(number, attempt, report, stopped=stops)
             case ("finished", finish):
                 decisions.finished(number, attempt, finish)
@@ -231,7 +287,7 @@ class World:
         self.lost[number] = self.lost.get(number, 0) + 1
         if self.rng.random() < 0.5 and self.lost[number] <= self.settings.restarts:
             decisions.restarted(number, "killed")
-            return self._begin(number, process.config)
+            return self._begin(number, process.config, process.halvings)  # Ray starts it as it was
         decisions.lost(number, "killed")
         decisions.left(number)
         return None
@@ -276,15 +332,38 @@ def check(world, rows):
         match row.finish.outcome:
             case "completed":
                 assert epochs == [1, 2, 3]
+                assert held_mb(row.config, row.halvings) <= CAP_MB
             case "memory_cap":
                 assert row.config["hog"]
+                assert row.is_infeasible or held_mb(row.config, row.halvings) > CAP_MB
+                assert row.is_infeasible or row.halvings == bool(world.forecasts), "it did not go on once"
             case "failed":
                 assert row.finish.lost
                 assert world.loss_rate > 0
+    if world.forecasts:
+        check_fit(world, rows)
     completed = [row for row in rows if row.finish.outcome == "completed"]
     kept = {number for number in world.checkpoints if rows[number].finish}
     best = max(completed, key=lambda row: (row.finish.value, -row.number), default=None)
     assert kept == ({best.number} if best else set())
+
+
+def check_fit(world, rows):
+    hits = [event["row"] for event in events(world.folder) if event["event"] == "hit_cap"]
+    assert hits == list(dict.fromkeys(hits)), "a row went on twice"
+    assert sorted(hits) == [row.number for row in rows if row.halvings]
+    for row in rows:
+        if row.halvings:
+            assert world.run_with >= {(row.number, 0), (row.number, 1)}
+        if row.is_infeasible:
+            assert not row.halvings
+            assert not world.forecasts.startswith("never")
+            factor = row.finish.peak_mb / forecast_mb(row.config)
+            assert 1 <= factor <= correction(rows) + 0.01 <= 2.01
+            assert row.finish.peak_mb > CAP_MB
+        if forecast_mb(row.config) > CAP_MB and not world.was_silent:
+            assert row.is_infeasible
+            assert (row.number, 0) not in world.run_with, "it was started though it was known not to fit"
 
 
 @pytest.mark.parametrize("block", range(10))
@@ -300,6 +379,24 @@ def test_every_history_ends_each_row_once_and_loses_nothing(tmp_path, block):
 def test_the_same_holds_for_the_sampler_that_learns(tmp_path):
     for seed in range(40):
         check(*history(tmp_path / str(seed), seed, "optuna"))
+
+
+def test_the_histories_hold_every_way_in_which_a_trial_does_not_fit(tmp_path):
+    missing = {
+        ("memory_cap", True, False, 0),
+        ("memory_cap", True, True, 0),
+        ("memory_cap", False, False, 1),
+        ("completed", False, False, 1),
+        ("completed", False, False, 0),
+    }
+    for seed in range(200):
+        world, rows = history(tmp_path / str(seed), seed)
+        for row in rows if world.forecasts else []:
+            is_corrected = row.is_infeasible and forecast_mb(row.config) <= CAP_MB
+            missing -= {(row.outcome, row.is_infeasible, is_corrected, row.halvings)}
+        if not missing:
+            return
+    pytest.fail(f"no history in which this happens: {missing}")
 
 
 def test_a_history_follows_from_its_seed(tmp_path):

@@ -16,6 +16,7 @@ class Decided:
     def __init__(self):
         self.rows = []
         self.has_no_more = False
+        self.memory_mb = 450.0
         self.has_left = False
         self.calls = []
 
@@ -62,11 +63,11 @@ def failing(error):
 
 
 def test_ray_is_given_the_next_row_with_its_task(decided, errors):
-    row = Row(3, {"x": 0.5}, "optuna", reports=(EpochReport(1, 0.2), EpochReport(2, 0.3)))
+    row = Row(3, {"x": 0.5}, "optuna", reports=(EpochReport(1, 0.2), EpochReport(2, 0.3)), halvings=1)
     decided.rows = [row]
     config = Searcher(decided, errors).suggest("ab12")
     assert config["row"] == 3
-    assert Task.from_ray(config) == Task(3, {"x": 0.5}, known_epochs=2) == Task.of(row)
+    assert Task.from_ray(config) == Task(3, {"x": 0.5}, 2, 450.0, 1) == Task.of(row, 450.0)
 
 
 def test_without_a_row_ray_asks_again_until_there_are_no_more(decided, errors):

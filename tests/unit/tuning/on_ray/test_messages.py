@@ -3,10 +3,12 @@ import math
 
 import pytest
 
+from tuning.forecast import Forecast
 from tuning.ledger import EpochReport, Finish
 from tuning.on_ray import messages
 
 REPORT = EpochReport(2, 0.5, {"loss": 0.1}, peak_mb=70.0)
+FORECAST = Forecast(480.0, "8 at once")
 FINISH = Finish("completed", value=0.5, node="here", epochs=2)
 
 
@@ -31,6 +33,7 @@ def delivered(message, attempt=3, stopped=False):
     ("message", "calls"),
     [
         (messages.started("there"), [("started", 7, 3, "there")]),
+        (messages.fitted(FORECAST), [("fitted", 7, 3, FORECAST)]),
         (messages.reported(REPORT), [("reported", 7, 3, REPORT, False)]),
         (messages.finished(FINISH), [("finished", 7, 3, FINISH)]),
         (messages.note("disk full"), [("noted", 7, "disk full")]),

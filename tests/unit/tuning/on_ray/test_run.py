@@ -177,7 +177,7 @@ def test_a_trial_worker_gets_its_task_and_what_all_trials_share(begin, monkeypat
     search = begin(mode="min", grace_s=9.0)
     search.play(one)
     [(task, objective, settings, store)] = called
-    assert task == Task(0, {"x": 0.5}, 0)
+    assert task == Task(0, {"x": 0.5}, 0, PLAN.cap_mb)
     assert objective is OBJECTIVE
     assert (settings.mode, settings.cap_mb, settings.grace_s, settings.drivers_node) == ("min", 500, 9.0, NODE)
     assert store is search.store

@@ -12,12 +12,13 @@ import pytest
 from fake_ray import NODE, Handle
 
 from tuning.capped.run_capped import Capped, CapTooLowError
+from tuning.forecast import Forecast
 from tuning.ledger import EpochReport
 from tuning.on_ray import attempt, worker
 from tuning.on_ray.checkpoint_store import CheckpointStore
 from tuning.on_ray.shared_files import SharedFiles
 from tuning.on_ray.worker import Task, TrialSettings, run_trial
-from tuning.trial import REPORTS, WORK, Began, CheckpointReady, PickledObjective, Reported
+from tuning.trial import REPORTS, WORK, Began, CheckpointReady, Fitted, PickledObjective, Reported
 from tuning.trial_end import LostTrialError
 
 OBJECTIVE = PickledObjective(b"objective", b"warm-up", ())
@@ -34,16 +35,17 @@ class Worker:
         self.child = lambda call: "completed"
         self.call = None
 
-    def run_capped(self, function, objective, config, scratch, shared, **words):
-        self.call = SimpleNamespace(config=config, scratch=scratch, shared=shared, **words)
+    def run_capped(self, function, objective, config, scratch, shared, memory_mb, halvings, **words):
+        plan = {"memory_mb": memory_mb, "halvings": halvings}
+        self.call = SimpleNamespace(config=config, scratch=scratch, shared=shared, **plan, **words)
         outcome = self.child(self.call)
         if isinstance(outcome, str):
             outcome = Capped("completed", outcome, None, None, None, None, 80.0, 10.0, words["cap_mb"], 1.0)
         return outcome
 
-    def run(self, known_epochs=0, mode="max", shared_files=NO_FILES):
+    def run(self, known_epochs=0, mode="max", shared_files=NO_FILES, memory_mb=500.0, halvings=0):
         settings = TrialSettings(mode, 500, 7.0, shared_files, NODE)
-        run_trial(Task(3, {"x": 0.5}, known_epochs), OBJECTIVE, settings, self.store)
+        run_trial(Task(3, {"x": 0.5}, known_epochs, memory_mb, halvings), OBJECTIVE, settings, self.store)
 
     @property
     def messages(self):
@@ -114,6 +116,18 @@ def test_the_child_gets_the_configuration_and_the_limits(trial):
     call = trial.call
     assert (call.config, call.cap_mb, call.grace_s, call.shared) == ({"x": 0.5}, 500, 7.0, None)
     assert call.warm_up.args == (OBJECTIVE,)
+
+
+def test_a_trial_that_hit_its_cap_is_run_with_what_to_plan_with_and_how_often(trial):
+    trial.run(memory_mb=450.0, halvings=1)
+    assert (trial.call.memory_mb, trial.call.halvings, trial.call.cap_mb) == (450.0, 1, 500)
+
+
+def test_how_the_trial_is_fitted_is_passed_on(trial):
+    trial.child = lambda call: call.on_message(Fitted(Forecast(480.0, "8 at once"))) or "completed"
+    trial.run()
+    assert trial.kinds == ["started", "fitted", "finished"]
+    assert trial.messages[1]["forecast"] == {"peak_mb": 480.0, "fitted": "8 at once"}
 
 
 def test_it_goes_on_from_the_checkpoint_that_it_fetched(trial):
