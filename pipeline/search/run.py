@@ -7,6 +7,7 @@ from functools import partial
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MemoryCapError, SeqpipeError
 from pipeline.search import report
+from pipeline.search.forecaster import TrialForecaster
 from pipeline.search.mlflow_runs import SearchMethod, SearchRuns
 from pipeline.search.report import SearchReport
 from pipeline.search.request import Request
@@ -179,6 +180,7 @@ def _run_trials(
                 cache_folder=cache_folder,
                 should_stop=lambda: stop_token.reason() is not None,
                 extend=request.extend,
+                forecast=TrialForecaster(trial.base, len(trial.prepared.class_names)),
             )
     except BaseException as error:
         left = isinstance(error, (InterruptedRunError, BudgetExhaustedError))

@@ -12,6 +12,7 @@ from pipeline.errors import InterruptedRunError, MemoryCapError, TrainingDiverge
 from pipeline.progress import SilentReporter
 from pipeline.search.space import configuration
 from pipeline.stop import StopToken
+from tuning.forecast import Forecast
 from tuning.trial import Diverged, Trial
 
 VALUE = "validation/accuracy"
@@ -37,6 +38,7 @@ class TrainTrial:
 
     def __call__(self, trial: Trial) -> None:
         """Train, report each epoch, and send each checkpoint as soon as it is on disk."""
+        from pipeline.training import memory_plan
         from pipeline.training.numerics_file import numerics_of
         from pipeline.training.open_training import open_training
 
@@ -44,7 +46,13 @@ class TrainTrial:
         prepared = self.prepared.model_copy(update={"folder": trial.shared_files or self.prepared.folder})
         reporter = _EpochReporter(trial)
         try:
-            numerics = numerics_of(config, len(prepared.class_names), trial.folder, reporter)
+            classes = len(prepared.class_names)
+            numerics = numerics_of(
+                config, classes, trial.folder, reporter, trial_mb=trial.memory_mb, halvings=trial.halvings
+            )
+            if trial.memory_mb is not None:
+                fit = memory_plan.fit_of(config, classes, numerics, mlflow=False)
+                trial.fitted(Forecast(fit.peak_mb, fit.change_in_words(config)))
             with open_training(
                 config,
                 prepared,

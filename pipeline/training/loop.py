@@ -92,7 +92,7 @@ class Training:
         self.model.train()
         started = time.monotonic()
         for images, labels in self.batches.epoch(self.progress.epoch, first=self.progress.batch):
-            self._step(images, labels)
+            self.step(images, labels)
             self.progress.epoch_s += time.monotonic() - started
             self._report_forecast(images)
             self._between_steps()
@@ -104,7 +104,7 @@ class Training:
         self.reporter.epoch({"epoch": self.progress.epoch, **row})
         self.save(best=self._evaluated_weights() if is_best and self.writer.keeps_best else None)
 
-    def _step(self, images: Tensor, labels: Tensor) -> None:
+    def step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step on B images, micro-batch by micro-batch."""
         set_learning_rate(self.optimizer, learning_rate_at(self.progress.step, self.total_steps, self.config))
         images, labels = images.to(self.numerics.device), labels.to(self.numerics.device)

@@ -1,24 +1,18 @@
-"""The memory of a training's steps, measured once for an architecture on a machine, then read from the cache folder."""
+"""The memory of a training's steps: measured once per architecture and machine, then read from the cache folder."""
 
 import contextlib
 import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.schema import RunConfig
 from pipeline.errors import WorkspaceError
-from pipeline.training.memory_forecast import StepMemory, TrainingMemory
+from pipeline.training.memory_forecast import StepMemory, TrainingMemory, what_counts
 from pipeline.training.numerics import Numerics
 from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.fingerprints import canonical_json, file_sha256
 from sequencer_models import cache_folder
-from sequencer_models.catalog import MODELS
-from sequencer_models.model_spec import settings_of
-
-_RATE = 0.1
-"""Stands for every rate above 0: they all hold the same."""
 
 
 def memory_of(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMemory:
@@ -32,15 +26,6 @@ def memory_of(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMe
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, asdict(found))
         return found
-
-
-def what_counts(config: RunConfig) -> dict[str, Any]:
-    """The settings of a model that decide what it holds: of rates, only whether they are above 0."""
-    model = config.model.model_dump(mode="json")
-    for name, (_, setting) in settings_of(MODELS[config.model.name].architecture).items():
-        if setting.lt == 1 and model[name] > 0:
-            model[name] = _RATE
-    return model
 
 
 def _measure(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMemory:

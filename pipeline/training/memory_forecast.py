@@ -9,10 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from pipeline.config.schema import RunConfig
+from sequencer_models.catalog import MODELS
+from sequencer_models.model_spec import settings_of
+
 LIBRARIES_MB = 120.0
 """Buffers and code of the libraries that come with the first steps: 85 to 125 were measured."""
 MLFLOW_MB = 170.0
 """MLflow's client, which a training of `seqpipe run` loads while it works; trials do not."""
+
+_RATE = 0.1
+"""Stands for every rate above 0: they all hold the same."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,17 @@ class Fit:
     peak_mb: float
     """What it then holds in all, the imports included."""
 
+    def in_words(self) -> str:
+        """How many images at once, and whether blocks are computed again."""
+        images = "1 image at once" if self.micro_batch_size == 1 else f"{self.micro_batch_size} images at once"
+        return f"{images} and activation checkpointing" if self.recompute else images
+
+    def change_in_words(self, config: RunConfig) -> str:
+        """How the training is changed to fit; empty if it is not."""
+        size = min(config.compute.micro_batch_size or config.train.batch_size, config.train.batch_size)
+        is_as_it_was = self.micro_batch_size >= size and self.recompute == config.compute.recompute
+        return "" if is_as_it_was else self.in_words()
+
 
 @dataclass(frozen=True)
 class TrainingMemory:
@@ -97,29 +115,37 @@ class TrainingMemory:
         recompute: bool,
         averages: bool,
         base_mb: float,
-        most: int | None = None,
+        images: int | None = None,
     ) -> Fit:
         """The choice that changes the least: fewer images at once, then activation checkpointing.
 
-        The parts of a batch are as equal as possible. If nothing fits, the choice that needs the least. `most` limits
-        the images at once.
+        The parts of a batch are as equal as possible. If nothing fits, the choice that needs the least. `images`: so
+        many at once, and no fewer.
         """
-        choices = [recompute] if recompute or self.checkpointed is None else [False, True]
-        sizes = equal_parts(batch_size, most or batch_size)
+        choices = [recompute] if recompute or images or self.checkpointed is None else [False, True]
+        sizes = [min(images, batch_size)] if images else equal_parts(batch_size)
         for again in choices:
-            for images in sizes:
-                peak = self.peak_mb(images, batch_size, recompute=again, averages=averages, base_mb=base_mb)
+            for size in sizes:
+                peak = self.peak_mb(size, batch_size, recompute=again, averages=averages, base_mb=base_mb)
                 if peak <= cap_mb:
-                    return Fit(images, again, peak)
+                    return Fit(size, again, peak)
         return Fit(sizes[-1], choices[-1], peak)
 
 
-def equal_parts(batch_size: int, most: int) -> list[int]:
+def equal_parts(batch_size: int) -> list[int]:
     """The sizes of the largest part if a batch is cut as equally as possible, largest first."""
-    sizes = {-(-batch_size // parts) for parts in range(1, batch_size + 1)}
-    return sorted((size for size in sizes if size <= most), reverse=True)
+    return sorted({-(-batch_size // parts) for parts in range(1, batch_size + 1)}, reverse=True)
 
 
 def validation_batch(images: int) -> int:
     """Validation images at once in a training of so many: without gradients, four times as many take no more."""
     return min(250, 4 * images)
+
+
+def what_counts(config: RunConfig) -> dict[str, Any]:
+    """The settings of a model that decide what it holds: of rates, only whether they are above 0."""
+    model = config.model.model_dump(mode="json")
+    for name, (_, setting) in settings_of(MODELS[config.model.name].architecture).items():
+        if setting.lt == 1 and model[name] > 0:
+            model[name] = _RATE
+    return model

@@ -1,123 +1,111 @@
-"""How many images a training can hold at once under a memory cap: its micro-batch.
+"""Fits a training into its memory before it starts: by fewer images at once, then by activation checkpointing.
 
-What a step keeps for its backward pass is counted, to the byte, on a few made-up images. What it needs beside that
-while it computes is a share that was measured in advance, so the answer does not depend on the load of the machine.
+Both compute the same: the gradients of a batch's parts add up, and what is computed again has the same bits.
 """
 
+import dataclasses
 import os
+import sys
+from dataclasses import dataclass
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
+from pipeline.config.schema import RunConfig
 from pipeline.errors import MemoryCapError
+from pipeline.progress import Reporter
+from pipeline.training.memory_cache import memory_of
+from pipeline.training.memory_forecast import MLFLOW_MB, Fit
 from pipeline.training.numerics import Numerics
-from sequencer_models import kernels
-from sequencer_models.activation_checkpointing import blocks_of
-from sequencer_models.bilstm2d import BiLSTM2D
+from tuning import machine
 from tuning.capped.run_capped import tree_memory_mb
 
-WORKING_SHARE = 1.4
-"""The peak of a step, in multiples of what it keeps for the backward pass: 0.9 to 1.3 were measured over models,
-precisions and kernels at 64 images and more."""
-WORKING_MB = 420.0
-"""What does not grow with the images: MLflow's client, which is loaded while the training runs, and the buffers of
-the libraries. 280 to 390 were measured with small; it is above the most because a command is ended at its cap."""
-STATES = 8.5
-"""Copies of the weights: gradients, Adam's two, a moving average, those of a checkpoint that is being written (four),
-and bf16 casts."""
+SPARE = 0.02
+"""The share of a machine's memory that a training without a limit leaves alone: below it a system swaps."""
 
 
-def micro_batch_size(
-    cap_mb: float,
-    batch_size: int,
-    model: nn.Module,
-    numerics: Numerics,
-    recompute: bool,
-    *,
-    advice: str = "--max-memory-mb",
-) -> int:
-    """The most images at once, at most `batch_size`, that fit into `cap_mb` when this process trains `model`.
+@dataclass(frozen=True)
+class Limit:
+    """The memory that this process may come to hold."""
 
-    The parts of a batch are as equal as possible. `advice` names what gives the training more memory.
+    mb: float
+    kind: Literal["cap", "container", "free", "trial"]
+    """`cap`: --max-memory-mb. `container`: a control group's. `free`: what the machine has. `trial`: of a search."""
+
+
+def limit_of(config: RunConfig, numerics: Numerics) -> Limit | None:
+    """What limits a training of `seqpipe run`: a cap if it has one, else the machine; None on an accelerator."""
+    if config.compute.max_memory_mb is not None:
+        return Limit(config.compute.max_memory_mb, "cap")
+    if numerics.device != "cpu":
+        return None
+    here = machine.this_machine()
+    held_mb = tree_memory_mb(os.getpid())
+    if here.memory_limit_bytes is not None:
+        return Limit(here.available_bytes / 1e6 + held_mb, "container")
+    return Limit((here.available_bytes - SPARE * here.memory_bytes) / 1e6 + held_mb, "free")
+
+
+def fitted(limit: Limit, config: RunConfig, classes: int, numerics: Numerics, reporter: Reporter) -> Numerics:
+    """The numerics with which the training stays within the limit; those given where the config names a micro-batch.
+
+    Where nothing fits, what needs the least: a trial's cap is enforced, and free memory may grow.
 
     Raises:
-        MemoryCapError: a single image does not fit.
+        MemoryCapError: a cap or a container does not hold a single image.
     """
-    weights_mb = sum(parameter.nbytes for parameter in model.parameters()) / 1e6
-    held_mb = tree_memory_mb(os.getpid()) + STATES * weights_mb + WORKING_MB
-    image_mb = WORKING_SHARE * kept_mb_per_image(model, numerics, recompute)
-    fits = int((cap_mb - held_mb) / image_mb)
-    if fits < 1:
-        smaller = "" if recompute else ", or --set compute.recompute=true"
+    if config.compute.micro_batch_size is not None:
+        return numerics
+    found = forecast(config, classes, numerics, cap_mb=limit.mb, mlflow=limit.kind != "trial")
+    if found.peak_mb > limit.mb:
+        _refuse(limit, found)
+        if limit.kind == "free":
+            reporter.warn(
+                f"this training needs {found.peak_mb:.0f} MB even with {found.in_words()}, and "
+                f"{limit.mb:.0f} MB are free: close other programs, or choose a smaller model"
+            )
+    elif found.change_in_words(config):
+        reporter.note(f"{found.in_words()}, to stay within {limit.mb:.0f} MB{_of[limit.kind]}")
+    return dataclasses.replace(
+        numerics, micro_batch_size=found.micro_batch_size, activation_checkpointing=found.recompute
+    )
+
+
+_of = {"cap": "", "container": ", the container's limit", "free": " of free memory", "trial": ""}
+
+
+def forecast(config: RunConfig, classes: int, numerics: Numerics, *, cap_mb: float, mlflow: bool) -> Fit:
+    """How a training that this process starts is fitted to a cap; `mlflow`: this process also sends to MLflow."""
+    return memory_of(config, classes, numerics).fit(
+        cap_mb,
+        config.train.batch_size,
+        recompute=config.compute.recompute,
+        averages=config.train.ema_decay is not None,
+        base_mb=base_mb(mlflow),
+        images=config.compute.micro_batch_size,
+    )
+
+
+def fit_of(config: RunConfig, classes: int, numerics: Numerics, *, mlflow: bool) -> Fit:
+    """That of a training with these numerics, which this process is about to start."""
+    images, recompute = numerics.micro_batch_size, numerics.checkpoints_activations(config)
+    peak_mb = memory_of(config, classes, numerics).peak_mb(
+        images,
+        config.train.batch_size,
+        recompute=recompute,
+        averages=config.train.ema_decay is not None,
+        base_mb=base_mb(mlflow),
+    )
+    return Fit(images, recompute, peak_mb)
+
+
+def base_mb(mlflow: bool) -> float:
+    """What this process holds before its training, and what MLflow's client adds to it."""
+    return tree_memory_mb(os.getpid()) + (MLFLOW_MB if mlflow and "mlflow" not in sys.modules else 0.0)
+
+
+def _refuse(limit: Limit, least: Fit) -> None:
+    advice = {"cap": "--max-memory-mb", "container": "the container's limit"}.get(limit.kind)
+    if advice is not None:
         raise MemoryCapError(
-            f"{cap_mb:.0f} MB are too few: this training needs {held_mb + image_mb:.0f} MB with one image at once.\n"
-            f"Give it as many ({advice}), or choose a smaller model{smaller}."
+            f"{limit.mb:.0f} MB are too few: this training needs {least.peak_mb:.0f} MB with {least.in_words()}.\n"
+            f"Give it as many ({advice}), or choose a smaller model."
         )
-    parts = -(-batch_size // min(fits, batch_size))
-    return -(-batch_size // parts)
-
-
-def kept_mb_per_image(model: nn.Module, numerics: Numerics, recompute: bool) -> float:
-    """What the forward pass keeps for the backward pass, in MB per image."""
-    few, more = (_kept_bytes(model, numerics, recompute, images) for images in (2, 4))
-    return (more - few) / 2 / 1e6
-
-
-def _kept_bytes(model: nn.Module, numerics: Numerics, recompute: bool, images: int) -> int:
-    """Bytes of the storages that a forward pass of `images` saves.
-
-    Under activation checkpointing (of blocks, or of mixers with the eager LSTM) these are the inputs of what is
-    computed again, all that the largest of them saves, and what is saved outside of them.
-    """
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # so that no address is used again
-    within: list[int] = []
-    inputs: list[int] = []
-
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)
-        return tensor
-
-    def enter(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        inputs.append(given[0].nbytes)
-        within.append(-sum(kept.values()))
-
-    def leave(_module: nn.Module, _given: object, _output: object) -> None:
-        within[-1] += sum(kept.values())
-
-    mixers = [mixer for mixer in model.modules() if isinstance(mixer, BiLSTM2D)]
-    checkpointed: list[nn.Module] = []
-    if recompute:
-        checkpointed += blocks_of(model)
-    elif numerics.device == "cpu" and kernels.selected().lstm == "eager":
-        checkpointed += mixers
-    hooks = [
-        hook
-        for module in checkpointed
-        for hook in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))
-    ]
-    for mixer in mixers:
-        mixer.checkpoint_activations = False  # so that all that they would save is counted
-    was_training = model.training
-    model.train()
-    try:
-        with (
-            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
-            torch.random.fork_rng(devices=[]),
-        ):
-            pixels = torch.zeros(images, 3, 32, 32, device=numerics.device)
-            with numerics.autocast():
-                logits = model(pixels)
-            F.cross_entropy(logits.float(), torch.zeros(images, dtype=torch.long, device=numerics.device))
-    finally:
-        model.train(was_training)
-        for hook in hooks:
-            hook.remove()
-        for mixer in mixers:
-            mixer.checkpoint_activations = True
-    return sum(kept.values()) - sum(within) + sum(inputs) + max(within, default=0)

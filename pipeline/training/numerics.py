@@ -3,11 +3,12 @@
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
 
+from pipeline.config.schema import RunConfig
 from pipeline.training.allocator import keep_freed_memory
 from sequencer_models import kernels
 from sequencer_models.capabilities import this_machine
@@ -36,6 +37,10 @@ class Numerics:
     """What built the native kernel; None for eager, and if an older release wrote this."""
     lstm_precision: Precision | None = None
     """Of the LSTMs: fp32 in bf16 if the processor has no bf16 LSTM; None if an older release wrote this."""
+    activation_checkpointing: bool | None = None
+    """Chosen to stay within memory; None: as the config says."""
+    halvings: int = 0
+    """How often the images at once were halved since a trial had hit its cap."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, by their names on disk."""
@@ -46,6 +51,16 @@ class Numerics:
         """What `to_json` wrote; raises `TypeError` for anything else."""
         own = {on_disk: name for name, on_disk in _ON_DISK.items()}
         return Numerics(**{own.get(name, name): value for name, value in content.items()})
+
+    def checkpoints_activations(self, config: RunConfig) -> bool:
+        """Whether blocks are computed again in the backward pass."""
+        chosen = self.activation_checkpointing
+        return config.compute.recompute if chosen is None else chosen
+
+    def halved(self, times: int) -> "Numerics":
+        """With the images at once halved until that was done so often."""
+        images = -(-self.micro_batch_size // 2 ** max(0, times - self.halvings))
+        return replace(self, micro_batch_size=images, halvings=max(times, self.halvings))
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """The context of forward passes."""

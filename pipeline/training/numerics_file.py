@@ -1,20 +1,16 @@
 """`numerics.json`: what a training computes with, chosen at its start and used again by every resume."""
 
-import dataclasses
 import json
-import os
 from pathlib import Path
 
 from pipeline.config.schema import RunConfig
 from pipeline.errors import MachineUnfitError
 from pipeline.progress import Reporter
-from pipeline.training import resolve_numerics
-from pipeline.training.models import build_model
+from pipeline.training import memory_plan, resolve_numerics
+from pipeline.training.memory_plan import Limit
 from pipeline.training.numerics import Numerics
 from pipeline.workspace.durable_files import write_json
 from sequencer_models.capabilities import this_machine
-from tuning import machine
-from tuning.capped.run_capped import tree_memory_mb
 
 FILE_NAME = "numerics.json"
 COMPARED = {
@@ -26,10 +22,19 @@ COMPARED = {
 """What may have changed when a training is resumed, and what a warning calls it."""
 
 
-def numerics_of(config: RunConfig, classes: int, folder: Path, reporter: Reporter) -> Numerics:
+def numerics_of(
+    config: RunConfig,
+    classes: int,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    trial_mb: float | None = None,
+    halvings: int = 0,
+) -> Numerics:
     """Those in the training's folder; without any, choose them and write them there.
 
     So a resume computes the same bits. Warns of what differs now, and of what the config asks for in vain.
+    `trial_mb`: the memory that a trial of a search plans with. `halvings`: how often it has hit its cap.
 
     Raises:
         MachineUnfitError: the device of the training is not available here.
@@ -39,12 +44,19 @@ def numerics_of(config: RunConfig, classes: int, folder: Path, reporter: Reporte
     try:
         kept = Numerics.from_json(json.loads(path.read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
-        chosen = resolve_numerics.resolve(config.compute, config.train.batch_size)
-        numerics = _within_memory(config, classes, chosen, reporter)
+        kept = None
+    if kept is not None:
+        _warn_of_changes(config, kept, reporter)
+        numerics = kept
+    else:
+        numerics = resolve_numerics.resolve(config.compute, config.train.batch_size)
+        limit = memory_plan.limit_of(config, numerics) if trial_mb is None else Limit(trial_mb, "trial")
+        if limit is not None:
+            numerics = memory_plan.fitted(limit, config, classes, numerics, reporter)
+    numerics = numerics.halved(halvings)
+    if numerics != kept:
         write_json(path, numerics.to_json())
-        return numerics
-    _warn_of_changes(config, kept, reporter)
-    return kept
+    return numerics
 
 
 def _warn_of_changes(config: RunConfig, kept: Numerics, reporter: Reporter) -> None:
@@ -85,30 +97,3 @@ def in_words(numerics: Numerics, config: RunConfig) -> str:
     if numerics.device != "cpu" or config.compute.kernel == "eager":
         return means
     return f"{means}, without the native LSTM kernel, which is faster ({this_machine().native_kernel[1]})"
-
-
-def _within_memory(config: RunConfig, classes: int, numerics: Numerics, reporter: Reporter) -> Numerics:
-    """With a micro-batch that the memory cap, or a container's limit, allows, unless the config names one."""
-    compute = config.compute
-    cap_mb = compute.max_memory_mb or (_container_mb() if numerics.device == "cpu" else None)
-    if cap_mb is None or compute.micro_batch_size is not None:
-        return numerics
-    from pipeline.training import memory_plan
-
-    numerics.apply()
-    model = build_model(config, classes)
-    advice = "--max-memory-mb" if compute.max_memory_mb else "the container's limit"
-    size = memory_plan.micro_batch_size(
-        cap_mb, config.train.batch_size, model, numerics, compute.recompute, advice=advice
-    )
-    if size < numerics.micro_batch_size:
-        reporter.note(f"{size} images at once, to stay within {cap_mb:.0f} MB")
-    return dataclasses.replace(numerics, micro_batch_size=size)
-
-
-def _container_mb() -> float | None:
-    """What this process may use in a container with a limit, past which the kernel kills it without a message."""
-    here = machine.this_machine()
-    if here.memory_limit_bytes is None:
-        return None
-    return here.available_bytes / 1e6 + tree_memory_mb(os.getpid())

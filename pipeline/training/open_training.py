@@ -20,6 +20,7 @@ from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.checkpoint_writer import KEPT, CheckpointWriter
 from pipeline.training.loop import Training
+from pipeline.training.memory_forecast import validation_batch
 from pipeline.training.models import build_model
 from pipeline.training.numerics import Numerics
 from pipeline.training.out_of_memory import explaining_out_of_memory
@@ -73,7 +74,7 @@ def open_training(
     batches = TrainBatches(train_split, normalise, config.train.augment, config.train.batch_size, config.seed)
     with explaining_out_of_memory(numerics):
         model = build_model(config, len(prepared.class_names))
-    checkpoint_activations(model, config.compute.recompute)
+    checkpoint_activations(model, numerics.checkpoints_activations(config))
     torch.manual_seed(derive_seed(config.seed, "dropout"))
 
     checkpoint = checkpoints.latest(folder, reporter.warn)
@@ -89,7 +90,7 @@ def open_training(
         training = Training(
             model=model,
             batches=batches,
-            validation=Validation(validation_split, normalise, min(250, 4 * numerics.micro_batch_size)),
+            validation=Validation(validation_split, normalise, validation_batch(numerics.micro_batch_size)),
             config=config.train,
             numerics=numerics,
             journal=journal,

@@ -1,0 +1,105 @@
+"""How fast a training is on this machine: a few steps are timed once, then the cache folder has the figure."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.config.schema import RunConfig
+from pipeline.data.batches import LabelledImages, Normalisation, TrainBatches
+from pipeline.errors import WorkspaceError
+from pipeline.progress import SilentReporter
+from pipeline.stop import StopToken
+from pipeline.tracking.journal import Journal
+from pipeline.training.checkpoint_writer import CheckpointWriter
+from pipeline.training.forecast import Stopwatch
+from pipeline.training.loop import Training
+from pipeline.training.memory_forecast import what_counts
+from pipeline.training.models import build_model
+from pipeline.training.numerics import Numerics
+from pipeline.training.validation import Validation
+from pipeline.workspace.durable_files import write_json
+from pipeline.workspace.fingerprints import canonical_json
+from sequencer_models.activation_checkpointing import checkpoint_activations
+from sequencer_models.cache_folder import cache_folder
+from sequencer_models.flops import training_flops
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of a training's steps, with everything that belongs to them."""
+
+    images_per_s: float
+    flops_per_image: float
+
+
+def speed_of(config: RunConfig, classes: int, numerics: Numerics, images: int, *, recompute: bool) -> Speed:
+    """With so many images at once."""
+    numerics = dataclasses.replace(numerics, micro_batch_size=images, activation_checkpointing=recompute)
+    path = _path(config, classes, numerics)
+    try:
+        return Speed(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        found = measure(config, classes, numerics)
+        with contextlib.suppress(OSError, WorkspaceError):  # without a cache the next command measures again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, asdict(found))
+        return found
+
+
+def measure(config: RunConfig, classes: int, numerics: Numerics) -> Speed:
+    """Train on made-up images, and time it."""
+    numerics.apply()
+    model = build_model(config, classes)
+    checkpoint_activations(model, numerics.checkpoints_activations(config))
+    draws, count = np.random.default_rng(0), 64 * config.train.batch_size
+    made_up = LabelledImages(
+        draws.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), draws.integers(0, classes, count)
+    )
+    normalise = Normalisation((120.0,) * 3, (60.0,) * 3)
+    batches = TrainBatches(made_up, normalise, config.train.augment, config.train.batch_size, seed=0)
+    with tempfile.TemporaryDirectory() as scratch, Journal(Path(scratch)) as journal:
+        training = Training(
+            model=model,
+            batches=batches,
+            validation=Validation(made_up, normalise),
+            config=config.train,
+            numerics=numerics,
+            journal=journal,
+            writer=CheckpointWriter(Path(scratch), before=journal.sync, durable=lambda _: None),
+            reporter=SilentReporter(),
+            stop_token=StopToken(),
+            checkpoint_every_s=config.compute.checkpoint_every_s,
+        )
+        images_per_s = _timed(training)
+        training.writer.close()
+    return Speed(images_per_s, training_flops(model, torch.zeros(1, 3, 32, 32, device=numerics.device)))
+
+
+def _timed(training: Training) -> float:
+    """Images per second of the first steps."""
+    training.model.train()
+    stopwatch = Stopwatch()
+    while True:
+        for images, labels in training.batches.epoch(0):
+            training.step(images, labels)
+            if (images_per_s := stopwatch.step(time.monotonic(), len(images))) is not None:
+                return images_per_s
+
+
+def _path(config: RunConfig, classes: int, numerics: Numerics) -> Path:
+    train = config.train
+    identity = [
+        what_counts(config),
+        classes,
+        [train.batch_size, train.ema_decay is None, train.augment.model_dump(mode="json")],
+        {**numerics.to_json(), "activation_checkpointing": numerics.checkpoints_activations(config)},
+    ]
+    return cache_folder() / f"speed-{hashlib.sha256(canonical_json(identity)).hexdigest()[:16]}.json"
