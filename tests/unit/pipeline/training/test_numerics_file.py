@@ -14,6 +14,7 @@ from sequencer_models.capabilities import this_machine
 from tuning.machine import Machine
 
 HERE = Numerics("cpu", "bf16", 2, "native 0123", "convolution", 128, "2.13", "Some CPU", "gcc 14", "bf16")
+EAGER = Numerics("cpu", "fp32", 1, "eager", "matmul", 128, "2.13", "Some CPU")
 
 
 class Reports(SilentReporter):
@@ -159,10 +160,11 @@ def container_of(mb: float):
     return lambda: Machine(int(mb * 1e6), int((mb - 100) * 1e6), 1.0, memory_limit_bytes=int(mb * 1e6))
 
 
-def test_a_containers_limit_sets_the_images_at_once_as_a_cap_does(tmp_path, monkeypatch):
+def test_a_containers_limit_sets_the_images_at_once_as_a_cap_does(machine, tmp_path, monkeypatch):
+    machine.numerics = EAGER
     for module in (numerics_file, memory_plan):
         monkeypatch.setattr(module, "tree_memory_mb", lambda pid: 100.0)
-    config = config_with(*TINY, "compute.kernel=eager", "compute.precision=fp32", "compute.threads=1")
+    config = config_with(*TINY)
     found = {}
     for mb in (500, 550, 100_000):
         monkeypatch.setattr(numerics_file.machine, "this_machine", container_of(mb))
@@ -175,17 +177,17 @@ def test_a_containers_limit_sets_the_images_at_once_as_a_cap_does(tmp_path, monk
     assert 1 <= found[550] < config.train.batch_size == found[100_000]
 
 
-def test_where_no_container_limits_it_the_whole_batch_is_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(numerics_file.machine, "this_machine", lambda: Machine(10**9, 10**6, 1.0))
-    config = config_with(*TINY, "compute.kernel=eager", "compute.precision=fp32", "compute.threads=1")
+def test_where_no_container_limits_it_the_whole_batch_is_held(machine, tmp_path):
+    machine.numerics = EAGER
+    config = config_with(*TINY)
     found = numerics_file.numerics_of(config, 4, tmp_path, SilentReporter())
     assert found.micro_batch_size == config.train.batch_size
 
 
 def test_a_cap_sets_the_images_at_once_unless_the_config_does(machine, tmp_path, reports, monkeypatch):
     monkeypatch.setattr(memory_plan, "micro_batch_size", lambda *given, advice: 32)
-    machine.numerics = dataclasses.replace(HERE, kernel="eager")
-    capped = config_with("compute.max_memory_mb=2000", "compute.threads=1")
+    machine.numerics = EAGER
+    capped = config_with(*TINY, "compute.max_memory_mb=2000")
     assert numerics_of(capped, 4, tmp_path, reports).micro_batch_size == 32
     assert reports.notes == ["32 images at once, to stay within 2000 MB"]
     (tmp_path / "chosen").mkdir()
