@@ -48,9 +48,9 @@ class Numerics:
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "Numerics":
-        """What `to_json` wrote; raises `TypeError` for anything else."""
+        """What `to_json` wrote; raises `TypeError` or `ValueError` for anything else."""
         own = {on_disk: name for name, on_disk in _ON_DISK.items()}
-        return Numerics(**{own.get(name, name): value for name, value in content.items()})
+        return Numerics(**{own.get(name, name): value for name, value in dict(content).items()})
 
     def checkpoints_activations(self, config: RunConfig) -> bool:
         """Whether blocks are computed again in the backward pass."""

@@ -1,7 +1,6 @@
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -213,20 +212,6 @@ def test_a_kernel_without_torchs_threads_is_refused(monkeypatch):
     )
     with pytest.raises(KernelUnavailableError, match="does not share torch's OpenMP threads"):
         kernel_build.load()
-
-
-def test_it_stays_within_the_instructions_that_torch_is_limited_to():
-    program = (
-        "import torch; from sequencer_models import compilers as k;"
-        "print(torch.backends.cpu.get_cpu_capability(), k.flags_for_processor())"
-    )
-    environ = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
-    said = subprocess.run(
-        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True
-    ).stdout.split(maxsplit=1)
-    if said[0] != "AVX2":
-        pytest.skip("this processor has no AVX2")
-    assert "-mno-avx512f" in said[1]
 
 
 @needs_a_compiler

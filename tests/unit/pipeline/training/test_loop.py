@@ -199,16 +199,6 @@ def test_running_out_of_memory_advises_a_smaller_micro_batch(bench, tmp_path, er
             training.fit()
 
 
-def test_another_runtime_error_is_not_taken_for_a_lack_of_memory(bench, tmp_path):
-    def fail(model, inputs):
-        raise RuntimeError("shapes do not fit")
-
-    with bench.training(tmp_path) as training:
-        training.model.register_forward_pre_hook(fail)
-        with pytest.raises(RuntimeError, match="shapes do not fit"):
-            training.fit()
-
-
 def test_a_training_stops_early_when_the_validation_no_longer_improves(bench, tmp_path):
     bench = bench.with_config(epochs=9, early_stopping_patience=2, learning_rate=1e-9)
     training = bench.fit(tmp_path)
@@ -227,17 +217,6 @@ def test_validation_is_on_the_validation_split_in_evaluation_mode_and_leaves_tra
     expected = training.validation.normalise(torch.from_numpy(validation.images).permute(0, 3, 1, 2))
     assert torch.equal(validated, expected.repeat(3, 1, 1, 1))
     assert sum(len(images) for in_training, images in seen if in_training) == 3 * 24
-
-
-def test_validation_figures_do_not_depend_on_its_batch_size_and_keep_the_mode(bench):
-    model = bench.model().eval()
-    from_all = [
-        evaluate(model, dataclasses.replace(bench.validation(), batch_size=size), bench.numerics)
-        for size in (1, 4, 10)
-    ]
-    assert not model.training
-    assert len({accuracy for _, accuracy in from_all}) == 1
-    assert [loss for loss, _ in from_all] == pytest.approx([from_all[0][0]] * 3, rel=1e-5)
 
 
 def test_a_moving_average_is_what_is_validated_and_kept(bench, tmp_path):
@@ -285,24 +264,6 @@ def test_a_checkpoint_is_written_inside_an_epoch_when_it_is_time(bench, leave_af
         with pytest.raises(KilledError):
             training.fit()
     assert checkpoints.latest(tmp_path, pytest.fail).progress.step == 2
-
-
-def test_progress_is_reported_between_steps(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.training.monitor.REPORT_EVERY_S", 0.0)
-    reports = []
-    bench.reporter.training = reports.append
-    bench.fit(tmp_path)
-    assert [(one.epoch, one.step) for one in reports] == [(1 + step // 3, step + 1) for step in range(9)]
-    assert {(one.epochs, one.steps) for one in reports} == {(3, 9)}
-    assert reports[0].remaining_s > reports[-1].remaining_s > 0  # one validation is still to come
-    assert reports[0].memory_mb > 10
-
-
-def test_system_figures_are_sampled_with_the_step(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.training.monitor.SYSTEM_METRICS_EVERY_S", 0.0)
-    bench.with_config(epochs=1).fit(tmp_path)
-    sampled = [e for e in read(tmp_path / FILE_NAME) if "system/cpu_utilization_percentage" in e.content["values"]]
-    assert [event.content["step"] for event in sampled] == [1, 2, 3]
 
 
 def test_time_and_memory_are_summed_over_the_pieces(bench, leave_after, tmp_path):

@@ -1,16 +1,12 @@
 import dataclasses
-import re
 
 import pytest
 import torch
 
-from pipeline.config.resolution import resolve
 from pipeline.errors import MemoryCapError
-from pipeline.progress import SilentReporter
-from pipeline.training import memory_plan, numerics_file
+from pipeline.training import memory_plan
 from sequencer_models import catalog, kernels
 from sequencer_models.kernels import Kernels
-from tuning.machine import Machine
 
 
 @pytest.fixture
@@ -89,29 +85,3 @@ def test_counting_leaves_model_and_random_state_alone(model, numerics):
     assert not model.training
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-
-
-def container_of(mb: float):
-    return lambda: Machine(int(mb * 1e6), int((mb - 100) * 1e6), 1.0, memory_limit_bytes=int(mb * 1e6))
-
-
-def test_a_containers_limit_sets_the_images_at_once_as_a_cap_does(tmp_path, numerics, monkeypatch):
-    monkeypatch.setattr(numerics_file, "tree_memory_mb", lambda pid: 100.0)
-    config = resolve("small", None, ["compute.kernel=eager", "compute.precision=fp32"], {})
-    found = {}
-    for mb in (500, 1000, 100_000):
-        monkeypatch.setattr(numerics_file.machine, "this_machine", container_of(mb))
-        (tmp_path / str(mb)).mkdir()
-        try:
-            found[mb] = numerics_file.numerics_of(config, 4, tmp_path / str(mb), SilentReporter()).micro_batch_size
-        except MemoryCapError as error:
-            found[mb] = str(error)
-    assert re.match(r"500 MB are too few.*\nGive it as many \(the container's limit\)", found[500])
-    assert 1 <= found[1000] < config.train.batch_size == found[100_000]
-
-
-def test_where_no_container_limits_it_the_whole_batch_is_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(numerics_file.machine, "this_machine", lambda: Machine(10**9, 10**6, 1.0))
-    config = resolve("small", None, ["compute.kernel=eager", "compute.precision=fp32"], {})
-    found = numerics_file.numerics_of(config, 4, tmp_path, SilentReporter())
-    assert found.micro_batch_size == config.train.batch_size

@@ -1,0 +1,54 @@
+import torch
+
+from pipeline.training.numerics import Numerics
+from sequencer_models import kernel_build, kernels
+from sequencer_models.capabilities import this_machine
+from sequencer_models.kernels import Kernels
+
+
+def test_the_names_on_disk_are_those_of_earlier_releases():
+    numerics = Numerics("cpu", "bf16", 2, "native 0123", "convolution", 8, "2.13", "Some CPU", "gcc 14", "bf16")
+    on_disk = {
+        "device": "cpu",
+        "precision": "bf16",
+        "threads": 2,
+        "recurrence": "native 0123",
+        "linear": "convolution",
+        "micro_batch_size": 8,
+        "torch": "2.13",
+        "cpu": "Some CPU",
+        "kernel_compiler": "gcc 14",
+        "lstm_precision": "bf16",
+    }
+    assert list(numerics.to_json().items()) == list(on_disk.items())
+    assert Numerics.from_json(on_disk) == numerics
+
+
+def test_the_eager_lstm_takes_the_place_of_a_native_kernel_that_is_gone(monkeypatch):
+    monkeypatch.setitem(vars(this_machine()), "native_kernel", (None, "no C compiler here"))
+    Numerics("cpu", "fp32", 1, "native 0123", "matmul", 8, torch.__version__, "here").apply()
+    assert kernels.selected() == Kernels("eager", "matmul")
+
+
+def test_numerics_of_an_older_release_are_read():
+    found = Numerics("cpu", "fp32", 1, "eager", "matmul", 8, torch.__version__, "here").to_json()
+    del found["kernel_compiler"], found["lstm_precision"]
+    assert Numerics.from_json(found).lstm_precision is None
+
+
+def test_numerics_set_the_threads_and_the_type_of_the_forward_pass(monkeypatch):
+    monkeypatch.setitem(vars(this_machine()), "native_kernel", (object(), None))
+    monkeypatch.setattr(kernel_build, "load", lambda: None)
+    numerics = Numerics("cpu", "fp32", 1, "native of today", "convolution", 8, torch.__version__, "here")
+    threads = torch.get_num_threads()
+    try:
+        numerics.apply()
+        assert torch.get_num_threads() == 1
+        assert kernels.selected() == Kernels("native", "convolution")
+    finally:
+        torch.set_num_threads(threads)
+        kernels.select(Kernels())
+    with numerics.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    with Numerics("cpu", "bf16", 1, "eager", "matmul", 8, torch.__version__, "here").autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
