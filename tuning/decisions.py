@@ -58,6 +58,7 @@ class Decisions:
         self._fit = fit
         self._left_over = _open_rows(ledger)
         self._running: set[int] = set()
+        self._awaits_forecast = False
         self._to_go_on: set[int] = set()
         """Rows at work that are to run again once their process has left."""
         self._started_at: dict[int, float] = {}
@@ -81,6 +82,7 @@ class Decisions:
     def next_row(self) -> Row | None:
         """The row to run next: an unfinished one of an earlier run, or a new one; None when there is none now."""
         rows = self._ledger.rows
+        self._awaits_forecast = False
         while self._ended is None and len(self._running) < self._concurrency:
             if not self._left_over:
                 proposed = self._new_row()
@@ -90,6 +92,7 @@ class Decisions:
             row = rows[self._left_over[0]]
             answer = self._fit.answer(row, rows) if self._fit else "fits"
             if answer == "ask later":
+                self._awaits_forecast = True
                 return None
             self._left_over.pop(0)
             if answer == "fits":
@@ -97,6 +100,11 @@ class Decisions:
                 return row
             self._finish(row.number, answer)
         return None
+
+    @property
+    def only_awaits_forecast(self) -> bool:
+        """Whether no trial is at work, and the next row has only to be forecast."""
+        return self._awaits_forecast and not self._running and self._ended is None
 
     @property
     def memory_mb(self) -> float:

@@ -7,7 +7,7 @@ low is so once. The forecaster works in a helper thread; the search asks again u
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +23,8 @@ SILENT_S = 30.0
 CLOSE_S = 2.0
 """How long the forecaster may take to close."""
 MOST_CORRECTION = 2.0
+PATIENCE_S = 0.05
+"""How long each question waits for the answer, since most forecasts take less."""
 
 Answer = Finish | Literal["fits", "ask later"]
 """Of a row that is to be started; how it ends if no node can hold it."""
@@ -53,6 +55,7 @@ class Fit:
         noted: Callable[[str], None],
         begin: Begin,
         clock: Callable[[], float] = time.monotonic,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._forecaster = forecaster
         self._nodes = nodes
@@ -60,6 +63,7 @@ class Fit:
         self._noted = noted
         self._begin = begin
         self._clock = clock
+        self._patience_s = patience_s
         self._asked: _Asked | None = None
         self._is_given_up = False
 
@@ -77,7 +81,7 @@ class Fit:
         if self._asked is None or self._asked.row != row.number:
             self._asked = self._ask(row, correction(rows))
         asked = self._asked
-        if not asked.peak_mb.done():
+        if not wait([asked.peak_mb], self._patience_s).done:
             if self._clock() - asked.at < SILENT_S:
                 return "ask later"
             self._give_up(f"no answer within {SILENT_S:g} s")

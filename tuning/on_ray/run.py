@@ -122,7 +122,7 @@ class TuneRun:
         return tune.Tuner(
             tune.with_resources(self._trainable(), resources),
             tune_config=tune.TuneConfig(
-                search_alg=Searcher(self.decisions, self._errors),
+                search_alg=Searcher(self.decisions, self._errors, self._tick),
                 scheduler=self._scheduler(),
                 num_samples=-1,
                 reuse_actors=True,  # a new worker for each trial would take 2 s

@@ -338,8 +338,22 @@ def test_while_a_forecast_is_awaited_the_row_is_proposed_and_nothing_else_happen
     assert (len(search.ledger.rows), forecasts.asked) == (1, [0, 0, 0])
     assert not search.decisions.has_no_more
     assert search.decisions.snapshot(0).running == frozenset()
+    assert search.decisions.only_awaits_forecast
     forecasts.answers = {}
     assert search.decisions.next_row().number == 0
+    assert not search.decisions.only_awaits_forecast
+
+
+def test_trials_at_work_are_not_kept_waiting_for_a_forecast(begin, forecasts):
+    search = begin(fit=forecasts)
+    number = search.start()
+    forecasts.answers = {1: "ask later"}
+    assert search.decisions.next_row() is None
+    assert not search.decisions.only_awaits_forecast
+    search.decisions.left(number)
+    assert search.decisions.only_awaits_forecast
+    search.decisions.leave_if_due(asked=True)
+    assert not search.decisions.only_awaits_forecast
 
 
 def test_the_last_row_is_waited_for_while_it_is_forecast(begin, forecasts):

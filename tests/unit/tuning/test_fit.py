@@ -40,7 +40,7 @@ class Forecasts:
         self.now = 50.0
         self.notes = []
         self.begun = []
-        self.fit = Fit(forecaster, nodes, CAP_MB, self.notes.append, self._begin, lambda: self.now)
+        self.fit = Fit(forecaster, nodes, CAP_MB, self.notes.append, self._begin, lambda: self.now, 0.0)
 
     def _begin(self, call):
         self.begun.append((Future(), call))
@@ -201,6 +201,17 @@ def test_leaving_waits_for_no_forecast(begin):
     forecasts.fit.answer(asked, [asked])
     forecasts.fit.leave()
     assert waiting.is_anything_stuck()
+
+
+def test_each_question_waits_a_moment_for_the_answer():
+    def begin(call):
+        future = Future()
+        threading.Timer(0.02, lambda: future.set_result(call())).start()
+        return future
+
+    asked = row(1, {"x": 1})
+    fits = Fit(Forecaster(small=900), NODES[:1], CAP_MB, print, begin, patience_s=5)
+    assert fits.answer(asked, [asked]) == "fits"
 
 
 # -- around a run

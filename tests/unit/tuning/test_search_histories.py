@@ -222,7 +222,7 @@ class World:
         def noted(text):
             self.was_silent = True
 
-        return Fit(forecaster, ["a node"], CAP_MB, noted, self._begin_forecast, lambda: self.now)
+        return Fit(forecaster, ["a node"], CAP_MB, noted, self._begin_forecast, lambda: self.now, 0.0)
 
     def _begin_forecast(self, call):
         self.pending.append((Future(), call))
