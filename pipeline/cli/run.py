@@ -69,7 +69,8 @@ def run(
     workspace = Workspace.find()
     mlflow = store_of(workspace, dry_run=dry_run)
     if dry_run:
-        run_view.show_plans(request.configs, request.plans(mlflow, workspace), as_json)
+        plans, forecasts = request.plans(mlflow, workspace), request.forecasts(mlflow, workspace)
+        run_view.show_plans(request.configs, plans, forecasts, as_json)
         return
     workspace.create()
     require_usable(mlflow)

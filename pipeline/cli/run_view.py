@@ -1,6 +1,6 @@
 """What `seqpipe run` shows: the plan of a dry run, and what came of a real one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,23 +14,47 @@ if TYPE_CHECKING:
     from pipeline.stages.plan import Decision
     from pipeline.stages.runner import ModelOutcome
     from pipeline.tracking.delivery import Tracker
+    from pipeline.training.forecaster import TrainingForecast
 
 
-def show_plans(configs: "Sequence[RunConfig]", plans: "Sequence[Sequence[Decision]]", as_json: bool) -> None:
-    """What a command would do with each stage of each model, and why."""
+def show_plans(
+    configs: "Sequence[RunConfig]",
+    plans: "Sequence[Sequence[Decision]]",
+    forecasts: "Mapping[str, TrainingForecast]",
+    as_json: bool,
+) -> None:
+    """What a command would do with each stage of each model, and why; and what each training needs."""
     models = [(config.model.name, plan) for config, plan in zip(configs, plans, strict=True)]
     if as_json:
-        emit_json(
-            {
-                "models": [
-                    {"model": model, "stages": {one.stage: _decision_json(one) for one in plan}}
-                    for model, plan in models
-                ]
-            }
-        )
+        emit_json({"models": [_plan_json(model, plan, forecasts.get(model)) for model, plan in models]})
         return
     rows = [[model, one.stage, _would(one), f"{one.state}: {one.why}"] for model, plan in models for one in plan]
     table(["model", "stage", "would", "why"], rows)
+    epochs = {config.model.name: config.train.epochs for config in configs}
+    show_forecasts({model: (one, epochs[model]) for model, one in forecasts.items()}, "training")
+
+
+def show_forecasts(forecasts: "Mapping[str, tuple[TrainingForecast, int]]", what: str) -> None:
+    """A table of what trainings need of this machine: each with its number of epochs."""
+    if not forecasts:
+        return
+    table(
+        [what, "memory", "of", "images at once", "time", "images/s", "PFLOP", "disk"],
+        [
+            [
+                name,
+                f"{one.peak_mb:.0f} MB" if one.fits else f"{one.peak_mb:.0f} MB: does not fit",
+                "-" if one.limit_mb is None else f"{one.limit_mb:.0f} MB",
+                f"{one.micro_batch_size}{', activation checkpointing' if one.recompute else ''}",
+                f"{readable(one.seconds)} for {epochs} {'epoch' if epochs == 1 else 'epochs'}",
+                f"{one.images_per_s:.0f}",
+                f"{one.pflop:.2g}",
+                f"{one.disk_mb:.0f} MB",
+            ]
+            for name, (one, epochs) in forecasts.items()
+        ],
+        title="forecast for this machine",
+    )
 
 
 def show_outcomes(
@@ -69,6 +93,13 @@ def what_was_done(outcome: "ModelOutcome", how: str) -> str:
 
 def _would(decision: "Decision") -> str:
     return "run" if decision.runs else "skip"
+
+
+def _plan_json(model: str, plan: "Sequence[Decision]", forecast: "TrainingForecast | None") -> dict[str, Any]:
+    content: dict[str, Any] = {"model": model, "stages": {one.stage: _decision_json(one) for one in plan}}
+    if forecast is not None:
+        content["forecast"] = forecast.to_json()
+    return content
 
 
 def _decision_json(decision: "Decision") -> dict[str, str]:

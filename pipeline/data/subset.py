@@ -13,11 +13,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.schema import DataConfig
 from pipeline.data.cifar10 import Bytes
+from pipeline.data.synthetic import SyntheticSpec
 from pipeline.errors import ConfigError
 
 Indices = NDArray[np.int64]
 
+TRAIN_PER_CLASS = 5000
+"""Images of each class in CIFAR-10's training files."""
 _TRAIN, _TEST = 0, 1  # which official file; part of the seed
 
 
@@ -86,6 +90,13 @@ def choose(
                 "until every split has an image of each class"
             )
     return SubsetIndices(chosen, _merge(train), _merge(validation), _merge(test))
+
+
+def expected_images(data: DataConfig) -> tuple[int, int]:
+    """How many images for training and for validation will be chosen of the data set that a config names."""
+    per_class = SyntheticSpec().train_per_class if data.source == "synthetic" else TRAIN_PER_CLASS
+    held_out, classes = _share(per_class, data.validation_fraction), len(data.class_names)
+    return classes * _share(per_class - held_out, data.fraction), classes * _share(held_out, data.fraction)
 
 
 def resolve_classes(classes: tuple[str, ...] | Literal["all"], class_names: Sequence[str]) -> tuple[str, ...]:

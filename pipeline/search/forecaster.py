@@ -28,7 +28,7 @@ class TrialForecaster:
         """The memory of a trial on any node: what tensors take does not depend on the processor."""
         whole = configuration(self.base, config)
         with self._lock:
-            fit = self._trainings.prospect(whole, self.classes).fit(whole, cap_mb)
+            fit = self._trainings.memory(whole, self.classes).fit(whole, cap_mb)
         self._end_when_idle()
         return Forecast(fit.peak_mb, fit.change_in_words(whole))
 

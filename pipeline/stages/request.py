@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.config.schema import RunConfig
 from pipeline.stages.catalog import ALL, STAGES, checked_name, stage_named
 from pipeline.stages.plan import Command, Decision, plan
+from pipeline.stages.train import NAME as TRAIN
 from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.workspace.paths import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.training.forecaster import TrainingForecast
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,19 @@ class Request:
         """What the command would do, for each model."""
         command = Command(self.fresh)
         return [plan(config, mlflow, workspace, self.through, command) for config in self.configs]
+
+    def forecasts(self, mlflow: ResolvedMlflow, workspace: Workspace) -> "dict[str, TrainingForecast]":
+        """What the trainings that the command would do need of this machine, by model.
+
+        Raises:
+            MachineUnfitError: the device or the kernel that a config asks for is not here.
+        """
+        from pipeline.training.forecaster import TrainingForecaster  # with numpy, which a command may not need
+
+        plans = zip(self.configs, self.plans(mlflow, workspace), strict=True)
+        training = [config for config, plan in plans if any(one.runs and one.stage == TRAIN for one in plan)]
+        with TrainingForecaster() as forecaster:
+            return {config.model.name: forecaster.forecast(config) for config in training}
 
     def stages_to_run(self, mlflow: ResolvedMlflow, workspace: Workspace) -> set[str]:
         """The stages that are not up to date for one of the models."""

@@ -5,33 +5,41 @@ The figures come from a process of its own (`forecast_child`), which is started 
 
 import contextlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from pipeline.config.schema import RunConfig
+from pipeline.data.subset import expected_images
 from pipeline.errors import MachineUnfitError
-from pipeline.training.memory_forecast import Fit, TrainingMemory, what_counts
+from pipeline.training.memory_forecast import MLFLOW_MB, Fit, TrainingMemory, what_counts
+from pipeline.training.memory_limit import limit_of
+from pipeline.training.time_forecast import TotalWork
 from pipeline.workspace.fingerprints import canonical_json
 
 _CHILD = "pipeline.training.forecast_child"
 _END_S = 5.0
+CHECKPOINTS = 3
+"""Of a training on disk at once: two that are kept, and one that is being written."""
+WEIGHTS = 3
+"""Copies of the weights that stay: the best ones, the last ones, and MLflow's."""
 
 
 @dataclass(frozen=True)
-class Prospect:
+class ArchitectureMemory:
     """What the memory of trainings of one architecture depends on."""
 
-    memory: TrainingMemory
+    steps: TrainingMemory
     base_mb: float
     """What a process holds that has imported what a training needs."""
     device: str
 
     def fit(self, config: RunConfig, cap_mb: float) -> Fit:
         """How a training is fitted to a cap; `peak_mb` is above it if nothing fits."""
-        return self.memory.fit(
+        return self.steps.fit(
             cap_mb,
             config.train.batch_size,
             recompute=config.compute.recompute,
@@ -39,6 +47,36 @@ class Prospect:
             base_mb=self.base_mb,
             images=config.compute.micro_batch_size,
         )
+
+
+@dataclass(frozen=True)
+class TrainingForecast:
+    """What a training needs of this machine."""
+
+    peak_mb: float
+    limit_mb: float | None
+    micro_batch_size: int
+    recompute: bool
+    seconds: float
+    """Of all epochs, without early stopping."""
+    images_per_s: float
+    pflop: float
+    disk_mb: float
+    """Its checkpoints and weights, and the copy that MLflow keeps."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it stays within its limit."""
+        return self.limit_mb is None or self.peak_mb <= self.limit_mb
+
+    @property
+    def fit(self) -> Fit:
+        """How it is held within its limit."""
+        return Fit(self.micro_batch_size, self.recompute, self.peak_mb)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "fits": self.fits}
 
 
 class TrainingForecaster:
@@ -50,7 +88,7 @@ class TrainingForecaster:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[str] | None = None
-        self._known: dict[bytes, Prospect] = {}
+        self._known: dict[bytes, ArchitectureMemory] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -58,20 +96,43 @@ class TrainingForecaster:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def prospect(self, config: RunConfig, classes: int) -> Prospect:
+    def memory(self, config: RunConfig, classes: int) -> ArchitectureMemory:
         """What the memory of this training depends on."""
         compute = config.compute.model_dump(mode="json", include={"device", "precision", "kernel", "threads"})
         key = canonical_json([what_counts(config), compute, classes])
         if key not in self._known:
             found = self._ask(config, classes)
             memory = TrainingMemory.from_json(found["memory"])
-            self._known[key] = Prospect(memory, found["base_mb"], found["device"])
+            self._known[key] = ArchitectureMemory(memory, found["base_mb"], found["device"])
         return self._known[key]
 
-    def speed(self, config: RunConfig, classes: int, fit: Fit) -> tuple[float, float]:
-        """Images per second of a training, and the floating point operations of an image."""
-        found = self._ask(config, classes, images=fit.micro_batch_size, recompute=fit.recompute)
-        return found["images_per_s"], found["flops_per_image"]
+    def forecast(self, config: RunConfig, limit_mb: float | None = None) -> TrainingForecast:
+        """What a training of `seqpipe run` needs; without `limit_mb`, within the limit that it would have here."""
+        return self._forecast(config, limit_mb, MLFLOW_MB)
+
+    def forecast_trial(self, config: RunConfig, cap_mb: float) -> TrainingForecast:
+        """What a trial of a search needs."""
+        return self._forecast(config, cap_mb, 0.0)
+
+    def _forecast(self, config: RunConfig, limit_mb: float | None, beside_mb: float) -> TrainingForecast:
+        classes = len(config.data.class_names)
+        memory = self.memory(config, classes)
+        if limit_mb is None and (limit := limit_of(config.compute, memory.device)) is not None:
+            limit_mb = limit.mb
+        fit = memory.fit(config, math.inf if limit_mb is None else limit_mb - beside_mb)
+        speed = self._ask(config, classes, images=fit.micro_batch_size, recompute=fit.recompute)
+        work = TotalWork(config.train.epochs, *expected_images(config.data))
+        copies = 3 + (config.train.ema_decay is not None)
+        return TrainingForecast(
+            peak_mb=round(fit.peak_mb + beside_mb, 1),
+            limit_mb=None if limit_mb is None else round(limit_mb, 1),
+            micro_batch_size=fit.micro_batch_size,
+            recompute=fit.recompute,
+            seconds=round(work.images / speed["images_per_s"], 1),
+            images_per_s=round(speed["images_per_s"], 1),
+            pflop=work.pflop(speed["flops_per_image"]),
+            disk_mb=round((CHECKPOINTS * copies + WEIGHTS) * memory.steps.weights_mb, 1),
+        )
 
     def close(self) -> None:
         """End the process; the next question starts another."""

@@ -17,14 +17,15 @@ from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Progress
 from pipeline.training.checkpoint_writer import CheckpointWriter
-from pipeline.training.forecast import TIMED_STEPS, Forecast, Stopwatch
 from pipeline.training.learning_rate import learning_rate_at, set_learning_rate
 from pipeline.training.monitor import Monitor
 from pipeline.training.moving_average import MovingAverage
 from pipeline.training.numerics import Numerics
 from pipeline.training.optimizer import adamw
 from pipeline.training.out_of_memory import explaining_out_of_memory
+from pipeline.training.time_forecast import TIMED_STEPS, Stopwatch, TotalWork
 from pipeline.training.validation import Validation, evaluate
+from sequencer_models.flops import training_flops
 
 
 class Training:
@@ -136,8 +137,9 @@ class Training:
         if speed is None:
             return
         self._stopwatch = None
-        forecast = Forecast(self.config.epochs, len(self.batches.split), len(self.validation.split))
-        self.reporter.note(forecast.in_words(speed, self.model, images[:1].to(self.numerics.device)))
+        work = TotalWork(self.config.epochs, len(self.batches.split), len(self.validation.split))
+        flops_per_image = training_flops(self.model, images[:1].to(self.numerics.device))
+        self.reporter.note(work.in_words(speed, flops_per_image))
 
     def _between_steps(self) -> None:
         """Report, stop when asked, save when it is time."""

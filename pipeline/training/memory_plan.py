@@ -6,42 +6,15 @@ Both compute the same: the gradients of a batch's parts add up, and what is comp
 import dataclasses
 import os
 import sys
-from dataclasses import dataclass
-from typing import Literal
 
 from pipeline.config.schema import RunConfig
 from pipeline.errors import MemoryCapError
 from pipeline.progress import Reporter
 from pipeline.training.memory_cache import memory_of
 from pipeline.training.memory_forecast import MLFLOW_MB, Fit
+from pipeline.training.memory_limit import Limit
 from pipeline.training.numerics import Numerics
-from tuning import machine
 from tuning.capped.run_capped import tree_memory_mb
-
-SPARE = 0.02
-"""The share of a machine's memory that a training without a limit leaves alone: below it a system swaps."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """The memory that this process may come to hold."""
-
-    mb: float
-    kind: Literal["cap", "container", "free", "trial"]
-    """`cap`: --max-memory-mb. `container`: a control group's. `free`: what the machine has. `trial`: of a search."""
-
-
-def limit_of(config: RunConfig, numerics: Numerics) -> Limit | None:
-    """What limits a training of `seqpipe run`: a cap if it has one, else the machine; None on an accelerator."""
-    if config.compute.max_memory_mb is not None:
-        return Limit(config.compute.max_memory_mb, "cap")
-    if numerics.device != "cpu":
-        return None
-    here = machine.this_machine()
-    held_mb = tree_memory_mb(os.getpid())
-    if here.memory_limit_bytes is not None:
-        return Limit(here.available_bytes / 1e6 + held_mb, "container")
-    return Limit((here.available_bytes - SPARE * here.memory_bytes) / 1e6 + held_mb, "free")
 
 
 def fitted(limit: Limit, config: RunConfig, classes: int, numerics: Numerics, reporter: Reporter) -> Numerics:
@@ -59,17 +32,14 @@ def fitted(limit: Limit, config: RunConfig, classes: int, numerics: Numerics, re
         _refuse(limit, found)
         if limit.kind == "free":
             reporter.warn(
-                f"this training needs {found.peak_mb:.0f} MB even with {found.in_words()}, and "
-                f"{limit.mb:.0f} MB are free: close other programs, or choose a smaller model"
+                f"this training needs {found.peak_mb:.0f} MB even with {found.in_words()}, of "
+                f"{limit.in_words()}: close other programs, or choose a smaller model"
             )
     elif found.change_in_words(config):
-        reporter.note(f"{found.in_words()}, to stay within {limit.mb:.0f} MB{_of[limit.kind]}")
+        reporter.note(f"{found.in_words()}, to stay within {limit.in_words()}")
     return dataclasses.replace(
         numerics, micro_batch_size=found.micro_batch_size, activation_checkpointing=found.recompute
     )
-
-
-_of = {"cap": "", "container": ", the container's limit", "free": " of free memory", "trial": ""}
 
 
 def forecast(config: RunConfig, classes: int, numerics: Numerics, *, cap_mb: float, mlflow: bool) -> Fit:

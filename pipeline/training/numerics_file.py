@@ -7,7 +7,7 @@ from pipeline.config.schema import RunConfig
 from pipeline.errors import MachineUnfitError
 from pipeline.progress import Reporter
 from pipeline.training import memory_plan, resolve_numerics
-from pipeline.training.memory_plan import Limit
+from pipeline.training.memory_limit import Limit, limit_of
 from pipeline.training.numerics import Numerics
 from pipeline.workspace.durable_files import write_json
 from sequencer_models.capabilities import this_machine
@@ -50,7 +50,7 @@ def numerics_of(
         numerics = kept
     else:
         numerics = resolve_numerics.resolve(config.compute, config.train.batch_size)
-        limit = memory_plan.limit_of(config, numerics) if trial_mb is None else Limit(trial_mb, "trial")
+        limit = limit_of(config.compute, numerics.device) if trial_mb is None else Limit(trial_mb, "trial")
         if limit is not None:
             numerics = memory_plan.fitted(limit, config, classes, numerics, reporter)
     numerics = numerics.halved(halvings)

@@ -19,17 +19,20 @@ from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training.checkpoint_writer import CheckpointWriter
-from pipeline.training.forecast import Stopwatch
 from pipeline.training.loop import Training
 from pipeline.training.memory_forecast import what_counts
 from pipeline.training.models import build_model
 from pipeline.training.numerics import Numerics
+from pipeline.training.time_forecast import Stopwatch
 from pipeline.training.validation import Validation
 from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.fingerprints import canonical_json
 from sequencer_models.activation_checkpointing import checkpoint_activations
 from sequencer_models.cache_folder import cache_folder
 from sequencer_models.flops import training_flops
+
+STEPS = 2
+"""So few steps, and two seconds of them, since somebody waits for the answer."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def measure(config: RunConfig, classes: int, numerics: Numerics) -> Speed:
 def _timed(training: Training) -> float:
     """Images per second of the first steps."""
     training.model.train()
-    stopwatch = Stopwatch()
+    stopwatch = Stopwatch(STEPS)
     while True:
         for images, labels in training.batches.epoch(0):
             training.step(images, labels)

@@ -5,14 +5,18 @@ import torch
 
 from pipeline.errors import BudgetExhaustedError
 from pipeline.progress import SilentReporter
-from pipeline.training import forecast
-from pipeline.training.forecast import TIMED_S, TIMED_STEPS, Forecast, Stopwatch
+from pipeline.training import time_forecast
+from pipeline.training.time_forecast import TIMED_S, TIMED_STEPS, Stopwatch, TotalWork
 from sequencer_models import catalog
+from sequencer_models.flops import training_flops
 
 
 def test_the_default_run_is_a_quarter_of_a_petaflop():
-    told = Forecast(11, 18_000, 2_000).in_words(402, catalog.build("small", 4), torch.zeros(1, 3, 32, 32))
-    assert told == "about 8 min 31 s for 11 epochs at 402 images/s, 0.25 PFLOP"
+    flops = training_flops(catalog.build("small", 4), torch.zeros(1, 3, 32, 32))
+    assert (
+        TotalWork(11, 18_000, 2_000).in_words(402, flops)
+        == "about 8 min 31 s for 11 epochs at 402 images/s, 0.25 PFLOP"
+    )
 
 
 def test_the_first_step_is_not_timed_and_the_speed_comes_after_enough_steps_and_time():
@@ -35,7 +39,7 @@ class Notes(SilentReporter):
 
 
 def test_a_training_reports_its_forecast_once_and_a_resumed_one_does_not(bench, leave_after, tmp_path, monkeypatch):
-    monkeypatch.setattr(forecast, "TIMED_S", 0.0)
+    monkeypatch.setattr(time_forecast, "TIMED_S", 0.0)
     notes = Notes()
     bench = dataclasses.replace(bench, reporter=notes).with_config(epochs=5)  # of 3 steps
     with pytest.raises(BudgetExhaustedError):

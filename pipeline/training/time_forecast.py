@@ -1,11 +1,8 @@
-"""How long a training will take and how much arithmetic it is: reported once, after its first steps."""
+"""How long a training will take, and how much arithmetic it is, from the speed of a few timed steps."""
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-
 from pipeline.durations import readable
-from sequencer_models.flops import training_flops
 
 TIMED_STEPS = 5
 TIMED_S = 2.0
@@ -15,7 +12,7 @@ FORWARD_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
-class Forecast:
+class TotalWork:
     """Of a whole training, without early stopping."""
 
     epochs: int
@@ -27,10 +24,13 @@ class Forecast:
         """Its whole arithmetic, as a number of images that a training step computes."""
         return self.epochs * (self.training_images + FORWARD_SHARE * self.validation_images)
 
-    def in_words(self, images_per_s: float, model: nn.Module, image: Tensor) -> str:
-        """A line on it at the measured speed; `image` (1 x C x H x W) is any image."""
-        time = readable(self.images / images_per_s)
-        pflop = self.images * training_flops(model, image) / 1e15
+    def pflop(self, flops_per_image: float) -> float:
+        """Its whole arithmetic, in 10^15 floating point operations."""
+        return self.images * flops_per_image / 1e15
+
+    def in_words(self, images_per_s: float, flops_per_image: float) -> str:
+        """A line on it at the measured speed."""
+        time, pflop = readable(self.images / images_per_s), self.pflop(flops_per_image)
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return f"about {time} for {epochs} at {images_per_s:.0f} images/s, {pflop:.2g} PFLOP"
 
@@ -38,7 +38,8 @@ class Forecast:
 class Stopwatch:
     """Times the first steps of a training."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int = TIMED_STEPS) -> None:
+        self._least_steps = steps
         self._began: float | None = None
         self._steps = self._images = 0
 
@@ -50,4 +51,4 @@ class Stopwatch:
         self._steps += 1
         self._images += images
         timed_s = now - self._began
-        return self._images / timed_s if self._steps >= TIMED_STEPS and timed_s >= TIMED_S else None
+        return self._images / timed_s if self._steps >= self._least_steps and timed_s >= TIMED_S else None
