@@ -63,9 +63,7 @@ def capacity_of(
     wanted = min(concurrency or sum(by_cpu), sum(by_cpu))
 
     def fits(cap: int) -> tuple[int, ...]:
-        return tuple(
-            min(cores, node.memory_mb // (cap + WORKER_MB)) for node, cores in zip(nodes, by_cpu, strict=True)
-        )
+        return tuple(trials_at_once(node, cap, cpus_per_trial) for node in nodes)
 
     largest = max(node.memory_mb for node, cores in zip(nodes, by_cpu, strict=True) if cores) - WORKER_MB
     if largest <= 0:
@@ -85,6 +83,11 @@ def capacity_of(
             f"no node can hold a trial of {cap_mb} MB; the largest cap that fits now is {largest} MB", largest
         )
     return Capacity(cap_mb, min(wanted, sum(fits(cap_mb))), tuple(nodes), fits(cap_mb), cpus_per_trial)
+
+
+def trials_at_once(node: Node, cap_mb: int, cpus_per_trial: float = 1.0) -> int:
+    """How many trials a node holds, by its memory and its cores."""
+    return max(0, min(int(node.cpus / cpus_per_trial), node.memory_mb // (cap_mb + WORKER_MB)))
 
 
 def this_machine() -> Node:

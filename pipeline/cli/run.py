@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli import capped_command, options, run_view
-from pipeline.cli.console import watching
+from pipeline.cli.console import complain, watching
 from pipeline.cli.next_command import after_run, settings_words
 from pipeline.cli.store import store_of
 from pipeline.durations import parse_seconds
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.stages.request import Request
     from pipeline.stages.runner import ModelOutcome
     from pipeline.tracking.settings import ResolvedMlflow
+    from pipeline.training.forecaster import TrainingForecast
     from pipeline.workspace.paths import Workspace
 
 
@@ -69,8 +70,7 @@ def run(
     workspace = Workspace.find()
     mlflow = store_of(workspace, dry_run=dry_run)
     if dry_run:
-        plans, forecasts = request.plans(mlflow, workspace), request.forecasts(mlflow, workspace)
-        run_view.show_plans(request.configs, plans, forecasts, as_json)
+        _dry_run(request, mlflow, workspace, as_json)
         return
     workspace.create()
     require_usable(mlflow)
@@ -78,6 +78,18 @@ def run(
         _run_capped(request, mlflow, workspace, called.obj)
     words = settings_words(model, config, set_, seed, device)
     _run(request, mlflow, workspace, as_json, lambda outcomes: after_run(outcomes, words))
+
+
+def _dry_run(request: "Request", mlflow: "ResolvedMlflow", workspace: "Workspace", as_json: bool) -> None:
+    from pipeline.errors import MachineUnfitError
+
+    plans = request.plans(mlflow, workspace)
+    forecasts: dict[str, TrainingForecast] = {}
+    try:
+        forecasts = request.forecasts(plans)
+    except MachineUnfitError as error:
+        complain(f"no forecast: {error}")
+    run_view.show_plans(request.configs, plans, forecasts, as_json)
 
 
 def _run_capped(

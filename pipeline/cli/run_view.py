@@ -46,8 +46,8 @@ def show_forecasts(forecasts: "Mapping[str, tuple[TrainingForecast, int]]", what
                 f"{one.peak_mb:.0f} MB" if one.fits else f"{one.peak_mb:.0f} MB: does not fit",
                 "-" if one.limit_mb is None else f"{one.limit_mb:.0f} MB",
                 f"{one.micro_batch_size}{', activation checkpointing' if one.recompute else ''}",
-                f"{readable(one.seconds)} for {epochs} {'epoch' if epochs == 1 else 'epochs'}",
-                f"{one.images_per_s:.0f}",
+                _time_in_words(one.seconds, epochs),
+                "-" if one.images_per_s is None else f"{one.images_per_s:.0f}",
                 f"{one.pflop:.2g}",
                 f"{one.disk_mb:.0f} MB",
             ]
@@ -55,6 +55,12 @@ def show_forecasts(forecasts: "Mapping[str, tuple[TrainingForecast, int]]", what
         ],
         title="forecast for this machine",
     )
+
+
+def _time_in_words(seconds: float | None, epochs: int) -> str:
+    if seconds is None:
+        return "-"
+    return f"{readable(seconds)} for {epochs} {'epoch' if epochs == 1 else 'epochs'}"
 
 
 def show_outcomes(

@@ -4,7 +4,8 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.console import emit, emit_json, percent, program, short_path, table
+from pipeline.cli.console import complain, emit, emit_json, percent, program, short_path, table
+from pipeline.cli.run_view import show_forecasts
 from pipeline.durations import readable
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def show_survey(survey: "Survey", as_json: bool) -> None:
                 "space": request.space.to_json(),
                 "default": default,
                 "plan": _capacity_json(capacity),
+                "forecasts": {one.name: {"config": one.config, **one.training.to_json()} for one in survey.forecasts},
             }
         )
         return
@@ -81,6 +83,12 @@ def show_survey(survey: "Survey", as_json: bool) -> None:
             for node, fits in zip(capacity.nodes, capacity.fits, strict=True)
         ],
         title=f"{capacity.cap_mb} MB for each trial, {capacity.concurrency} at once",
+    )
+    if survey.no_forecast:
+        complain(f"no forecast: {survey.no_forecast}")
+    show_forecasts(
+        {one.name: (one.training, request.config.train.epochs) for one in survey.forecasts},
+        "trial",
     )
     emit(f"{status.in_words() if status else 'not started yet'}; {survey.target} trials in all")
 

@@ -1,5 +1,6 @@
 """Checks what a run needs of the machine and of the workspace."""
 
+import math
 import os
 import platform
 import shutil
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import environment
+from pipeline.config.resolution import resolve
 from pipeline.errors import MachineUnfitError, SeqpipeError
 from pipeline.stages.catalog import STAGES
 from pipeline.tracking import settings as mlflow_settings
+from pipeline.training.forecaster import TrainingForecaster
 from pipeline.workspace.manifests import changed_files, read_manifest
 from pipeline.workspace.paths import Workspace
-from tuning import machine
+from sequencer_models.catalog import MODELS
+from tuning import capacity, machine
 from tuning.capped.run_capped import process_memory_mb
 
 if TYPE_CHECKING:
@@ -48,6 +52,7 @@ def examine(workspace: Workspace) -> list[Finding]:
         ("torch", _torch),
         ("processor", _processor),
         ("memory", _memory),
+        ("models", _models),
         ("disk", lambda: _disk(workspace)),
         ("mlflow store", lambda: _store(workspace)),
         ("data set", lambda: _data(workspace)),
@@ -156,6 +161,24 @@ def _memory() -> list[Finding]:
     findings = [Finding("memory", "ok" if free_mb >= NEEDED_MEMORY_MB else "bad", text)]
     if here.limits is not None:
         findings.append(Finding("container", "note", here.limits))
+    return findings
+
+
+def _models() -> list[Finding]:
+    """For each model's default training: what it needs, the least that it can do with, and how many trials fit."""
+    node, findings = capacity.this_machine(), []
+    with TrainingForecaster() as forecaster:
+        for model in MODELS:
+            config = resolve(model)
+            memory = forecaster.memory(config, len(config.data.class_names))
+            whole, least = (memory.fit(config, cap_mb) for cap_mb in (math.inf, 0.0))
+            at_once = capacity.trials_at_once(node, math.ceil(whole.peak_mb))
+            most_mb = node.memory_mb - capacity.WORKER_MB
+            text = (
+                f"a trial holds {whole.peak_mb:.0f} MB, at least {least.peak_mb:.0f} with {least.in_words()}; "
+                f"{at_once} at once fit here, caps up to {max(0, most_mb)} MB"
+            )
+            findings.append(Finding(model, "ok" if least.peak_mb <= most_mb else "note", text))
     return findings
 
 

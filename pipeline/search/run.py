@@ -1,17 +1,18 @@
 """One command's work on a search: prepare the data, run trials, write the results, deliver them to MLflow."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pipeline.data.prepared import PreparedData
-from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MemoryCapError, SeqpipeError
+from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MachineUnfitError, MemoryCapError, SeqpipeError
 from pipeline.search import report
 from pipeline.search.forecaster import TrialForecaster
 from pipeline.search.mlflow_runs import SearchMethod, SearchRuns
 from pipeline.search.report import SearchReport
 from pipeline.search.request import Request
 from pipeline.search.space import default_of
+from pipeline.search.space_forecast import TrialForecast, forecast_space
 from pipeline.search.start import check_extension, closest_other, decide, will_run_trials
 from pipeline.search.store import NAME, SearchFolder, SearchStatus
 from pipeline.search.trial import TrainTrial, warm_up
@@ -47,6 +48,10 @@ class Survey:
     status: SearchStatus | None
     """None for a search that would start anew."""
     capacity: Capacity
+    forecasts: Sequence[TrialForecast] = ()
+    """Of the default, the smallest and the largest configuration; empty where there is no forecast."""
+    no_forecast: str = ""
+    """Why there is none."""
 
     @property
     def target(self) -> int:
@@ -93,7 +98,12 @@ def survey(request: Request, workspace: Workspace) -> Survey:
     check_extension(request, folder)
     status = None if request.fresh else folder.status()
     with translated(StopToken()):
-        return Survey(request, folder, status, tuning_search.survey(request.settings(status)))
+        found = Survey(request, folder, status, tuning_search.survey(request.settings(status)))
+    try:
+        forecasts = forecast_space(request.base_config(), request.space, found.capacity.cap_mb)
+    except MachineUnfitError as error:
+        return replace(found, no_forecast=str(error))
+    return replace(found, forecasts=forecasts)
 
 
 def search(

@@ -50,16 +50,21 @@ class Request:
         command = Command(self.fresh)
         return [plan(config, mlflow, workspace, self.through, command) for config in self.configs]
 
-    def forecasts(self, mlflow: ResolvedMlflow, workspace: Workspace) -> "dict[str, TrainingForecast]":
-        """What the trainings that the command would do need of this machine, by model.
+    def forecasts(self, plans: Sequence[Sequence[Decision]]) -> "dict[str, TrainingForecast]":
+        """What the trainings among the plans need of this machine, by model.
 
         Raises:
-            MachineUnfitError: the device or the kernel that a config asks for is not here.
+            MachineUnfitError: the device or the kernel that a config asks for is not here, or there is no answer.
         """
+        training = [
+            config
+            for config, plan in zip(self.configs, plans, strict=True)
+            if any(one.runs and one.stage == TRAIN for one in plan)
+        ]
+        if not training:
+            return {}
         from pipeline.training.forecaster import TrainingForecaster  # with numpy, which a command may not need
 
-        plans = zip(self.configs, self.plans(mlflow, workspace), strict=True)
-        training = [config for config, plan in plans if any(one.runs and one.stage == TRAIN for one in plan)]
         with TrainingForecaster() as forecaster:
             return {config.model.name: forecaster.forecast(config) for config in training}
 

@@ -6,6 +6,7 @@ The figures come from a process of its own (`forecast_child`), which is started 
 import contextlib
 import json
 import math
+import select
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ from pipeline.training.time_forecast import TotalWork
 from pipeline.workspace.fingerprints import canonical_json
 
 _CHILD = "pipeline.training.forecast_child"
-_END_S = 5.0
+ANSWER_S = 300.0
+"""How long to wait for an answer: the first one on a machine may build the kernel and time steps."""
 CHECKPOINTS = 3
 """Of a training on disk at once: two that are kept, and one that is being written."""
 WEIGHTS = 3
@@ -57,9 +59,10 @@ class TrainingForecast:
     limit_mb: float | None
     micro_batch_size: int
     recompute: bool
-    seconds: float
+    images_per_s: float | None
+    """None where it does not fit."""
+    seconds: float | None
     """Of all epochs, without early stopping."""
-    images_per_s: float
     pflop: float
     disk_mb: float
     """Its checkpoints and weights, and the copy that MLflow keeps."""
@@ -68,11 +71,6 @@ class TrainingForecast:
     def fits(self) -> bool:
         """Whether it stays within its limit."""
         return self.limit_mb is None or self.peak_mb <= self.limit_mb
-
-    @property
-    def fit(self) -> Fit:
-        """How it is held within its limit."""
-        return Fit(self.micro_batch_size, self.recompute, self.peak_mb)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -120,17 +118,21 @@ class TrainingForecaster:
         if limit_mb is None and (limit := limit_of(config.compute, memory.device)) is not None:
             limit_mb = limit.mb
         fit = memory.fit(config, math.inf if limit_mb is None else limit_mb - beside_mb)
-        speed = self._ask(config, classes, images=fit.micro_batch_size, recompute=fit.recompute)
+        peak_mb = fit.peak_mb + beside_mb
         work = TotalWork(config.train.epochs, *expected_images(config.data))
+        images_per_s = None  # not timed where it does not fit
+        if limit_mb is None or peak_mb <= limit_mb:
+            found = self._ask(config, classes, images=fit.micro_batch_size, recompute=fit.recompute)
+            images_per_s = round(found["images_per_s"], 1)
         copies = 3 + (config.train.ema_decay is not None)
         return TrainingForecast(
-            peak_mb=round(fit.peak_mb + beside_mb, 1),
+            peak_mb=round(peak_mb, 1),
             limit_mb=None if limit_mb is None else round(limit_mb, 1),
             micro_batch_size=fit.micro_batch_size,
             recompute=fit.recompute,
-            seconds=round(work.images / speed["images_per_s"], 1),
-            images_per_s=round(speed["images_per_s"], 1),
-            pflop=work.pflop(speed["flops_per_image"]),
+            images_per_s=images_per_s,
+            seconds=round(work.images / images_per_s, 1) if images_per_s else None,
+            pflop=float(f"{work.pflop(memory.steps.flops_per_image):.4g}"),
             disk_mb=round((CHECKPOINTS * copies + WEIGHTS) * memory.steps.weights_mb, 1),
         )
 
@@ -140,13 +142,10 @@ class TrainingForecaster:
         if child is not None:
             assert child.stdin is not None
             assert child.stdout is not None
+            child.kill()  # it keeps nothing that another would not find again
+            child.wait()
             with contextlib.suppress(OSError):
                 child.stdin.close()
-            try:
-                child.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
             child.stdout.close()
 
     def _ask(self, config: RunConfig, classes: int, **more: Any) -> Mapping[str, Any]:
@@ -158,6 +157,11 @@ class TrainingForecaster:
         with contextlib.suppress(OSError):
             child.stdin.write(json.dumps(request) + "\n")
             child.stdin.flush()
+            if not select.select([child.stdout], [], [], ANSWER_S)[0]:
+                self.close()
+                raise MachineUnfitError(
+                    f"no forecast within {ANSWER_S:.0f} s; try again when the machine is less busy"
+                )
             line = child.stdout.readline()
         if not line:
             self.close()

@@ -6,13 +6,19 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from pipeline.config.schema import RunConfig
 from pipeline.errors import WorkspaceError
+from pipeline.training import step_memory
 from pipeline.training.memory_forecast import StepMemory, TrainingMemory, what_counts
+from pipeline.training.models import build_model
 from pipeline.training.numerics import Numerics
 from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.fingerprints import canonical_json, file_sha256
 from sequencer_models import cache_folder
+from sequencer_models.activation_checkpointing import blocks_of, checkpoint_activations
+from sequencer_models.flops import training_flops
 
 
 def memory_of(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMemory:
@@ -29,10 +35,6 @@ def memory_of(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMe
 
 
 def _measure(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMemory:
-    from pipeline.training import step_memory
-    from pipeline.training.models import build_model
-    from sequencer_models.activation_checkpointing import blocks_of, checkpoint_activations
-
     numerics.apply()
     model = build_model(config, classes).to(numerics.device)
     steps: list[StepMemory | None] = [None, None]
@@ -41,7 +43,9 @@ def _measure(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMem
         steps[recompute] = step_memory.measure(model, numerics)
     as_it_is, checkpointed = steps
     assert as_it_is is not None
-    return TrainingMemory(sum(each.nbytes for each in model.parameters()) / 1e6, as_it_is, checkpointed)
+    weights_mb = sum(each.nbytes for each in model.parameters()) / 1e6
+    flops = training_flops(model, torch.zeros(1, 3, 32, 32, device=numerics.device))
+    return TrainingMemory(weights_mb, as_it_is, checkpointed, flops)
 
 
 def _key(config: RunConfig, classes: int, numerics: Numerics) -> str:

@@ -85,6 +85,8 @@ class TrainingMemory:
     as_it_is: StepMemory
     checkpointed: StepMemory | None
     """With activation checkpointing; None for a model without blocks."""
+    flops_per_image: float
+    """Floating point operations of a training step."""
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -94,6 +96,7 @@ class TrainingMemory:
             content["weights_mb"],
             StepMemory.from_json(content["as_it_is"]),
             StepMemory.from_json(checkpointed) if checkpointed else None,
+            content["flops_per_image"],
         )
 
     def peak_mb(self, images: int, batch_size: int, *, recompute: bool, averages: bool, base_mb: float) -> float:
