@@ -33,7 +33,7 @@ def micro_batch_size(
     batch_size: int,
     model: nn.Module,
     numerics: Numerics,
-    recompute: bool,
+    checkpointing: bool,
     *,
     advice: str = "--max-memory-mb",
 ) -> int:
@@ -46,10 +46,10 @@ def micro_batch_size(
     """
     weights_mb = sum(parameter.nbytes for parameter in model.parameters()) / 1e6
     held_mb = tree_memory_mb(os.getpid()) + STATES * weights_mb + WORKING_MB
-    image_mb = WORKING_SHARE * kept_mb_per_image(model, numerics, recompute)
+    image_mb = WORKING_SHARE * kept_mb_per_image(model, numerics, checkpointing)
     fits = int((cap_mb - held_mb) / image_mb)
     if fits < 1:
-        smaller = "" if recompute else ", or --set compute.recompute=true"
+        smaller = "" if checkpointing else ", or --set compute.recompute=true"
         raise MemoryCapError(
             f"{cap_mb:.0f} MB are too few: this training needs {held_mb + image_mb:.0f} MB with one image at once.\n"
             f"Give it as many ({advice}), or choose a smaller model{smaller}."
@@ -58,13 +58,13 @@ def micro_batch_size(
     return -(-batch_size // parts)
 
 
-def kept_mb_per_image(model: nn.Module, numerics: Numerics, recompute: bool) -> float:
+def kept_mb_per_image(model: nn.Module, numerics: Numerics, checkpointing: bool) -> float:
     """What the forward pass keeps for the backward pass, in MB per image."""
-    few, more = (_kept_bytes(model, numerics, recompute, images) for images in (2, 4))
+    few, more = (_kept_bytes(model, numerics, checkpointing, images) for images in (2, 4))
     return (more - few) / 2 / 1e6
 
 
-def _kept_bytes(model: nn.Module, numerics: Numerics, recompute: bool, images: int) -> int:
+def _kept_bytes(model: nn.Module, numerics: Numerics, checkpointing: bool, images: int) -> int:
     """Bytes of the storages that a forward pass of `images` saves.
 
     Under activation checkpointing (of blocks, or of mixers with the eager LSTM) these are the inputs of what is
@@ -92,7 +92,7 @@ def _kept_bytes(model: nn.Module, numerics: Numerics, recompute: bool, images: i
 
     mixers = [mixer for mixer in model.modules() if isinstance(mixer, BiLSTM2D)]
     checkpointed: list[nn.Module] = []
-    if recompute:
+    if checkpointing:
         checkpointed += blocks_of(model)
     elif numerics.device == "cpu" and kernels.selected().lstm == "eager":
         checkpointed += mixers
