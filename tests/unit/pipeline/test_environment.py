@@ -71,7 +71,7 @@ def test_modules_are_not_taken_from_the_working_folder(entry, tmp_path, monkeypa
     assert sys.path == ["/opt/lib"]
 
 
-def test_a_source_tree_may_be_run_where_it_lies(monkeypatch):
+def test_a_source_tree_may_be_run_in_place(monkeypatch):
     monkeypatch.chdir(environment._CODE)
     environ = {"PYTHONPATH": "."}
     environment.clean_variables(environ)

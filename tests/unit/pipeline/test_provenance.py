@@ -32,7 +32,7 @@ def installed(other, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"])
-def test_the_commit_is_our_own_whatever_git_is_told(name, other, monkeypatch):
+def test_the_commit_is_our_own_whatever_the_environment_names(name, other, monkeypatch):
     ours = provenance.git_commit()
     monkeypatch.setenv(name, str(other / ".git"))
     assert provenance.git_commit() == ours

@@ -50,7 +50,7 @@ def test_a_first_signal_while_deferring_is_only_remembered_as_the_reason_to_stop
     assert name in str(reason)
 
 
-def test_a_signal_that_an_import_swallows_stops_at_the_next_question():
+def test_a_signal_that_an_import_swallows_stops_at_the_next_check():
     with StopToken(again="seqpipe tune").installed() as stop_token:
         with pytest.raises(InterruptedRunError):
             os.kill(os.getpid(), signal.SIGINT)
@@ -75,7 +75,7 @@ def test_a_second_signal_stops_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_closed_terminal_which_signals_twice_is_no_hurry():
+def test_a_closed_terminal_that_signals_twice_counts_as_one_signal():
     with StopToken().installed() as stop_token:
         with stop_token.deferring():
             os.kill(os.getpid(), signal.SIGHUP)

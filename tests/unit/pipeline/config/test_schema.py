@@ -1,3 +1,4 @@
+import pickle
 import types
 from pathlib import Path
 from typing import Union, get_args, get_origin
@@ -29,11 +30,11 @@ def test_all_ten_classes_are_all():
 
 
 @pytest.mark.parametrize("classes", ["[cat, cat]", "[cat]", "[]", "cat", "''"])
-def test_two_different_classes_are_the_least(classes):
+def test_at_least_two_different_classes_are_needed(classes):
     assert "data.classes" in message_of(f"data.classes={classes}")
 
 
-def test_a_config_is_frozen_through_and_through():
+def test_every_group_of_a_config_is_frozen():
     config = resolve()
     for group, field in ((config, "seed"), (config.train, "epochs"), (config.train.augment, "flip")):
         with pytest.raises(ValidationError, match="frozen"):
@@ -160,3 +161,9 @@ def test_only_the_synthetic_source_is_another_data_set():
     for source in ("auto", "folder", "torchvision", "npm"):
         assert resolve(sets=[f"data.source={source}"]).data.dataset == "cifar10"
     assert resolve(sets=["data.source=synthetic"]).data.dataset == "synthetic"
+
+
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_a_config_can_be_sent_to_another_process(model):
+    config = resolve(model)
+    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301 - our own bytes

@@ -92,7 +92,7 @@ def test_a_file_that_is_not_the_data_set_is_one_line(tmp_path, cache, content, s
     assert says in lines[1]
 
 
-def test_a_truncated_archive_is_called_so(tmp_path, cache):
+def test_a_truncated_archive_is_reported_as_truncated(tmp_path, cache):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(tiny.python_archive()[:-9000])
     assert "cifar-10-python.tar.gz: truncated or damaged" in failure("folder", cache, tmp_path)
 

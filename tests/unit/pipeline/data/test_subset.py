@@ -55,7 +55,7 @@ def test_another_seed_splits_otherwise_and_the_same_seed_alike():
 
 
 def test_the_choice_is_the_same_on_every_platform_and_numpy():
-    """Written down once: it rests on PCG64's raw output only."""
+    """Recorded once: it depends on PCG64's raw output only."""
     labels = np.repeat(np.arange(2, dtype=np.uint8), 10)
     subset = choose(labels, labels, ("a", "b"), classes=("a", "b"), fraction=1.0, validation_fraction=0.3, seed=42)
     assert subset.validation.indices.tolist() == [1, 4, 8, 11, 12, 18]

@@ -137,7 +137,7 @@ def test_a_report_survives_json(random_predictions: Callable[[int, int], Predict
     assert any(bin_.accuracy is None for bin_ in report.reliability)
 
 
-def test_json_that_is_no_report_is_refused(make_predictions: Make) -> None:
+def test_json_that_is_not_a_report_is_refused(make_predictions: Make) -> None:
     plain = compute(make_predictions([0], [[1, 0]])).to_json()
     del plain["ece"]
     with pytest.raises(ValueError, match="ece"):

@@ -114,7 +114,7 @@ def test_damaged_and_foreign_files_are_refused_with_advice(tmp_path: Path) -> No
         load_predictions(bad)
 
 
-def test_absent_predictions_are_just_absent(tmp_path: Path) -> None:
+def test_missing_predictions_are_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_predictions(tmp_path / "p.npz")
 
