@@ -47,14 +47,7 @@ def resolve(
     except RecursionError:  # a YAML alias may refer to what contains it
         raise ConfigError("config: a setting contains itself; write it without the alias") from None
     _anchor(given, Path())
-    if isinstance(given.get("model"), str):  # `model: small` is short for `model: {name: small}`
-        given["model"] = {"name": given["model"]}
-    model_part = given.setdefault("model", {})
-    if not isinstance(model_part, dict):
-        raise ConfigError("config: model must be a mapping with a name, such as `model: {name: small}`")
-    name = model_part.setdefault("name", MODEL_NAMES[0])
-    if name not in MODEL_NAMES:
-        raise ConfigError(f"unknown model {name!r}{nearest(str(name), MODEL_NAMES)}")
+    name = _model_name(given)
     merged: dict[str, Any] = {}
     _merge(merged, RECIPES[name])
     _merge(merged, given)
@@ -77,6 +70,19 @@ def with_values(config: RunConfig, values: Mapping[str, object]) -> RunConfig:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
         raise ConfigError(explain(error, config.model.name)) from None
+
+
+def _model_name(given: dict[str, Any]) -> str:
+    """The name of the model, which is completed in the merged layers."""
+    if isinstance(given.get("model"), str):  # `model: small` is short for `model: {name: small}`
+        given["model"] = {"name": given["model"]}
+    part = given.setdefault("model", {})
+    if not isinstance(part, dict):
+        raise ConfigError("config: model must be a mapping with a name, such as `model: {name: small}`")
+    name = part.setdefault("name", MODEL_NAMES[0])
+    if name not in MODEL_NAMES:
+        raise ConfigError(f"unknown model {name!r}{nearest(str(name), MODEL_NAMES)}")
+    return str(name)
 
 
 def _check_same_model(file: Path | None, content: Mapping[str, Any], model: str | None) -> None:

