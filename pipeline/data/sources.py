@@ -31,7 +31,8 @@ class RawDataset:
 
     name: DatasetName
     source: str
-    """`folder`, `torchvision`, `npm` or `synthetic`: where the cached arrays came from, now or in an earlier call."""
+    """`folder`, `torchvision`, `npm` or `synthetic`: where the cached arrays came from, now or in an earlier call.
+    `cache` if the record of that is lost."""
     class_names: tuple[str, ...]
     train_images: Bytes
     train_labels: Bytes

@@ -253,3 +253,12 @@ def test_a_damaged_record_of_synthetic_images_is_a_problem(cache):
     obtain("synthetic", folder=None, cache=cache, synthetic_spec=SyntheticSpec(3, 2))
     (cache / "synthetic" / "source.json").write_bytes(b"")
     assert verify_cache(cache) == [f"{cache / 'synthetic' / 'source.json'}: missing or damaged"]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_valid_arrays_are_used_even_if_the_record_of_their_source_is_lost(tmp_path, cache):
+    take("folder", cache, tiny.write_binary(tmp_path))
+    (cache / "cifar10" / "source.json").unlink()
+    raw = take("auto", cache)
+    check_arrays(raw)
+    assert raw.source == "cache"
