@@ -63,7 +63,7 @@ def prepare(config: RunConfig, folder: Path, context: Context) -> PreparedData:
         raw.train_labels,
         raw.test_labels,
         raw.class_names,
-        classes=data.classes,
+        classes=data.class_names,
         fraction=data.fraction,
         validation_fraction=data.validation_fraction,
         seed=data.split_seed,
