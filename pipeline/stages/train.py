@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError
-from pipeline.stages import run_page
 from pipeline.stages.context import Context
 from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.results import Results, TrainedModel
 from pipeline.stages.stage import Stage
-from pipeline.tracking.background import BackgroundDelivery
 from pipeline.tracking.delivery import RunIdentity
 from pipeline.tracking.delivery_state import Status
 from pipeline.tracking.settings import ResolvedMlflow
@@ -24,6 +22,7 @@ from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.manifests import stage_lock
 
 if TYPE_CHECKING:
+    from pipeline.tracking.background import BackgroundDelivery
     from pipeline.training.checkpoint import CheckpointWriter
 
 NAME = "train"
@@ -80,6 +79,8 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
         TrainingDivergedError, MemoryCapError: the training cannot go on; the last checkpoint is kept.
         BudgetExhaustedError, InterruptedRunError: asked to leave; the same command goes on.
     """
+    from pipeline.stages import run_page
+    from pipeline.tracking.background import BackgroundDelivery
     from pipeline.training import checkpoint as checkpoints
     from pipeline.training import session
     from pipeline.training.numerics import in_words, numerics_of
@@ -125,7 +126,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
 
 
 @contextmanager
-def _closing(writer: "CheckpointWriter", delivery: BackgroundDelivery) -> Iterator[None]:
+def _closing(writer: "CheckpointWriter", delivery: "BackgroundDelivery") -> Iterator[None]:
     """Within this, a training works; however it ends, its last checkpoint is written and MLflow gets its status."""
     status: Status = "FAILED"
     try:
