@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from pipeline.data.prepared import PreparedData
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError
 from pipeline.stages.context import Context
 from pipeline.stages.prepare import NAME as PREPARE
+from pipeline.stages.prepare import fingerprint_of as prepared_fingerprint
 from pipeline.stages.results import Results, TrainedModel
 from pipeline.stages.stage import Stage
 from pipeline.tracking.delivery import RunIdentity
@@ -42,6 +43,7 @@ class Train(Stage):
     scratch = ("step-*",)
     is_new_each_time = True
     loads_model = True
+    retention = "newest"
 
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
         return reads(config)
@@ -51,6 +53,16 @@ class Train(Stage):
 
     def progress(self, folder: Path) -> str | None:
         return progress_text(folder)
+
+    def summary(self, result: Mapping[str, Any]) -> str:
+        accuracy = f"validation accuracy {result['validation_accuracy']:.2%}"
+        return f"{result['model']}, {result['epochs']} epochs, {accuracy}"
+
+    def unfinished_inputs(self, folder: Path) -> Mapping[str, str] | None:
+        from pipeline.stages.run_page import starting_config
+
+        config = starting_config(folder)
+        return None if config is None else {PREPARE: prepared_fingerprint(config)}
 
     def unfinished_run(self, folder: Path) -> str | None:
         try:

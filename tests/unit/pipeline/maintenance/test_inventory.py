@@ -8,7 +8,7 @@ from pipeline.workspace.manifests import MANIFEST, StageFolder
 
 
 def found(house) -> list[tuple[str, str]]:
-    return [(one.stage, one.state) for one in stage_folders(house.workspace)]
+    return [(one.stage.name, one.state) for one in stage_folders(house.workspace)]
 
 
 def age(house) -> None:
@@ -25,7 +25,7 @@ def test_an_empty_workspace_holds_nothing_and_asking_makes_nothing(house):
 def test_every_stage_of_one_run_is_current_and_says_what_it_holds(house):
     house.run()
     held = stage_folders(house.workspace)
-    assert [(one.stage, one.state) for one in held] == [
+    assert [(one.stage.name, one.state) for one in held] == [
         ("prepare", "current"), ("train", "current"), ("evaluate", "current"), ("register", "current"),
     ]  # fmt: skip
     texts = [one.holds.partition("; ")[2] for one in held]
@@ -42,7 +42,7 @@ def test_an_older_training_of_the_same_model_on_the_same_data_is_superseded(hous
     house.run(through="train")
     age(house)
     house.run("train.epochs=3", through="train")
-    held = [one for one in stage_folders(house.workspace) if one.stage == "train"]
+    held = [one for one in stage_folders(house.workspace) if one.stage.name == "train"]
     assert [one.state for one in held] == ["current", "superseded"]
     assert "3 epochs" in held[0].holds
     assert "11 epochs" in held[1].holds
@@ -63,7 +63,7 @@ def test_work_that_is_not_finished_is_partial_and_in_use_while_somebody_holds_it
     folder = StageFolder(house.workspace, "train", house.folder("train").name.removesuffix(".partial"))
     (folder.partial / "step-00000040.json").write_text('{"progress": {"epoch": 2, "step": 40}}')
     with exclusive(folder.lock_path, print, what="it"):
-        (training,) = [one for one in stage_folders(house.workspace) if one.stage == "train"]
+        (training,) = [one for one in stage_folders(house.workspace) if one.stage.name == "train"]
     assert (training.state, training.holds) == ("in use", "2 epochs done, step 40")
     assert found(house)[-1] == ("train", "partial")
 
