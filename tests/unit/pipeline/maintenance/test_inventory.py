@@ -2,7 +2,9 @@ import json
 
 import pytest
 
+from pipeline.config.keys import to_yaml
 from pipeline.maintenance.inventory import stage_folders
+from pipeline.stages.results import TrainedModel
 from pipeline.workspace.locks import exclusive
 from pipeline.workspace.manifests import MANIFEST, StageFolder
 
@@ -38,6 +40,19 @@ def test_every_stage_of_one_run_is_current_and_says_what_it_holds(house):
     assert all(one.bytes >= sum(file.stat().st_size for file in one.folder.iterdir()) > 0 for one in held)
 
 
+def test_what_a_folder_was_or_is_being_made_from_is_known_from_its_manifest_or_its_config(house):
+    outcome = house.run(through="train")
+    [prepared, trained] = stage_folders(house.workspace)
+    assert (prepared.inputs, prepared.run_key) == ({}, None)
+    assert trained.inputs == {"prepare": prepared.fingerprint}
+    assert trained.run_key == outcome.results[TrainedModel].run_key
+    working = StageFolder(house.workspace, "train", "f00d").begin()
+    [unfinished] = [one for one in stage_folders(house.workspace) if one.folder == working]
+    assert (unfinished.inputs, unfinished.run_key) == (None, None)
+    (working / "config.yaml").write_text(to_yaml(outcome.config))
+    assert unfinished.inputs == {"prepare": prepared.fingerprint}
+
+
 def test_an_older_training_of_the_same_model_on_the_same_data_is_superseded(house):
     house.run(through="train")
     age(house)
@@ -71,7 +86,9 @@ def test_work_that_is_not_finished_is_partial_and_in_use_while_somebody_holds_it
 def test_a_damaged_folder_is_said_to_be_and_hides_no_other(house):
     house.run()
     (house.folder("evaluate") / MANIFEST).write_text("{")
-    assert ("evaluate", "damaged") in found(house)
+    [damaged] = [one for one in stage_folders(house.workspace) if one.state == "damaged"]
+    assert damaged.stage.name == "evaluate"
+    assert "damaged manifest" in damaged.holds
     assert len(found(house)) == 4
 
 
@@ -79,7 +96,9 @@ def test_a_whole_folder_without_its_manifest_is_damaged_and_a_stray_file_is_no_f
     house.run()
     (house.folder("evaluate") / MANIFEST).unlink()
     (house.workspace.stage("prepare") / ".DS_Store").touch()
-    assert ("evaluate", "damaged") in found(house)
+    [damaged] = [one for one in stage_folders(house.workspace) if one.state == "damaged"]
+    assert damaged.stage.name == "evaluate"
+    assert damaged.holds == "its manifest is missing; the next run makes it again"
     assert len(found(house)) == 4
 
 
