@@ -180,7 +180,7 @@ class _Retention:
                 return True, f"what it was made from ({stage}) goes or is gone"
         if one.state == "superseded":
             return True, "superseded by a newer one"
-        return False, "the newest from what it was made from"
+        return False, "the newest from these inputs"
 
     def _search(self, one: StoredSearch, *, has_newer: bool) -> _Choice:
         if one.state == "running":
