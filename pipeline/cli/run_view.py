@@ -45,7 +45,7 @@ def show_forecasts(forecasts: "Mapping[str, tuple[TrainingForecast, int]]", what
                 name,
                 f"{one.peak_mb:.0f} MB" if one.fits else f"{one.peak_mb:.0f} MB: does not fit",
                 "-" if one.limit_mb is None else f"{one.limit_mb:.0f} MB",
-                f"{one.micro_batch_size}{', activation checkpointing' if one.recompute else ''}",
+                f"{one.micro_batch_size}{', activation checkpointing' if one.checkpointing else ''}",
                 _time_in_words(one.seconds, epochs),
                 "-" if one.images_per_s is None else f"{one.images_per_s:.0f}",
                 f"{one.pflop:.2g}",

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def answer_to(request: dict[str, Any]) -> dict[str, Any]:
-    """The memory of a training; with `images` and `recompute` in the request, its speed with these."""
+    """The memory of a training; with `images` and `checkpointing` in the request, its speed with these."""
     global _base_mb
     config = RunConfig.model_validate(request["config"])
     if not _base_mb:
@@ -48,7 +48,7 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     if "images" not in request:
         memory = memory_of(config, request["classes"], numerics)
         return {"base_mb": _base_mb, "device": numerics.device, "memory": asdict(memory)}
-    speed = speed_of(config, request["classes"], numerics, request["images"], recompute=request["recompute"])
+    speed = speed_of(config, request["classes"], numerics, request["images"], checkpointing=request["checkpointing"])
     return {"images_per_s": speed}
 
 

@@ -44,7 +44,7 @@ class ArchitectureMemory:
         return self.steps.fit(
             cap_mb,
             config.train.batch_size,
-            recompute=config.compute.recompute,
+            checkpointing=config.compute.recompute,
             averages=config.train.ema_decay is not None,
             base_mb=self.base_mb,
             images=config.compute.micro_batch_size,
@@ -58,7 +58,7 @@ class TrainingForecast:
     peak_mb: float
     limit_mb: float | None
     micro_batch_size: int
-    recompute: bool
+    checkpointing: bool
     images_per_s: float | None
     """None where it does not fit."""
     seconds: float | None
@@ -122,14 +122,14 @@ class TrainingForecaster:
         work = TotalWork(config.train.epochs, *expected_images(config.data))
         images_per_s = None  # not timed where it does not fit
         if limit_mb is None or peak_mb <= limit_mb:
-            found = self._ask(config, classes, images=fit.micro_batch_size, recompute=fit.recompute)
+            found = self._ask(config, classes, images=fit.micro_batch_size, checkpointing=fit.checkpointing)
             images_per_s = round(found["images_per_s"], 1)
         copies = 3 + (config.train.ema_decay is not None)
         return TrainingForecast(
             peak_mb=round(peak_mb, 1),
             limit_mb=None if limit_mb is None else round(limit_mb, 1),
             micro_batch_size=fit.micro_batch_size,
-            recompute=fit.recompute,
+            checkpointing=fit.checkpointing,
             images_per_s=images_per_s,
             seconds=round(work.images / images_per_s, 1) if images_per_s else None,
             pflop=float(f"{work.pflop(memory.steps.flops_per_image):.4g}"),

@@ -38,9 +38,9 @@ def _measure(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMem
     numerics.apply()
     model = build_model(config, classes).to(numerics.device)
     steps: list[StepMemory | None] = [None, None]
-    for recompute in (False, True) if blocks_of(model) else (False,):
-        checkpoint_activations(model, recompute)
-        steps[recompute] = step_memory.measure(model, numerics)
+    for checkpointing in (False, True) if blocks_of(model) else (False,):
+        checkpoint_activations(model, checkpointing)
+        steps[checkpointing] = step_memory.measure(model, numerics)
     as_it_is, checkpointed = steps
     assert as_it_is is not None
     weights_mb = sum(each.nbytes for each in model.parameters()) / 1e6

@@ -60,7 +60,7 @@ class Fit:
     """How a training is held within its memory."""
 
     micro_batch_size: int
-    recompute: bool
+    checkpointing: bool
     """Whether the blocks are computed again in the backward pass."""
     peak_mb: float
     """What it then holds in all, the imports included."""
@@ -68,12 +68,12 @@ class Fit:
     def in_words(self) -> str:
         """How many images at once, and whether blocks are computed again."""
         images = "1 image at once" if self.micro_batch_size == 1 else f"{self.micro_batch_size} images at once"
-        return f"{images} and activation checkpointing" if self.recompute else images
+        return f"{images} and activation checkpointing" if self.checkpointing else images
 
     def change_in_words(self, config: RunConfig) -> str:
         """How the training is changed to fit; empty if it is not."""
         size = min(config.compute.micro_batch_size or config.train.batch_size, config.train.batch_size)
-        is_as_it_was = self.micro_batch_size >= size and self.recompute == config.compute.recompute
+        is_as_it_was = self.micro_batch_size >= size and self.checkpointing == config.compute.recompute
         return "" if is_as_it_was else self.in_words()
 
 
@@ -99,12 +99,12 @@ class TrainingMemory:
             content["flops_per_image"],
         )
 
-    def peak_mb(self, images: int, batch_size: int, *, recompute: bool, averages: bool, base_mb: float) -> float:
+    def peak_mb(self, images: int, batch_size: int, *, checkpointing: bool, averages: bool, base_mb: float) -> float:
         """The peak with so many images at once; `base_mb` is held before the training, the imports included.
 
         `averages`: whether it keeps a moving average of the weights.
         """
-        step = self.checkpointed if recompute and self.checkpointed else self.as_it_is
+        step = self.checkpointed if checkpointing and self.checkpointed else self.as_it_is
         states = 3 + averages  # the weights and Adam's two averages
         accumulated = self.weights_mb if images < batch_size else 0.0  # gradients that are there before the step
         in_step = max(step.training_mb(images) + accumulated, step.validation_mb(validation_batch(images)))
@@ -115,7 +115,7 @@ class TrainingMemory:
         cap_mb: float,
         batch_size: int,
         *,
-        recompute: bool,
+        checkpointing: bool,
         averages: bool,
         base_mb: float,
         images: int | None = None,
@@ -125,13 +125,13 @@ class TrainingMemory:
         The parts of a batch are as equal as possible. If nothing fits, the choice that needs the least. `images`: so
         many at once, and no fewer.
         """
-        choices = [recompute] if recompute or images or self.checkpointed is None else [False, True]
+        choices = [checkpointing] if checkpointing or images or self.checkpointed is None else [False, True]
         sizes = [min(images, batch_size)] if images else equal_parts(batch_size)
-        for again in choices:
+        for checkpoints in choices:
             for size in sizes:
-                peak = self.peak_mb(size, batch_size, recompute=again, averages=averages, base_mb=base_mb)
+                peak = self.peak_mb(size, batch_size, checkpointing=checkpoints, averages=averages, base_mb=base_mb)
                 if peak <= cap_mb:
-                    return Fit(size, again, peak)
+                    return Fit(size, checkpoints, peak)
         return Fit(sizes[-1], choices[-1], peak)
 
 

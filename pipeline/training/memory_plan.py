@@ -38,7 +38,7 @@ def fitted(limit: Limit, config: RunConfig, classes: int, numerics: Numerics, re
     elif found.change_in_words(config):
         reporter.note(f"{found.in_words()}, to stay within {limit.in_words()}")
     return dataclasses.replace(
-        numerics, micro_batch_size=found.micro_batch_size, activation_checkpointing=found.recompute
+        numerics, micro_batch_size=found.micro_batch_size, activation_checkpointing=found.checkpointing
     )
 
 
@@ -47,7 +47,7 @@ def forecast(config: RunConfig, classes: int, numerics: Numerics, *, cap_mb: flo
     return memory_of(config, classes, numerics).fit(
         cap_mb,
         config.train.batch_size,
-        recompute=config.compute.recompute,
+        checkpointing=config.compute.recompute,
         averages=config.train.ema_decay is not None,
         base_mb=base_mb(mlflow),
         images=config.compute.micro_batch_size,
@@ -56,15 +56,15 @@ def forecast(config: RunConfig, classes: int, numerics: Numerics, *, cap_mb: flo
 
 def fit_of(config: RunConfig, classes: int, numerics: Numerics, *, mlflow: bool) -> Fit:
     """That of a training with these numerics, which this process is about to start."""
-    images, recompute = numerics.micro_batch_size, numerics.checkpoints_activations(config)
+    images, checkpointing = numerics.micro_batch_size, numerics.checkpoints_activations(config)
     peak_mb = memory_of(config, classes, numerics).peak_mb(
         images,
         config.train.batch_size,
-        recompute=recompute,
+        checkpointing=checkpointing,
         averages=config.train.ema_decay is not None,
         base_mb=base_mb(mlflow),
     )
-    return Fit(images, recompute, peak_mb)
+    return Fit(images, checkpointing, peak_mb)
 
 
 def base_mb(mlflow: bool) -> float:

@@ -32,9 +32,9 @@ STEPS = 2
 """So few steps, and two seconds of them, since somebody waits for the answer."""
 
 
-def speed_of(config: RunConfig, classes: int, numerics: Numerics, images: int, *, recompute: bool) -> float:
+def speed_of(config: RunConfig, classes: int, numerics: Numerics, images: int, *, checkpointing: bool) -> float:
     """Images per second of a training's steps, with all that belongs to them, with `images` at once."""
-    numerics = dataclasses.replace(numerics, micro_batch_size=images, activation_checkpointing=recompute)
+    numerics = dataclasses.replace(numerics, micro_batch_size=images, activation_checkpointing=checkpointing)
     path = _path(config, classes, numerics)
     try:
         return float(json.loads(path.read_bytes())["images_per_s"])
