@@ -81,6 +81,7 @@ def run(
 
 
 def _dry_run(request: "Request", mlflow: "ResolvedMlflow", workspace: "Workspace", as_json: bool) -> None:
+    from pipeline.cli import run_view
     from pipeline.errors import MachineUnfitError
 
     plans = request.plans(mlflow, workspace)
