@@ -20,6 +20,7 @@ from pipeline.stages.context import Context
 from pipeline.stop import StopToken
 from pipeline.tracking.settings import load as load_mlflow
 from pipeline.workspace.paths import Workspace
+from tuning.capped.run_capped import Send
 from tuning.trial import Reported, Trial
 
 MB = 1_000_000
@@ -99,6 +100,18 @@ def run_in_a_loop(
         objective(Trial(dict(config), scratch, hear, lambda: False))
         found.append(epochs)
     return found
+
+
+def train_alone(send: Send, training: TrainTrial, folder: Path, memory_mb: float) -> float:
+    """Train as a trial does; images per second of its last epoch."""
+    speeds: list[float] = []
+
+    def on_message(message: object) -> None:
+        if isinstance(message, Reported):
+            speeds.append(message.report.metrics["images_per_second"])
+
+    training(Trial({}, folder, on_message, lambda: False, None, memory_mb))
+    return speeds[-1]
 
 
 def loop_s(training: TrainTrial, configs: Sequence[Mapping[str, Any]], at_once: int, folder: Path) -> float:
