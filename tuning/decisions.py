@@ -9,10 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tuning import sampler
 from tuning.errors import AllTrialsFailedError
 from tuning.ledger import EpochReport, Finish, Ledger, Row
 from tuning.observer import Ended, Observer, Snapshot, best_row
+from tuning.sampler import Sampler
 from tuning.settings import Settings
 from tuning.space import Config, Space
 
@@ -42,7 +42,7 @@ class Decisions:
         began: float | None = None,
     ) -> None:
         self._ledger = ledger
-        self._space = space
+        self._sampler = Sampler(space, settings.seed, settings.searcher, settings.mode)
         self._default = default
         self._settings = settings
         self._cap_mb = cap_mb
@@ -90,8 +90,7 @@ class Decisions:
         if not self._is_exhausted and len(rows) < self._ledger.target:
             if not rows:
                 return self._ledger.propose(self._default, "default")
-            settings = self._settings
-            proposed = sampler.propose(rows, self._space, settings.seed, settings.searcher, settings.mode)
+            proposed = self._sampler.propose(rows)
             if proposed is not None:
                 return self._ledger.propose(*proposed)
             self._is_exhausted = True  # remembered, since Ray asks some ten times a second

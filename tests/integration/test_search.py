@@ -11,7 +11,7 @@ from tuning.capacity import WORKER_MB, Node
 from tuning.capped.run_capped import CapTooLowError
 from tuning.errors import AllTrialsFailedError, CapDoesNotFitError, LedgerMismatchError
 from tuning.observer import Observer
-from tuning.sampler import propose
+from tuning.sampler import Sampler
 from tuning.space import Space
 
 
@@ -161,7 +161,7 @@ def test_asha_stops_the_worse_and_a_space_ends_when_all_of_it_is_tried(tmp_path)
     again = search(tmp_path, Toy(), space, {"x": 0.9}, trials=9)
     assert (again.ended, again.capacity) == ("exhausted", None)  # told without a Ray
     for number in range(1, 4):  # one at a time, each proposal follows from the rows before it and the seed
-        proposed = propose(result.rows[:number], space, 0, "optuna", "max")
+        proposed = Sampler(space, 0, "optuna", "max").propose(result.rows[:number])
         assert proposed == (result.rows[number].config, result.rows[number].origin)
 
 
