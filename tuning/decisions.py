@@ -103,11 +103,6 @@ class Decisions:
         """Whether no further row will be run, unless a process is lost."""
         return self._ended is not None or (not self._left_over and len(self._ledger.rows) >= self._ledger.target)
 
-    @property
-    def has_rows_left(self) -> bool:
-        """Whether rows wait to run: a process was lost after Ray had asked for its last row."""
-        return self._ended is None and bool(self._left_over)
-
     def restart_all(self) -> bool:
         """All trials were lost at once: the unfinished ones wait to run again; False if it has happened too often."""
         self._losses_of_all += 1

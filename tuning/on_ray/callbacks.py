@@ -38,18 +38,22 @@ class _NotPickled:
 
 
 class Searcher(_NotPickled, search.Searcher):  # type: ignore[misc]  # Ray is not typed
-    """Gives Ray the rows to run."""
+    """Gives Ray the rows to run, so many of them at most."""
 
-    def __init__(self, decisions: Decisions, errors: FirstError) -> None:
+    def __init__(self, decisions: Decisions, errors: FirstError, most: int) -> None:
         super().__init__()
         self._decisions = decisions
         self._errors = errors
+        self._left = most
 
     def suggest(self, trial_id: str) -> Any:
         """The configuration of the next row, `FINISHED`, or None for "ask again later"."""
+        if self._left == 0:
+            return search.Searcher.FINISHED
         with self._errors.kept():
             row = self._decisions.next_row()
         if row is not None:
+            self._left -= 1
             return Task.of(row).to_ray()
         return search.Searcher.FINISHED if self._decisions.has_no_more else None
 
