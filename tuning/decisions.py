@@ -9,12 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tuning import sampler
 from tuning.errors import AllTrialsFailedError
 from tuning.fit import Fit
 from tuning.forecast import Forecast
 from tuning.ledger import EpochReport, Finish, Ledger, Row
 from tuning.observer import Ended, Observer, Snapshot, best_row
+from tuning.sampler import Sampler
 from tuning.settings import Settings
 from tuning.space import Config, Space
 
@@ -46,7 +46,7 @@ class Decisions:
         fit: Fit | None = None,
     ) -> None:
         self._ledger = ledger
-        self._space = space
+        self._sampler = Sampler(space, settings.seed, settings.searcher, settings.mode)
         self._default = default
         self._settings = settings
         self._cap_mb = cap_mb
@@ -116,8 +116,7 @@ class Decisions:
         if not self._is_exhausted and len(rows) < self._ledger.target:
             if not rows:
                 return self._ledger.propose(self._default, "default")
-            settings = self._settings
-            proposed = sampler.propose(rows, self._space, settings.seed, settings.searcher, settings.mode)
+            proposed = self._sampler.propose(rows)
             if proposed is not None:
                 return self._ledger.propose(*proposed)
             self._is_exhausted = True  # remembered, since Ray asks some ten times a second
@@ -132,11 +131,6 @@ class Decisions:
             return True
         may_go_on = self._fit is not None and self._running  # after a hit of its cap
         return not self._left_over and not may_go_on and len(self._ledger.rows) >= self._ledger.target
-
-    @property
-    def has_rows_left(self) -> bool:
-        """Whether rows wait to run: a process was lost after Ray had asked for its last row."""
-        return self._ended is None and bool(self._left_over)
 
     def restart_all(self) -> bool:
         """All trials were lost at once: the unfinished ones wait to run again; False if it has happened too often."""

@@ -20,6 +20,7 @@ import contextlib
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -318,7 +319,10 @@ def _changed(row: Row, event: Mapping[str, Any]) -> Row:
             return replace(row, starts=row.starts + 1, node=event["node"])
         case "report":
             value = math.nan if event["value"] is None else event["value"]
-            report = EpochReport(event["epoch"], value, event["metrics"], event["peak_mb"])
+            metrics = {sys.intern(name): each for name, each in event["metrics"].items()}  # one string for all rows
+            report = EpochReport(event["epoch"], value, metrics, event["peak_mb"])
+            if report.epoch > row.last_epoch:
+                return replace(row, reports=(*row.reports, report))
             others = [other for other in row.reports if other.epoch != report.epoch]
             row = replace(row, reports=tuple(sorted([*others, report], key=lambda each: each.epoch)))
             return _measured(row, report.peak_mb)

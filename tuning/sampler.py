@@ -14,7 +14,9 @@ import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Self
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -26,33 +28,88 @@ from tuning.space import Choice, Integer, LogUniform, Parameter, Space, canonica
 Kind = Literal["optuna", "random"]
 Mode = Literal["max", "min"]
 
+_Distributions = dict[str, BaseDistribution]
+
 DRAWS = 20
 _BROKEN = 1.0  # as infeasible as a trial that needs twice its cap
 
 
-def propose(
-    rows: Sequence[Row], space: Space, seed: int, kind: Kind, mode: Mode
-) -> tuple[dict[str, Any], Origin] | None:
-    """A configuration that no row has, and where it comes from; None when the space is exhausted."""
-    known = {row.key for row in rows}
-    study = replay(rows, space, mode)
-    for draw in range(DRAWS):
-        study.sampler = _sampler(kind, _seed(seed, len(rows), draw))
-        trial = study.ask(_distributions(space))
-        config = {name: _decoded(space[name], value) for name, value in trial.params.items()}
-        if canonical(config) not in known:
-            return config, kind
-        study.tell(trial, state=TrialState.FAIL)  # which the sampler ignores
-    left = _first_unknown(space, known, _seed(seed, len(rows), DRAWS))
-    return (left, "enumerated") if left is not None else None
+class Sampler:
+    """Proposes one configuration after another; translates a row for Optuna once, and again when it has changed."""
+
+    def __init__(self, space: Space, seed: int, kind: Kind, mode: Mode) -> None:
+        self._space = space
+        self._seed = seed
+        self._kind = kind
+        self._mode = mode
+        self._distributions = _distributions(space)
+        self._translated: list[_Translated] = []
+
+    def propose(self, rows: Sequence[Row]) -> tuple[dict[str, Any], Origin] | None:
+        """A configuration that no row has, and where it comes from; None when the space is exhausted."""
+        self._translate(rows)
+        known = {each.key for each in self._translated}
+        study = _study([each.trial for each in self._translated if each.trial is not None], self._mode)
+        for draw in range(DRAWS):
+            study.sampler = self._sampler(_seed(self._seed, len(rows), draw))
+            trial = study.ask(self._distributions)
+            config = {name: _decoded(self._space[name], value) for name, value in trial.params.items()}
+            if canonical(config) not in known:
+                return config, self._kind
+            study.tell(trial, state=TrialState.FAIL)  # which the sampler ignores
+        left = _first_unknown(self._space, known, _seed(self._seed, len(rows), DRAWS))
+        return (left, "enumerated") if left is not None else None
+
+    def _translate(self, rows: Sequence[Row]) -> None:
+        """Bring `_translated` up to date: a row that has changed is another object."""
+        del self._translated[len(rows) :]
+        for index, row in enumerate(rows):
+            if index == len(self._translated):
+                self._translated.append(_Translated.of(row, self._space, self._distributions))
+            elif self._translated[index].row is not row:
+                self._translated[index] = _Translated.of(row, self._space, self._distributions)
+
+    def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        if self._kind == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        return _Tpe(self._distributions, seed)
+
+
+@dataclass(frozen=True)
+class _Translated:
+    """A row with what Optuna is given for it: None for a row outside of the space."""
+
+    row: Row
+    key: str
+    trial: FrozenTrial | None
+
+    @classmethod
+    def of(cls, row: Row, space: Space, distributions: _Distributions) -> Self:
+        return cls(row, row.key, None if space.outside(row.config) else _frozen(row, space, distributions))
+
+
+class _Tpe(optuna.samplers.TPESampler):
+    """TPE over trials that all have the same distributions; Optuna would compare those of all trials each time."""
+
+    def __init__(self, distributions: _Distributions, seed: int) -> None:
+        super().__init__(seed=seed, constant_liar=True)
+        self._in_order = {name: each for name, each in sorted(distributions.items()) if not each.single()}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> _Distributions:
+        return dict(self._in_order)
+
+
+class _SharedTrial(FrozenTrial):
+    """A trial that studies share: the copy that a study makes of it is itself."""
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
 
 def replay(rows: Sequence[Row], space: Space, mode: Mode) -> optuna.Study:
     """An in-memory Optuna study of the rows; those outside of the space are left out."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
-    study.add_trials([_frozen(row, space) for row in rows if not space.outside(row.config)])
-    return study
+    distributions = _distributions(space)
+    return _study([_frozen(row, space, distributions) for row in rows if not space.outside(row.config)], mode)
 
 
 def importances(rows: Sequence[Row], space: Space, mode: Mode) -> dict[str, float]:
@@ -81,11 +138,21 @@ def history(rows: Sequence[Row], mode: Mode) -> list[tuple[int, float, float]]:
     return points
 
 
-def _frozen(row: Row, space: Space) -> FrozenTrial:
-    distributions = _distributions(space)
+def _study(trials: Sequence[FrozenTrial], mode: Mode) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(storage=storage, direction="maximize" if mode == "max" else "minimize")
+    number = storage.get_study_id_from_name(study.study_name)
+    for trial in trials:  # `Study.add_trials` would check each of them again
+        storage.create_new_trial(number, trial)
+    return study
+
+
+def _frozen(row: Row, space: Space, distributions: _Distributions) -> FrozenTrial:
     params = {name: _encoded(space[name], row.config[name]) for name in space}
     finish = row.finish
-    state, value, constraints = TrialState.RUNNING, None, None
+    state, value = TrialState.RUNNING, None
+    constraints: dict[str, float] = {}
     if finish is not None:
         state = TrialState.PRUNED
         if finish.lost:
@@ -98,14 +165,14 @@ def _frozen(row: Row, space: Space) -> FrozenTrial:
         elif finish.outcome in ("diverged", "failed"):
             constraints = {"ends": _BROKEN}
     curve = {report.epoch: report.value for report in row.reports if math.isfinite(report.value)}
-    return optuna.trial.create_trial(
-        state=state,
-        value=value,
-        params=params,
-        distributions=distributions,
-        intermediate_values=curve,
-        constraints=constraints,
-    )
+    started, ended = (
+        datetime.min,
+        datetime.min if state.is_finished() else None,
+    )  # Optuna wants a time, and reads none
+    trial = _SharedTrial(-1, state, value, started, ended, params, distributions, {}, {}, curve, trial_id=-1)
+    for name, excess in constraints.items():
+        trial.set_constraint(name, excess)
+    return trial
 
 
 def _sampler(kind: Kind, seed: int) -> optuna.samplers.BaseSampler:
@@ -128,7 +195,7 @@ def _from(space: Space, size: int, start: int) -> Iterator[dict[str, Any]]:
     return (space.at((start + index) % size) for index in range(size))
 
 
-def _distributions(space: Space) -> dict[str, BaseDistribution]:
+def _distributions(space: Space) -> _Distributions:
     return {name: _distribution(parameter) for name, parameter in space.items()}
 
 

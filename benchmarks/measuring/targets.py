@@ -93,6 +93,14 @@ def _first_trial() -> str | None:
     )
 
 
+def _growth() -> str | None:
+    found = _figures("search_growth", "default")
+    if found is None:
+        return None
+    held = found["held_mb"]
+    return f"{held[str(found['trials'])] - held['200']:+.0f} MB"
+
+
 def _nodes() -> str | None:
     found = _figures("search_nodes", "default")
     return found and f"{found['ratio']:.2f}x"
@@ -124,5 +132,6 @@ TARGETS = (
     Target("trials over their memory cap, the most", "at most 64 MB or 10 %", _overshoot),
     Target("a search of equal trials of a minute, against a plain loop", "at most 1.15x", _search_time),
     Target("from `seqpipe tune` to the end of a first epoch of three steps", "at most 15 s", _first_trial),
+    Target("a driver's memory after trial 2000, against that after trial 200", "within 40 MB", _growth),
     Target("trials an hour on two Ray nodes of one core, against one", "1.8x", _nodes),
 )

@@ -154,11 +154,17 @@ class SearchRuns(Observer):
         self._search.journal.tags({**tags, **({"mlflow.source.git.commit": commit} if commit else {})})
 
     def _write_trial(self, row: Row) -> None:
-        """Write what the row has and its journal does not."""
-        self._rows[row.number] = row
+        """Write what the row has and its journal does not, and deliver it."""
+        is_new, self._rows[row.number] = row is not self._rows.get(row.number), row
         if not row.starts:
             return
         run = self._trials.get(row.number) or self._open_trial(row)
+        if is_new:
+            self._write(run, row)
+        if self._delivers:
+            run.deliver()
+
+    def _write(self, run: RunJournal, row: Row) -> None:
         run.tags({"seqpipe.node": row.node, "seqpipe.starts": str(row.starts)})
         best: float | None = None
         for report in row.reports:
@@ -180,8 +186,7 @@ class SearchRuns(Observer):
             # the step after the last epoch; 0 for a trial that failed before its first, since it may be run again
             run.metrics(_end_metrics(row.finish), row.finish.epochs + 1 if row.finish.epochs else 0)
             run.record(STATUS[row.finish.outcome])
-        if self._delivers:
-            run.deliver()
+            run.forget()
 
     def _open_trial(self, row: Row) -> RunJournal:
         folder = self._folder.path / "trials" / f"{row.number:03d}"

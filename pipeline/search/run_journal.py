@@ -70,6 +70,12 @@ class RunJournal:
             self._recorded = (self._upto, status)
             self._tracker.record(self._identity, self._journal_id, self._folder, upto=self._upto, status=status)
 
+    def forget(self) -> None:
+        """Free what is known of the journal's contents: nothing more is written to it by this object."""
+        self._kinds.clear()
+        self._tags.clear()
+        self._steps.clear()
+
     def deliver(self) -> None:
         """Deliver what was recorded, in the background."""
         if self.is_open:

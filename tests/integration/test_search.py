@@ -11,7 +11,8 @@ from tuning.capacity import WORKER_MB, Node
 from tuning.capped.run_capped import CapTooLowError
 from tuning.errors import AllTrialsFailedError, CapDoesNotFitError, LedgerMismatchError
 from tuning.observer import Observer
-from tuning.sampler import propose
+from tuning.on_ray import run
+from tuning.sampler import Sampler
 from tuning.space import Space
 
 
@@ -147,7 +148,8 @@ def test_a_search_that_was_asked_to_stop_goes_on_from_its_checkpoints(tmp_path):
         assert epochs == [f"epoch {n}" for n in range(1, EPOCHS + 1)]  # none was done twice
 
 
-def test_asha_stops_the_worse_and_a_space_ends_when_all_of_it_is_tried(tmp_path):
+def test_asha_stops_the_worse_and_a_space_ends_when_all_of_it_is_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "TRIALS_PER_TUNER", 2)  # what was reached before Tune is started anew counts after it
     space = Space.parse({"x": {"choice": [0.9, 0.1, 0.2, 0.3]}})
     result = search(tmp_path, Toy(), space, {"x": 0.9}, trials=9, scheduler="asha", concurrency=1)
     assert result.ended == "exhausted"
@@ -161,7 +163,7 @@ def test_asha_stops_the_worse_and_a_space_ends_when_all_of_it_is_tried(tmp_path)
     again = search(tmp_path, Toy(), space, {"x": 0.9}, trials=9)
     assert (again.ended, again.capacity) == ("exhausted", None)  # told without a Ray
     for number in range(1, 4):  # one at a time, each proposal follows from the rows before it and the seed
-        proposed = propose(result.rows[:number], space, 0, "optuna", "max")
+        proposed = Sampler(space, 0, "optuna", "max").propose(result.rows[:number])
         assert proposed == (result.rows[number].config, result.rows[number].origin)
 
 

@@ -38,22 +38,26 @@ class _NotPickled:
 
 
 class Searcher(_NotPickled, search.Searcher):  # type: ignore[misc]  # Ray is not typed
-    """Gives Ray the rows to run; `tick` is called while it waits for one."""
+    """Gives Ray the rows to run, so many of them at most; `tick` is called while it waits for one."""
 
-    def __init__(self, decisions: Decisions, errors: FirstError, tick: Callable[[], None]) -> None:
+    def __init__(self, decisions: Decisions, errors: FirstError, tick: Callable[[], None], most: int) -> None:
         super().__init__()
         self._decisions = decisions
         self._errors = errors
         self._tick = tick
+        self._left = most
 
     def suggest(self, trial_id: str) -> Any:
         """The configuration of the next row, `FINISHED`, or None for "ask again later"."""
+        if self._left == 0:
+            return search.Searcher.FINISHED
         with self._errors.kept():
             row = self._decisions.next_row()
             while row is None and self._decisions.only_awaits_forecast:
                 self._tick()  # without a trial at work Ray asks once a second, and calls nothing else
                 row = self._decisions.next_row()
         if row is not None:
+            self._left -= 1
             return Task.of(row, self._decisions.memory_mb).to_ray()
         return search.Searcher.FINISHED if self._decisions.has_no_more else None
 

@@ -4,6 +4,7 @@ Ray asks for configurations, starts the trials and carries their messages; `tuni
 Nothing of Ray's own state is kept.
 """
 
+import gc
 import os
 import shutil
 import time
@@ -33,6 +34,8 @@ from tuning.trial import PickledObjective
 TICK_S = 1.0
 ASK_S = 0.2
 MEASURE_S = 5.0
+TRIALS_PER_TUNER = 200
+"""After so many trials Ray Tune is started anew: it keeps each of its trials, with 60 kB and more of figures."""
 CHECKPOINTS = "checkpoints"
 THROWAWAY = "ray"
 """Where Ray keeps its own state, which is never restored; deleted when a run ends."""
@@ -106,7 +109,7 @@ class TuneRun:
                     ) from error
                 self._observer.noted("Ray's own memory monitor ended a trial; the search goes on")
             else:
-                if not self.decisions.has_rows_left:
+                if self.decisions.has_no_more:
                     return self.decisions.conclusion()
 
     def _fit(self) -> None:
@@ -116,13 +119,14 @@ class TuneRun:
             self._tuner(str(throwaway)).fit()
         finally:
             shutil.rmtree(throwaway, ignore_errors=True)
+            gc.collect()  # Tune's trials refer to each other in circles, which Python would not look for before long
 
     def _tuner(self, storage_path: str) -> tune.Tuner:
         resources = {"cpu": self._settings.cpus_per_trial, "memory": self._capacity.request_bytes}
         return tune.Tuner(
             tune.with_resources(self._trainable(), resources),
             tune_config=tune.TuneConfig(
-                search_alg=Searcher(self.decisions, self._errors, self._tick),
+                search_alg=Searcher(self.decisions, self._errors, self._tick, TRIALS_PER_TUNER),
                 scheduler=self._scheduler(),
                 num_samples=-1,
                 reuse_actors=True,  # a new worker for each trial would take 2 s

@@ -198,7 +198,7 @@ def test_a_lost_process_is_begun_again_until_it_was_lost_too_often(begin):
     for _ in range(2):
         search.decisions.lost(number, "killed")
         search.decisions.left(number)
-        assert search.decisions.has_rows_left
+        assert not search.decisions.has_no_more
         assert search.decisions.next_row().number == number
     search.decisions.lost(number, "killed")
     finish = search.row(number).finish

@@ -90,11 +90,21 @@ def test_a_ledger_of_another_format_is_refused(tmp_path):
         Ledger(tmp_path, IDENTITY)
 
 
+def test_the_name_of_a_metric_is_held_once_for_all_reports(tmp_path):
+    with filled(tmp_path) as ledger:
+        ledger.report(1, EpochReport(2, 0.5, {"loss": 0.5}))
+        names = [id(name) for row in ledger.rows for report in row.reports for name in report.metrics]
+    assert len(names) == 2
+    assert len(set(names)) == 1
+
+
 def test_an_epoch_reported_again_replaces_the_first_report(tmp_path):
     with filled(tmp_path) as ledger:
         ledger.report(1, EpochReport(2, 0.5))
         ledger.report(1, EpochReport(1, 0.125))
         assert ledger.rows[1].reports == (EpochReport(1, 0.125), EpochReport(2, 0.5))
+        ledger.report(1, EpochReport(2, 0.75))
+        assert ledger.rows[1].reports == (EpochReport(1, 0.125), EpochReport(2, 0.75))
         assert ledger.rows[1].last_epoch == 2
 
 

@@ -1,9 +1,15 @@
+import json
 import math
+import random
+from dataclasses import replace
+from hashlib import sha256
 
+import optuna
 import pytest
-from ledgers import end, row
+from ledgers import end, reports, row
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from tuning.sampler import history, importances, propose
+from tuning.sampler import Sampler, history, importances, replay
 from tuning.space import Space, canonical
 
 SPACE = Space.parse(
@@ -15,6 +21,10 @@ SPACE = Space.parse(
         "batch": {"choice": [32, 64, 128, 256]},
     }
 )
+
+
+def propose(rows, space, seed, kind, mode):
+    return Sampler(space, seed, kind, mode).propose(rows)
 
 
 def is_hog(config):
@@ -57,6 +67,96 @@ def test_it_finds_better_values_than_random():
 def test_one_seed_proposes_the_same_again_and_another_does_not(kind):
     assert search(1, kind, 14) == search(1, kind, 14)
     assert search(1, kind, 3) != search(2, kind, 3)
+
+
+SMALL = Space.parse({"a": {"choice": [1, 2, 3, [4]]}, "b": {"integer": [1, 9]}, "only": {"choice": ["one"]}})
+
+
+def distributions_of(space):
+    """Optuna's distributions of a space."""
+    kinds = {
+        "choice": lambda *options: CategoricalDistribution([canonical(option) for option in options]),
+        "integer": lambda low, high, step: IntDistribution(low, high - (high - low) % step, step=step),
+        "uniform": FloatDistribution,
+        "log_uniform": lambda low, high: FloatDistribution(low, high, log=True),
+    }
+    return {name: kinds[each.kind](*each.arguments()) for name, each in space.items()}
+
+
+def proposed_by_optuna(rows, space, seed, kind, mode):
+    """A proposal with nothing but Optuna's own interface: a new study of copies of all rows for each."""
+    known = {each.key for each in rows}
+    study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
+    copied = ("state", "value", "params", "distributions", "intermediate_values", "constraints")
+    for trial in replay(rows, space, mode).get_trials(deepcopy=False):
+        study.add_trial(optuna.trial.create_trial(**{name: getattr(trial, name) for name in copied}))
+    distributions = distributions_of(space)
+    for draw in range(20):
+        number = int.from_bytes(sha256(repr((seed, len(rows), draw)).encode()).digest()[:4], "big")
+        tpe = optuna.samplers.TPESampler(seed=number, constant_liar=True)
+        study.sampler = tpe if kind == "optuna" else optuna.samplers.RandomSampler(seed=number)
+        trial = study.ask(distributions)
+        config = {
+            name: json.loads(value) if hasattr(space[name], "options") else value
+            for name, value in trial.params.items()
+        }
+        if canonical(config) not in known:
+            return config, kind
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    return None
+
+
+def happens_to(each, draw):
+    """A row after something has happened to it: an epoch, an end of any kind, or that it is opened again."""
+    if each.finish is not None:
+        return replace(each, finish=None, starts=0) if draw.random() < 0.1 else each
+    match draw.choice(
+        ["epoch", "epoch", "completed", "stopped", "memory_cap", "diverged", "failed", "lost", "nothing"]
+    ):
+        case "nothing":
+            return each
+        case "epoch":
+            return replace(each, reports=tuple(reports([draw.choice([draw.random(), math.nan]) for _ in range(3)])))
+        case "lost":
+            return replace(each, finish=end("failed", lost=True))
+        case "completed" | "stopped" as outcome:
+            return replace(each, finish=end(outcome, draw.random()))
+        case outcome:
+            return replace(each, finish=end(outcome, peak_mb=draw.uniform(600, 1000)))
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+@pytest.mark.parametrize("kind", ["optuna", "random"])
+@pytest.mark.parametrize("space", [SPACE, SMALL], ids=["large", "small"])
+def test_whatever_happens_to_rows_the_next_proposal_is_that_of_a_new_study_of_them(space, kind, mode):
+    draw = random.Random(f"{len(space)}{kind}{mode}")
+    sampler, rows = Sampler(space, 5, kind, mode), [row(0, {"lr": 7.0})]  # outside of the space
+    for _ in range(35):
+        proposal = sampler.propose(rows)
+        expected = proposed_by_optuna(rows, space, 5, kind, mode)
+        assert proposal == expected or (expected is None and proposal[1] == "enumerated")
+        rows.append(row(len(rows), proposal[0], origin=proposal[1]))
+        for index in draw.sample(range(len(rows)), min(len(rows), 3)):
+            rows[index] = happens_to(rows[index], draw)
+
+
+def test_a_sampler_goes_on_from_fewer_rows_as_if_it_had_seen_no_others():
+    rows = search(1, "optuna", 16)
+    sampler = Sampler(SPACE, 1, "optuna", "max")
+    sampler.propose(rows)
+    assert sampler.propose(rows[:12])[0] == rows[12].config
+
+
+def test_a_row_is_translated_again_only_after_it_has_changed(monkeypatch):
+    rows, asked = search(1, "optuna", 12), []
+    outside = Space.outside
+    monkeypatch.setattr(Space, "outside", lambda self, config: asked.append(config) or outside(self, config))
+    sampler = Sampler(SPACE, 1, "optuna", "max")
+    sampler.propose(rows)
+    assert len(asked) == 12
+    rows[3] = replace(rows[3], finish=end("diverged"))
+    sampler.propose(rows)
+    assert asked[12:] == [rows[3].config]
 
 
 def test_no_configuration_is_proposed_twice_and_a_finite_space_ends():

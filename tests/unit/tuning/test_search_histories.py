@@ -186,7 +186,7 @@ class World:
                 running[row.number] = self._begin(row.number, row.config, row.halvings)
             assert len(running) <= self.concurrency
             if not running:
-                if decisions.has_no_more and not decisions.has_rows_left:
+                if decisions.has_no_more:
                     return decisions.conclusion()
                 continue
             if given_up and self.rng.random() < 0.2:

@@ -135,6 +135,17 @@ def test_whatever_a_killed_command_left_unwritten_is_written_by_the_next_and_not
     assert status(search, key)[0] == "KILLED"
 
 
+def test_of_a_trial_that_has_ended_nothing_is_kept_and_nothing_written_again(search, runs, ledger):
+    searched = runs()
+    trial(ledger, 0, observers=[searched])
+    journal = search.path / "trials" / "000" / "journal.jsonl"
+    written = journal.read_bytes()
+    kept = searched._trials[0]
+    assert [kept._tags, kept._steps, kept._kinds] == [{}, set(), set()]
+    searched.end(ledger.rows, "FINISHED", [], "**done**", 0.0)
+    assert journal.read_bytes() == written
+
+
 def test_an_epoch_that_is_reported_again_after_a_crash_is_told_once(search, runs, ledger):
     searched = runs()
     ledger.propose(config(0), "default")

@@ -56,6 +56,17 @@ def test_it_knows_what_an_earlier_command_wrote(opened):
     assert not opened().has("tags")
 
 
+def test_a_run_that_was_forgotten_can_still_be_closed(opened, events, tracker):
+    run = opened()
+    run.tags({"a": "1"})
+    run.metrics({"a": 1.0}, 1)
+    run.record("FINISHED")
+    run.forget()
+    run.close("FINISHED", time.monotonic())
+    assert len(events()) == 2
+    assert record(tracker).status == "FINISHED"
+
+
 def test_what_is_recorded_is_the_journal_so_far_and_the_status(opened, tracker):
     run = opened()
     assert run.recorded_status is None

@@ -66,13 +66,13 @@ def failing(error):
 def test_ray_is_given_the_next_row_with_its_task(decided, errors):
     row = Row(3, {"x": 0.5}, "optuna", reports=(EpochReport(1, 0.2), EpochReport(2, 0.3)), halvings=1)
     decided.rows = [row]
-    config = Searcher(decided, errors, print).suggest("ab12")
+    config = Searcher(decided, errors, print, most=9).suggest("ab12")
     assert config["row"] == 3
     assert Task.from_ray(config) == Task(3, {"x": 0.5}, 2, 450.0, 1) == Task.of(row, 450.0)
 
 
 def test_without_a_row_ray_asks_again_until_there_are_no_more(decided, errors):
-    searcher = Searcher(decided, errors, print)
+    searcher = Searcher(decided, errors, print, most=9)
     assert searcher.suggest("ab12") is None
     decided.has_no_more = True
     assert searcher.suggest("ab12") == RaySearcher.FINISHED
@@ -87,7 +87,7 @@ def test_while_a_forecast_is_all_that_is_waited_for_the_search_goes_on_ticking(d
         if len(ticks) == 3:
             decided.rows = [Row(0, {"x": 0.5}, "default")]
 
-    assert Searcher(decided, errors, tick).suggest("ab12")["row"] == 0
+    assert Searcher(decided, errors, tick, most=9).suggest("ab12")["row"] == 0
     assert len(ticks) == 3
 
 
@@ -97,7 +97,22 @@ def test_asked_to_leave_while_a_forecast_is_waited_for_it_leaves(decided, errors
     def leave():
         decided.only_awaits_forecast, decided.has_no_more = False, True
 
-    assert Searcher(decided, errors, leave).suggest("ab12") == RaySearcher.FINISHED
+    assert Searcher(decided, errors, leave, most=9).suggest("ab12") == RaySearcher.FINISHED
+
+
+def test_ray_gets_so_many_rows_at_most_and_none_is_taken_for_it_after_that(decided, errors):
+    decided.rows = [Row(number, {"x": number}, "optuna") for number in range(3)]
+    searcher = Searcher(decided, errors, print, most=2)
+    assert [searcher.suggest("ab12")["row"] for _ in range(2)] == [0, 1]
+    assert searcher.suggest("ab12") == RaySearcher.FINISHED
+    assert [row.number for row in decided.rows] == [2]
+
+
+def test_asking_in_vain_counts_as_no_row(decided, errors):
+    searcher = Searcher(decided, errors, print, most=1)
+    assert searcher.suggest("ab12") is None
+    decided.rows = [Row(0, {"x": 0}, "default")]
+    assert searcher.suggest("ab12")["row"] == 0
 
 
 def test_ray_s_run_ends_when_the_search_has_left_and_no_trial_by_itself(decided):
@@ -145,7 +160,7 @@ def test_the_first_error_of_any_callback_is_kept_and_raised(decided, errors):
     decided.next_row = failing(first)
     decided.left = decided.lost = decided.restarted = decided.reported = failing(second)
     with pytest.raises(OSError, match="No space left"):
-        Searcher(decided, errors, print).suggest("ab12")
+        Searcher(decided, errors, print, most=9).suggest("ab12")
     callback = Callback(decided, errors, failing(second))
     for call in (callback.on_trial_complete, callback.on_trial_error, callback.on_trial_recover):
         with pytest.raises(OSError, match="again"):
@@ -172,7 +187,7 @@ def test_an_error_in_a_report_is_kept(decided, errors, callback):
 
 def test_what_ray_pickles_of_them_is_empty(decided, errors, callback):
     decided.unpicklable = lambda: None
-    for each in (Searcher(decided, errors, print), Stopper(decided), callback):
+    for each in (Searcher(decided, errors, print, most=9), Stopper(decided), callback):
         assert vars(pickle.loads(pickle.dumps(each))) == {}  # noqa: S301
 
 

@@ -1,5 +1,7 @@
 """One run of a search, with a Tune that plays the script of a test, in place of Ray's."""
 
+import weakref
+
 import pytest
 from fake_ray import NODE
 from ray import tune
@@ -199,6 +201,36 @@ def test_a_row_whose_process_was_lost_at_the_end_of_ray_s_run_is_run_again(begin
     assert len(search.tuners.made) == 2
     assert search.ledger.rows[0].finish == COMPLETED
     assert "lost its process" in search.observer.notes[0]
+
+
+def test_after_a_number_of_trials_tune_is_started_anew(begin, monkeypatch):
+    monkeypatch.setattr(run, "TRIALS_PER_TUNER", 2)
+    search = begin(trials=5)
+    assert search.play(all_rows, all_rows, all_rows) == "finished"
+    assert len(search.tuners.made) == 3
+    assert [row.finish for row in search.ledger.rows] == [COMPLETED] * 5
+
+
+class RaysTrial:
+    """Refers to itself, as Ray's trials do by way of its controller."""
+
+    def __init__(self):
+        self.me = self
+
+
+def test_nothing_is_left_of_a_tune_when_the_next_one_starts(begin, monkeypatch):
+    monkeypatch.setattr(run, "TRIALS_PER_TUNER", 1)
+    kept = []
+
+    def first(tuner):
+        kept.append(weakref.ref(RaysTrial()))
+        all_rows(tuner)
+
+    def second(tuner):
+        assert kept[0]() is None
+        all_rows(tuner)
+
+    assert begin(trials=2).play(first, second) == "finished"
 
 
 def test_after_ray_s_memory_monitor_ended_a_trial_the_search_goes_on_with_it(begin):
