@@ -123,6 +123,9 @@ def test_rows_left_over_come_before_new_ones(begin, tmp_path):
     again = begin()
     assert again.decisions.next_row().number == 0
     assert again.decisions.next_row().number == 1
+    again.ledger.close()
+    once_more = begin(concurrency=3)
+    assert [once_more.decisions.next_row().number for _ in range(3)] == [0, 1, 2]
 
 
 def test_a_space_without_more_configurations_ends_when_its_last_trial_has(begin):
@@ -341,6 +344,16 @@ def test_while_a_forecast_is_awaited_the_row_is_proposed_and_nothing_else_happen
     assert search.decisions.only_awaits_forecast
     forecasts.answers = {}
     assert search.decisions.next_row().number == 0
+    assert not search.decisions.only_awaits_forecast
+
+
+def test_a_search_whose_last_trial_has_left_awaits_no_forecast(begin, forecasts):
+    search = begin(trials=1, fit=forecasts)
+    forecasts.answers = {0: "ask later"}
+    search.decisions.next_row()
+    forecasts.answers = {}
+    search.end()
+    assert search.decisions.next_row() is None
     assert not search.decisions.only_awaits_forecast
 
 

@@ -201,6 +201,8 @@ def test_how_a_row_is_fitted_and_that_it_hit_its_cap_are_kept(tmp_path):
         ledger.fit(1, 912.04, "32 images at once")
         ledger.hit_cap(1, 1001.26, 1000)
         ledger.fit(1, 600, "16 images at once")
+        ledger.hit_cap(0, 1001, 1000)
+        assert ledger.hit_cap(0, 1001, 1000).halvings == 2
     with Ledger(tmp_path, IDENTITY) as ledger:
         row = ledger.rows[1]
         assert (row.forecast_mb, row.fitted, row.halvings) == (600, "16 images at once", 1)

@@ -14,6 +14,7 @@ from tuning.trial import (
     Reported,
     Trial,
     read_reports,
+    run_objective,
     warm_up_objective,
 )
 
@@ -107,3 +108,15 @@ def test_preparing_runs_what_the_objective_wants_run_first():
     with pytest.raises(ModuleNotFoundError, match="torch"):
         warm_up_objective(PickledObjective.of(print, imports))
     warm_up_objective(PickledObjective.of(print, None))
+
+
+def says_its_plan(trial):
+    trial.fitted(Forecast(trial.memory_mb, f"{trial.halvings} times half of {trial.shared_files}"))
+
+
+def test_the_process_of_a_trial_gives_it_what_it_has_to_plan_with(tmp_path, monkeypatch):
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    heard = []
+    packed = PickledObjective.of(says_its_plan, None)
+    assert run_objective(heard.append, packed, {"x": 1}, tmp_path, tmp_path / "data", 750.0, 1) == "completed"
+    assert heard[1:] == [Fitted(Forecast(750.0, f"1 times half of {tmp_path / 'data'}"))]
