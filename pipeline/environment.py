@@ -28,7 +28,7 @@ class RemovalRule:
 
 REMOVED = (
     RemovalRule(
-        # Jupyter's terminals name a backend of their own, at which matplotlib's import fails outside of Jupyter.
+        # Jupyter's terminals set a backend with which the import of matplotlib fails outside Jupyter.
         ("MPLBACKEND", "MATPLOTLIBRC"),
         "charts are drawn without a window, in matplotlib's own style",
     ),
@@ -39,7 +39,7 @@ REMOVED = (
         kept=("GIT_PYTHON_REFRESH",),
     ),
     RemovalRule(
-        # Kept is what it takes to join a cluster. The rest belongs to whoever runs a cluster or, under
+        # What is needed to join a cluster is kept. The rest belongs to whoever runs the cluster or, under
         # `ray job submit`, to another job; it would change where a search's own Ray lives, or what runs in it.
         ("RAY_*", "TUNE_*"),
         "a search decides how its Ray runs",
@@ -52,22 +52,22 @@ REMOVED = (
         ),
     ),
     RemovalRule(
-        # The import of torch fails at a value that it does not know.
+        # The import of torch fails on a value that it does not know.
         ("TORCH_LOGS",),
         "torch's compiler, which it configures, is not used",
     ),
     RemovalRule(
-        # With these, fewer threads compute than the run records, so a resume would give other bits.
+        # With these, fewer threads compute than the run records, so a resume would compute other bits.
         ("OMP_DYNAMIC", "OMP_THREAD_LIMIT"),
         "compute.threads says how many threads compute",
     ),
     RemovalRule(
-        # With these MLflow refuses our artifact location. MLFLOW_WORKSPACE is about a server, and stays.
+        # With these MLflow refuses our artifact location. MLFLOW_WORKSPACE is for a server, and is kept.
         ("MLFLOW_ENABLE_WORKSPACES", "MLFLOW_WORKSPACE_STORE_URI"),
         "a store that is a file is not divided into MLflow's workspaces",
     ),
     RemovalRule(
-        # The server of `seqpipe ui` is ours: these move its pages, split it up or make it load other code.
+        # These move the pages of the server of `seqpipe ui`, split it up or make it load other code.
         (
             "MLFLOW_ARTIFACTS_ONLY",
             "MLFLOW_EXPOSE_PROMETHEUS",
@@ -82,7 +82,7 @@ REMOVED = (
         "seqpipe ui starts its server its own way",
     ),
     RemovalRule(
-        # A child with PYTHONINSPECT waits at a prompt instead of ending, and a warning that is turned into an error
+        # A child with PYTHONINSPECT waits at a prompt instead of exiting, and a warning that is turned into an error
         # can end a training at any moment.
         ("PYTHONINSPECT", "PYTHONWARNINGS"),
         "a run is not a debugging session",
@@ -108,13 +108,13 @@ USER_VARIABLES: Mapping[str, str] = {
     "MLFLOW_EXPERIMENT_NAME": "the experiment of runs",
     "MLFLOW_WORKSPACE": "the part of a server that runs go to",
     "XDG_CACHE_HOME": "where the LSTM kernel is kept",
-    "TMPDIR": "where temporary files lie",
+    "TMPDIR": "where temporary files are",
     "CC": "the C compiler that is tried first",
     "CUDA_VISIBLE_DEVICES": "the GPUs that torch sees",
     "ATEN_CPU_CAPABILITY": "the vector instructions that torch uses",
     "ONEDNN_MAX_CPU_ISA": "the vector instructions that oneDNN uses",
     "OMP_WAIT_POLICY": "what threads do while they wait",
-    "OMP_NUM_THREADS": "threads of the libraries beside torch, for which compute.threads is",
+    "OMP_NUM_THREADS": "threads of libraries other than torch, whose threads compute.threads sets",
     "OMP_PROC_BIND": "ties threads to cores",
     "OMP_PLACES": "ties threads to cores",
     "GOMP_CPU_AFFINITY": "ties threads to cores",
@@ -132,7 +132,7 @@ _removed: dict[str, str] = {}
 
 
 def clean_process() -> None:
-    """Clean the variables, the module path and the warning filters of this process and of all that it starts."""
+    """Clean the variables, the module path and the warning filters of this process and its children."""
     _removed.update(clean_variables(os.environ))
     sys.path[:] = [entry for entry in sys.path if not _is_working_folder(entry)]
     if any(option.startswith("error") for option in sys.warnoptions):
@@ -142,10 +142,10 @@ def clean_process() -> None:
 
 
 def clean_variables(environ: MutableMapping[str, str]) -> dict[str, str]:
-    """Clean the variables of this or of another process; returns those that were removed, and why."""
+    """Clean the variables of a process in place; returns those that were removed, and why."""
     removed = {name: rule.why for name in environ for rule in REMOVED if rule.covers(name)}
     removed |= {
-        name: "a relative path means another folder to each process"
+        name: "a relative path means a different folder in each process"
         for name in _PATHS
         if name in environ and not Path(environ[name]).is_absolute()
     }
@@ -182,6 +182,6 @@ def _is_working_folder(entry: str) -> bool:
     """Whether an entry of the module path is the working folder, unless our own code is run from there."""
     try:
         here, folder = Path.cwd(), Path(entry).resolve()
-    except OSError:  # a working folder that is gone holds no modules
+    except OSError:  # a deleted working folder has no modules
         return not Path(entry).is_absolute()
     return folder == here and folder != _CODE

@@ -16,7 +16,7 @@ class SeqpipeError(Exception):
 
     exit_code = 1
     passes = False
-    """Whether the cause goes away by itself, such as a server that is down."""
+    """Whether the cause may go away by itself, such as a server that is down."""
 
 
 class ConfigError(SeqpipeError):
@@ -26,7 +26,7 @@ class ConfigError(SeqpipeError):
 
 
 class DataError(SeqpipeError):
-    """The data set is missing, cannot be fetched, is damaged, or is another one."""
+    """The data set is missing, cannot be fetched, is damaged, or is a different one."""
 
 
 class WorkspaceError(SeqpipeError):
@@ -50,7 +50,7 @@ class TrackingError(SeqpipeError):
 
 
 class GateRefusedError(SeqpipeError):
-    """A promotion that the gate did not allow."""
+    """The gate refused a promotion."""
 
     exit_code = 3
 
@@ -68,7 +68,7 @@ class MemoryCapError(SeqpipeError):
 
 
 class MachineUnfitError(SeqpipeError):
-    """This machine or cluster cannot do what was asked (no such device, no memory for the cap)."""
+    """This machine or cluster cannot do what was asked (no such device, not enough memory for the cap)."""
 
     exit_code = 6
 
@@ -76,7 +76,7 @@ class MachineUnfitError(SeqpipeError):
 class InterruptedRunError(BaseException):
     """Ctrl-C, SIGTERM or a closed terminal; a checkpoint is on disk, and the same command resumes.
 
-    Not an `Exception`, so that a library's `except Exception` cannot keep the command from ending.
+    Not an `Exception`, so that a library's `except Exception` cannot swallow it.
     """
 
     def __init__(self, message: str, signal_number: int = signal.SIGINT) -> None:

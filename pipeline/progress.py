@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """How far a training is. `loss` and `accuracy` are the running means of this epoch."""
+    """Progress of a training. `loss` and `accuracy` are the running means of this epoch."""
 
     epoch: int
     epochs: int
@@ -20,22 +20,22 @@ class TrainProgress:
 
 
 class Reporter(Protocol):
-    """What a stage reports, in the order in which it happens."""
+    """Receives what a stage reports, in order."""
 
     def note(self, text: str) -> None:
         """A line of information."""
 
     def warn(self, text: str) -> None:
-        """A line that the user should know of."""
+        """A line that needs the user's attention."""
 
     def bytes_done(self, description: str, done_bytes: int, total_bytes: int | None) -> None:
-        """How far a download or a conversion is; it has ended when done == total."""
+        """Progress of a download or a conversion; it has ended when done == total."""
 
     def training(self, progress: TrainProgress) -> None:
-        """How far a training is, several times a second at most."""
+        """Progress of a training, several times a second at most."""
 
     def epoch(self, row: dict[str, float]) -> None:
-        """The figures of a finished epoch."""
+        """The metrics of a finished epoch."""
 
 
 class SilentReporter:

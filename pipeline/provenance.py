@@ -26,9 +26,9 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the running code, with `-dirty` if it was changed since; None outside a checkout.
+    """The commit of the running code, with `-dirty` if the code was changed since; None outside a checkout.
 
-    A repository that does not track this file is ignored: seqpipe just happens to be installed inside it.
+    A repository that does not track this file is ignored: seqpipe is only installed inside it.
     """
     code = Path(__file__).resolve()
     try:
@@ -41,9 +41,9 @@ def git_commit() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """The output of git in a folder, whatever repository the environment names; git starts no other program.
+    """The output of git in a folder, even if the environment names another repository; git starts no other program.
 
-    If it takes too long, or this is interrupted, git and what it started are killed.
+    On a timeout or an interruption, git and its children are killed.
     """
     environ = dict(os.environ)
     environment.clean_variables(environ)

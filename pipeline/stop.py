@@ -1,4 +1,4 @@
-"""Stopping in order: a signal or `--max-time` stops a stage after a checkpoint."""
+"""Orderly stops: a signal or `--max-time` stops a stage after a checkpoint."""
 
 import os
 import signal
@@ -62,22 +62,22 @@ def signal_received() -> bool:
 def interrupted(number: int, again: str = "the same command") -> InterruptedRunError:
     """The error by which a signal ends a command."""
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-    return InterruptedRunError(f"interrupted ({name}); {again} goes on from where it was", number)
+    return InterruptedRunError(f"interrupted ({name}); {again} resumes from where it was", number)
 
 
 def interruption() -> InterruptedRunError | None:
     """The error that a signal has raised in this process.
 
-    It should have ended the command, but native code that is being imported may turn it into an ImportError, and a
-    library go on without what it wanted to import.
+    It should have ended the command, but native code may turn it into an ImportError while a module is imported, and
+    a library may then continue without the module.
     """
     return _interruption
 
 
 class StopToken:
-    """What a long stage asks between two steps: go on, or stop?
+    """Whether to stop: a long stage asks between two steps.
 
-    While a stage is `deferring`, the first signal is only remembered, and the stage stops after a checkpoint. A
+    While a stage is `deferring`, the first signal is only noted, and the stage stops after a checkpoint. A
     second signal, or one that comes while no stage is deferring, ends the command at once. `again` names the command
     that resumes the work. `max_time_s` counts from `started`, on the monotonic clock; by default from now.
     """
@@ -100,7 +100,7 @@ class StopToken:
 
     @contextmanager
     def deferring(self) -> Iterator[None]:
-        """Within this, a first signal waits until the stage asks for the `reason`, which it does often."""
+        """Within this, a first signal waits until the stage asks for the `reason`."""
         self._deferring = True
         try:
             yield
@@ -108,14 +108,14 @@ class StopToken:
             self._deferring = False
 
     def reason(self) -> SeqpipeError | InterruptedRunError | None:
-        """Why to stop, as the error that ends the command; None to go on."""
+        """Why to stop, as the error that ends the command; None to continue."""
         if self._signal is not None:
             return interrupted(self._signal, self._again)
         if _interruption is not None:
             return _interruption
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return BudgetExhaustedError(
-                f"--max-time of {self._max_time_s:g} s is used up; {self._again} goes on from the checkpoint"
+                f"--max-time of {self._max_time_s:g} s is used up; {self._again} resumes from the checkpoint"
             )
         return None
 

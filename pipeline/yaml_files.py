@@ -1,4 +1,4 @@
-"""Strict YAML: values that YAML reads differently than they look are refused.
+"""Strict YAML: values that YAML reads differently from how they look are refused.
 
 In YAML `yes` is a boolean, `010` is 8, `1:30` is 90, and a key that is given twice loses its first value.
 """
@@ -23,7 +23,7 @@ _PLAIN_TAGS = tuple(_TAG + name for name in ("str", "int", "float", "bool", "nul
 
 
 class YamlError(Exception):
-    """A text that is not YAML, or that YAML reads differently than it looks; the message has the line."""
+    """A text that is not YAML, or that YAML reads differently from how it looks; the message has the line."""
 
 
 def read_mapping(path: Path, example: str) -> dict[str, Any]:
@@ -78,12 +78,12 @@ def _text(path: Path) -> str:
     try:
         path = path.expanduser()
         if not stat.S_ISREG(path.stat().st_mode):
-            kind = "a folder" if path.is_dir() else "not a file with an end"
+            kind = "a folder" if path.is_dir() else "not a regular file"
             raise ConfigError(f"{path}: cannot be read: {kind}; name a file of settings")
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
         if len(content) > LARGEST_BYTES:
-            raise ConfigError(f"{path}: larger than {LARGEST_BYTES >> 10} KB, which no file of settings is")
+            raise ConfigError(f"{path}: larger than {LARGEST_BYTES >> 10} KB; a file of settings is smaller")
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file{_looked_for(path)}") from None
@@ -159,12 +159,12 @@ class _Builder:
             _refuse_surprise(node)
         value = self._loader.construct_object(node)
         if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in value):
-            raise YamlError(f"{_line(node)}: {_shown(value)} holds what is not a character")
+            raise YamlError(f"{_line(node)}: {_shown(value)} contains an invalid character")
         return value
 
 
 def _refuse_surprise(node: ScalarNode) -> None:
-    """Refuse an unquoted value that YAML reads differently than it looks."""
+    """Refuse an unquoted value that YAML reads differently from how it looks."""
     text = node.value
     if node.tag == f"{_TAG}bool" and text.lower() not in ("true", "false"):
         raise YamlError(

@@ -1,6 +1,5 @@
 """The tree of commands. Each imports what it needs when it runs: `seqpipe --help` must answer at once."""
 
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -27,6 +26,8 @@ ui.add_to(app)
 
 def _version(asked: bool) -> None:
     if asked:
+        from importlib import metadata
+
         typer.echo(f"seqpipe {metadata.version('seqpipe')}")
         raise typer.Exit
 

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli import capped_command, options, run_view
+from pipeline.cli import capped_command, options
 from pipeline.cli.console import watching
-from pipeline.cli.next_command import after_run, settings_words
 from pipeline.cli.store import store_of
 from pipeline.durations import parse_seconds
 
@@ -53,6 +52,8 @@ def run(
     as_json: options.Json = False,
 ) -> None:
     """Run the pipeline: prepare, train, evaluate, register. What is up to date is skipped."""
+    from pipeline.cli import run_view
+    from pipeline.cli.next_command import after_run, settings_words
     from pipeline.config.resolution import resolve
     from pipeline.stages.request import Request
     from pipeline.tracking.settings import require_usable
@@ -109,6 +110,7 @@ def _run(
     as_json: bool,
     next_command: "Callable[[list[ModelOutcome]], str]",
 ) -> None:
+    from pipeline.cli import run_view
     from pipeline.errors import BudgetExhaustedError, SeqpipeError
     from pipeline.stages.context import Context
     from pipeline.stages.runner import Runner

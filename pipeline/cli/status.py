@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import options, status_view
+from pipeline.cli import options
 from pipeline.cli.store import store_of
 
 
@@ -26,6 +26,7 @@ def status(
 
     Without --model: every model, under these settings; without any, under those of its last run here.
     """
+    from pipeline.cli import status_view
     from pipeline.maintenance.status import Settings, status_of
     from pipeline.workspace.paths import Workspace
 

@@ -1,1 +1,1 @@
-"""What a run is made of: one frozen, typed `RunConfig`, merged once and validated once."""
+"""The config of a run: one frozen, typed `RunConfig`, merged once and validated once."""

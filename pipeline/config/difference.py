@@ -1,4 +1,4 @@
-"""In which settings two configs, or what was read of them, differ."""
+"""The settings in which two configs, or parts of them, differ."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting that is not the same on both sides; None where a side does not have it."""
+    """A setting that differs between two sides; None where a side lacks it."""
 
     key: str
     """Dotted, such as `train.epochs`."""
@@ -30,7 +30,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str
 
 
 def first_few(texts: list[str], count: int = 3) -> str:
-    """The first of some texts in one, and how many more there are: `a, b, c and 2 more`."""
+    """The first few texts, and how many more there are: `a, b, c and 2 more`."""
     more = len(texts) - count
     return ", ".join(texts[:count]) + (f" and {more} more" if more > 0 else "")
 

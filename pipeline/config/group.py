@@ -5,7 +5,7 @@ from pydantic_core import PydanticCustomError
 
 
 class Group(BaseModel):
-    """Frozen; an unknown key is an error, and true and false are not taken for numbers or words."""
+    """Frozen; unknown keys are errors, and true and false are not accepted as numbers or words."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), validate_default=True
@@ -31,11 +31,11 @@ def _misread(key: str, text: str) -> PydanticCustomError:
 
 
 def short(value: object) -> str:
-    """A value as a message shows it."""
+    """A value as messages show it, cut to 60 characters."""
     if value is None:
         return "null"
     try:
         text = repr(value)
-    except ValueError:  # Python prints no integer of more than 4300 digits
+    except ValueError:  # Python does not print an integer of more than 4300 digits
         return "a very long number"
     return text if len(text) <= 60 else text[:57] + "..."

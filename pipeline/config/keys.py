@@ -1,4 +1,4 @@
-"""The dotted keys of a config: which there are, and a config as keys and values."""
+"""The dotted keys of a config: which ones exist, and a config as keys and values."""
 
 import types
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from pipeline.config.schema import RunConfig
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The resolved config as YAML that `resolve(file=...)` takes back."""
-    readable = str(config.data.folder).isprintable()  # else it may hold a line break, which YAML would fold
+    """The resolved config as YAML that `resolve(file=...)` reads back."""
+    readable = str(config.data.folder).isprintable()  # otherwise it may contain a line break, which YAML would fold
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=readable)
     return text
 
@@ -45,7 +45,7 @@ def _keys(group: type[BaseModel], model: str, prefix: str = "") -> Iterator[str]
 
 
 def _group_of(annotation: Any, model: str) -> type[BaseModel] | None:
-    """The config group behind a field, if it is one; of the models' union, the named model's."""
+    """The config group that a field holds, if any; for the union of model groups, the named model's."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, types.UnionType):

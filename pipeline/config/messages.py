@@ -1,4 +1,4 @@
-"""What is wrong with a config, in one line: the key, the nearest known one, where it was written."""
+"""One-line error messages about a config: the key, the nearest known one, where it was written."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ from pipeline.yaml_files import line_of
 
 
 def explain(error: ValidationError, model: str, place: Callable[[Sequence[str]], str] = lambda _: "") -> str:
-    """The first thing that is wrong, in one line, where it was written (`place`), and how many more there are."""
+    """The first problem in one line, where it was written (`place`), and how many more there are."""
     problems = error.errors(include_url=False)
     first = problems[0]
     parts = [str(part) for part in first["loc"]]
     if len(parts) > 1 and parts[0] == "model" and parts[1] in MODEL_NAMES:
-        del parts[1]  # pydantic names the member of the union, which is no key of ours
+        del parts[1]  # pydantic adds the member of the union, which is not a key
     if first["type"] == "misread":
         parts.append(str(first["ctx"]["key"]))
     parts = [part for part in parts if not part.startswith(("tuple[", "literal["))]
@@ -36,18 +36,18 @@ def explain(error: ValidationError, model: str, place: Callable[[Sequence[str]],
         text = str(first["ctx"]["error"]) if "error" in first.get("ctx", ()) else first["msg"]
         message = text if not parts or text.startswith(f"{parts[0]}.") else f"{key}: {text}"
     else:
-        said = first["msg"].replace("a valid tuple", "a list").replace("a valid dictionary", "a group of settings")
-        message = f"{key} = {short(first['input'])}: {said[0].lower()}{said[1:]}"
+        text = first["msg"].replace("a valid tuple", "a list").replace("a valid dictionary", "a group of settings")
+        message = f"{key} = {short(first['input'])}: {text[0].lower()}{text[1:]}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"config: {message}{place(parts)}{more}"
 
 
 def place(file: Path | None, later: Sequence[Mapping[str, Any]]) -> Callable[[Sequence[str]], str]:
-    """Says on which line of the file a setting was written, if no later layer gives it."""
+    """A function that names the line of the file on which a key was set, if no later layer sets it."""
 
     def place(keys: Sequence[str]) -> str:
         for number in range(len(keys), 0, -1):
-            if file is None or any(_gives(layer, keys[:number]) for layer in later):
+            if file is None or any(_sets(layer, keys[:number]) for layer in later):
                 return ""
             if (line := line_of(file, keys[:number])) is not None:
                 return f" ({file}, line {line})"
@@ -56,7 +56,7 @@ def place(file: Path | None, later: Sequence[Mapping[str, Any]]) -> Callable[[Se
     return place
 
 
-def _gives(layer: object, keys: Sequence[str]) -> bool:
+def _sets(layer: object, keys: Sequence[str]) -> bool:
     for key in keys:
         if not isinstance(layer, Mapping) or key not in layer:
             return False

@@ -27,7 +27,7 @@ class ModelGroup(Group):
 
 
 def _group(architecture: type[Any]) -> type[ModelGroup]:
-    """One group for all models of an architecture, told apart by their name."""
+    """One group for all models of an architecture, distinguished by their name."""
     names = tuple(name for name, spec in MODELS.items() if spec.architecture is architecture)
     fields: dict[str, Any] = {"name": (Literal[names], Field(description="The architecture."))}
     for key, (kind, setting) in settings_of(architecture).items():
@@ -67,4 +67,4 @@ else:
     ModelConfig = Annotated[Union[tuple(_GROUPS)], Field(discriminator="name")]  # noqa: UP007 - made at run time
 
 RECIPES: dict[str, dict[str, Any]] = {name: _recipe(spec) for name, spec in MODELS.items()}
-"""What each model has in place of the defaults."""
+"""The values that each model has in place of the defaults."""

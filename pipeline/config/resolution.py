@@ -27,7 +27,7 @@ def resolve(
     """Merge the layers and validate the result once.
 
     `sets` are ``key.path=value`` texts with YAML values; `flags` maps dotted keys to values, None meaning not given.
-    A relative path in the file starts at the file's folder, another at the working directory.
+    A relative path in the file starts at the file's folder, any other at the working directory.
 
     Raises:
         ConfigError: an unreadable file, an unknown key (the nearest known one is named), a value of the wrong type.
@@ -44,17 +44,10 @@ def resolve(
     try:
         for layer in layers:
             _merge(given, layer)
-    except RecursionError:  # a YAML alias may name what it is in
+    except RecursionError:  # a YAML alias may refer to what contains it
         raise ConfigError("config: a setting contains itself; write it without the alias") from None
     _anchor(given, Path())
-    if isinstance(given.get("model"), str):  # `model: small` says all that is needed
-        given["model"] = {"name": given["model"]}
-    model_part = given.setdefault("model", {})
-    if not isinstance(model_part, dict):
-        raise ConfigError("config: model must be a mapping with a name, such as `model: {name: small}`")
-    name = model_part.setdefault("name", MODEL_NAMES[0])
-    if name not in MODEL_NAMES:
-        raise ConfigError(f"unknown model {name!r}{nearest(str(name), MODEL_NAMES)}")
+    name = _model_name(given)
     merged: dict[str, Any] = {}
     _merge(merged, RECIPES[name])
     _merge(merged, given)
@@ -65,10 +58,10 @@ def resolve(
 
 
 def with_values(config: RunConfig, values: Mapping[str, object]) -> RunConfig:
-    """The config with other values under some dotted keys, validated anew.
+    """A copy of the config with other values for some dotted keys, validated.
 
     Raises:
-        ConfigError: an unknown key (the nearest known one is named), or a value that cannot be.
+        ConfigError: an unknown key (the nearest known one is named), or an invalid value.
     """
     merged = config.model_dump()
     for key, value in values.items():
@@ -79,8 +72,21 @@ def with_values(config: RunConfig, values: Mapping[str, object]) -> RunConfig:
         raise ConfigError(explain(error, config.model.name)) from None
 
 
+def _model_name(given: dict[str, Any]) -> str:
+    """The name of the model, which is completed in the merged layers."""
+    if isinstance(given.get("model"), str):  # `model: small` is short for `model: {name: small}`
+        given["model"] = {"name": given["model"]}
+    part = given.setdefault("model", {})
+    if not isinstance(part, dict):
+        raise ConfigError("config: model must be a mapping with a name, such as `model: {name: small}`")
+    name = part.setdefault("name", MODEL_NAMES[0])
+    if name not in MODEL_NAMES:
+        raise ConfigError(f"unknown model {name!r}{nearest(str(name), MODEL_NAMES)}")
+    return str(name)
+
+
 def _check_same_model(file: Path | None, content: Mapping[str, Any], model: str | None) -> None:
-    """A file with one model's dimensions says nothing of another model's."""
+    """Refuse a file with the settings of one model for another model."""
     part = content.get("model")
     if isinstance(part, dict) and len(part) > 1 and model is not None and part.get("name", model) != model:
         raise ConfigError(
@@ -101,7 +107,7 @@ def _parse_set(text: str) -> dict[str, Any]:
 
 
 def _anchor(layer: Mapping[str, Any], base: Path) -> None:
-    """Make a relative `data.folder` one of `base`, in full, so that it means the same wherever it is read again."""
+    """Make a relative `data.folder` absolute, from `base`, so that it means the same wherever it is read again."""
     data = layer.get("data")
     folder = data.get("folder") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(folder, (str, Path)) or str(folder).startswith(("~", "/")):

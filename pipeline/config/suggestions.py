@@ -1,11 +1,11 @@
-"""The nearest known name of one that is not known."""
+"""The known name that is nearest to an unknown one."""
 
 import difflib
 from collections.abc import Sequence
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown name: what was meant, or all that there is; empty if that is much."""
+    """The end of a message about an unknown name: the nearest one, or all if they are few, or nothing."""
     leaf = name.rpartition(".")[2]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if not near:  # the right name in the wrong group

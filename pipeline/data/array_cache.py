@@ -1,7 +1,6 @@
-"""The verified arrays on disk: four `.npy` files per data set, each whole or not there.
+"""A cache of verified arrays: four `.npy` files per data set, each complete or absent.
 
-Train and test are separate files, so that training and tuning work with the test files deleted. They are opened as
-read-only maps: what several trials share is in memory once.
+They are opened as read-only memory maps, so that processes share one copy in memory.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ _CHUNK = 4 << 20
 
 @dataclass(frozen=True)
 class Record:
-    """Where cached arrays came from, and what they have to be."""
+    """Source, shapes and SHA-256 of the arrays in a cache folder."""
 
     source: str
     shapes: Mapping[str, tuple[int, ...]]
@@ -41,7 +40,8 @@ def open_array(folder: Path, array: str) -> Bytes:
     """A read-only map of one cached array.
 
     Raises:
-        OSError, ValueError: it is not there, or is no array file.
+        OSError: it is missing or cannot be read.
+        ValueError: it is not an array file.
     """
     try:
         mapped = np.load(array_path(folder, array), mmap_mode="r", allow_pickle=False)
@@ -58,7 +58,7 @@ def open_split(folder: Path, split: Split) -> tuple[Bytes, Bytes]:
 
 
 def problems(folder: Path, record: Record) -> list[str]:
-    """One line for each array that is not what the record says; reads everything."""
+    """One line for each array that is missing, damaged or altered; reads all of them."""
     found = []
     for array, sha256 in record.sha256.items():
         path = array_path(folder, array)
@@ -84,7 +84,7 @@ def sha256_of(array: Bytes) -> str:
 
 
 def read_record(folder: Path) -> Record | None:
-    """What a cache folder says of itself; None if it says nothing that can be understood."""
+    """The record in a cache folder; None if it is missing or damaged."""
     try:
         content = json.loads((folder / RECORD).read_bytes())
         shapes = {name: tuple(shape) for name, shape in content["shapes"].items()}
@@ -101,10 +101,10 @@ def store(
     shapes: Mapping[str, tuple[int, ...]],
     sha256: Mapping[str, str] | None,
 ) -> Record:
-    """Write the four arrays, and put them in place only if their hashes are `sha256` (None: whatever they are).
+    """Write the four arrays, and put them in place only if their hashes match `sha256` (None: accept any).
 
     Raises:
-        SourceProblem: the batches are not what they should be; nothing in the folder has changed.
+        SourceProblem: a hash differs; the folder is unchanged.
         WorkspaceError: the folder cannot be written.
     """
     with writing(folder), ExitStack() as stack:  # around the stack: closing a file may fail like writing to it
@@ -126,9 +126,9 @@ def store(
 
 
 class _ArrayWriter:
-    """Appends to one `.npy` file beside its final place.
+    """Writes one `.npy` file under a temporary name until it is published.
 
-    Written, not mapped: on a full disk a mapped write is a SIGBUS, an ordinary one an error that can be told.
+    It does not map the file: on a full disk, writing to a map kills the process, while an ordinary write raises.
     """
 
     def __init__(self, folder: Path, name: str, shape: tuple[int, ...], stack: ExitStack) -> None:

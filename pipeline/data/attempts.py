@@ -1,4 +1,4 @@
-"""What was tried to get the data set, how it ended, and how far a download has come."""
+"""Attempts to get the data set and their outcomes, and the progress of a download."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,16 +6,13 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Attempt:
-    """One source that was tried, and in one line how that ended."""
+    """A source that was tried, and its outcome: a line for each place that was looked at."""
 
     source: str
     outcome: str
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
-
     def lines(self) -> list[str]:
-        """A line for each place that was looked at, the source before each."""
+        """The lines of the outcome, each after the name of the source."""
         return [f"{self.source}: {line}" for line in self.outcome.splitlines()]
 
 
@@ -24,11 +21,10 @@ class SourceProblem(Exception):  # noqa: N818 - ends one attempt, not the comman
 
 
 class ProgressReporter(Protocol):
-    """Told what is going on, and how many bytes of how many (None: not known) are done."""
+    """Called with what is happening, and how many bytes of how many (None: unknown) are done."""
 
-    def __call__(self, description: str, done_bytes: int, total_bytes: int | None, /) -> None:
-        """Take note."""
+    def __call__(self, description: str, done_bytes: int, total_bytes: int | None, /) -> None: ...
 
 
 def silent(description: str, done_bytes: int, total_bytes: int | None, /) -> None:
-    """The reporter for who does not care."""
+    """Report nothing."""

@@ -7,7 +7,7 @@ from pipeline.config.schema import AugmentConfig
 
 
 def augmented(images: Tensor, config: AugmentConfig, draws: torch.Generator) -> Tensor:
-    """Shift, mirror and cut out, each image by its own draws. B x C x H x W uint8 in and out; blanks are 0."""
+    """Shift, mirror and cut out, each image with its own draws. B x C x H x W uint8 in and out; blank is 0."""
     B, C, H, W = images.shape
     if config.translate_pixels:
         reach = config.translate_pixels

@@ -1,8 +1,7 @@
-"""Augmented batches of a split that lies on disk as uint8.
+"""Batches of images from the arrays on disk: shuffled and augmented for training, or plain.
 
-B images in a batch, H = W pixels on a side, C colour channels. Every random draw is a function of (seed, epoch, first
-image of the batch), so a training can go on in the middle of an epoch with nothing kept but its position, and two
-micro-batches of one batch get the draws that the whole batch would have got.
+B images in a batch, H = W pixels on a side, C colour channels. Every random draw is a function of (seed, epoch, batch
+number), so training can resume in the middle of an epoch from its position alone, and micro-batches change no draw.
 """
 
 import hashlib
@@ -49,14 +48,14 @@ class Normalisation:
     std: tuple[float, ...]
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """B x C x H x W uint8 -> the same shape, float32, about zero mean and unit variance."""
+        """B x C x H x W uint8 -> the same shape, float32, with about zero mean and unit variance."""
         mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
         scale = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1).reciprocal()
         return (pixels.float() - mean) * scale
 
 
 class TrainBatches:
-    """The training split, shuffled anew each epoch and augmented batch by batch."""
+    """The training split, shuffled each epoch and augmented batch by batch."""
 
     def __init__(
         self, split: LabelledImages, normalise: Normalisation, augment: AugmentConfig, batch_size: int, seed: int
@@ -71,7 +70,7 @@ class TrainBatches:
         return -(-len(self.split) // self.batch_size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch from number `first` on: B x C x H x W float32 and B int64."""
+        """The batches of an epoch, starting at number `first`: B x C x H x W float32 and B int64."""
         order = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "order", epoch))).permutation(
             len(self.split)
         )
@@ -86,7 +85,7 @@ class TrainBatches:
 def plain_batches(
     split: LabelledImages, normalise: Normalisation, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """A split in order, as it is: B x C x H x W float32 and B int64."""
+    """The batches of a split in order, not augmented: B x C x H x W float32 and B int64."""
     for start in range(0, len(split), batch_size):
         images = torch.from_numpy(np.array(split.images[start : start + batch_size]))
         labels = torch.from_numpy(np.array(split.labels[start : start + batch_size]))
@@ -94,6 +93,6 @@ def plain_batches(
 
 
 def derive_seed(*parts: object) -> int:
-    """A seed of 63 bits that depends on every part, the same on every machine."""
+    """A 63-bit seed that depends on every part, the same on every machine."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

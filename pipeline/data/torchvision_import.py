@@ -1,7 +1,7 @@
 """The one place that imports torchvision.
 
 The Linux wheels of torchvision are linked against CUDA. Beside a CPU build of torch its compiled operators do not
-load, and the import dies with "operator torchvision::nms does not exist", although nothing here calls them. With
+load, and the import fails with "operator torchvision::nms does not exist", although nothing here calls them. With
 their schemas declared first, datasets, transforms and image reading work.
 """
 
@@ -13,15 +13,15 @@ _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
-# a torch Library takes its schemas with it when it is collected
+# kept, because a torch Library that is garbage-collected removes its schemas
 _declared: list[object] = []
 
 
 @cache
 def import_torchvision() -> ModuleType:
-    """Import torchvision; where its operators cannot load, declare those that its import asks for, and only those.
+    """Import torchvision; if its operators cannot load, declare those that the import needs, and only those.
 
-    A declared operator has no code: `torchvision.ops.nms` then raises `RuntimeError`.
+    A declared operator has no implementation: `torchvision.ops.nms` then raises `RuntimeError`.
     """
     try:
         return import_module("torchvision")

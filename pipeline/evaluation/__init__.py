@@ -1,1 +1,1 @@
-"""What a trained model is worth, in figures and in pictures."""
+"""How good a trained model is: metrics, charts, and a comparison with published results."""

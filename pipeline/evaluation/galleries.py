@@ -1,4 +1,4 @@
-"""Images on a page: the samples of a prepared data set, and a model's surest mistakes.
+"""Galleries of images: samples of a prepared data set, and a model's most confident mistakes.
 
 Legend: N images of H x W pixels, uint8 RGB.
 """
@@ -14,22 +14,24 @@ from pipeline.evaluation.plots import in_own_style
 from pipeline.evaluation.predictions import Mistake
 
 _GAP_PX = 2
+_COLUMNS = 6  # of a gallery of mistakes
+_PER_CLASS = 10  # images of each class on a contact sheet
 
 
 @in_own_style
 def mistakes_gallery(
-    images: npt.NDArray[np.uint8], mistakes: Sequence[Mistake], class_names: Sequence[str], columns: int = 6
+    images: npt.NDArray[np.uint8], mistakes: Sequence[Mistake], class_names: Sequence[str]
 ) -> Figure:
-    """The images (N x H x W x 3) that `mistakes` point at by row, each with what it was taken for and how surely.
+    """The misclassified images (rows of N x H x W x 3), each with its true and predicted class and the confidence.
 
-    Without mistakes the figure says so. Raises `ValueError` for images of another shape or type.
+    If there are no mistakes, the figure says so. Raises `ValueError` for images of another shape or type.
     """
     _check(images)
     if not mistakes:
         figure = Figure(figsize=(6, 2))
         figure.text(0.5, 0.5, "No mistakes: every image was classified correctly", ha="center", va="center")
         return figure
-    columns = min(columns, len(mistakes))
+    columns = min(_COLUMNS, len(mistakes))
     rows = -(-len(mistakes) // columns)
     # Wide enough for the title, however few the columns are.
     figure = Figure(figsize=(max(1.75 * columns, 4.5), 2.1 * rows + 0.5), layout="constrained")
@@ -49,28 +51,25 @@ def contact_sheet(
     images: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.integer],
     class_names: Sequence[str],
-    per_class: int = 10,
 ) -> Figure:
-    """The first `per_class` images (of N x H x W x 3) of every class, a row per class with its name and count.
+    """The first images (of N x H x W x 3) of every class, a row per class with its name and count.
 
-    Places without an image stay white. Raises `ValueError` for other shapes or types, or labels without a name.
+    Cells without an image stay white. Raises `ValueError` for other shapes or types, or labels without a name.
     """
     _check(images)
     if labels.shape != (len(images),):
         raise ValueError(f"{len(images)} images need as many labels, not an array of shape {labels.shape}")
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
         raise ValueError(f"labels must lie in 0..{len(class_names) - 1}")
-    if per_class < 1:
-        raise ValueError(f"per_class must be at least 1: {per_class}")
     _, height, width, _ = images.shape
     step_y, step_x = height + _GAP_PX, width + _GAP_PX
     classes = len(class_names)
-    sheet = np.full((classes * step_y - _GAP_PX, per_class * step_x - _GAP_PX, 3), 255, dtype=np.uint8)
+    sheet = np.full((classes * step_y - _GAP_PX, _PER_CLASS * step_x - _GAP_PX, 3), 255, dtype=np.uint8)
     for row in range(classes):
-        for column, image in enumerate(images[np.flatnonzero(labels == row)[:per_class]]):
+        for column, image in enumerate(images[np.flatnonzero(labels == row)[:_PER_CLASS]]):
             sheet[row * step_y : row * step_y + height, column * step_x : column * step_x + width] = image
 
-    figure = Figure(figsize=(1.9 + 0.62 * per_class, 0.7 + 0.62 * classes), layout="constrained")
+    figure = Figure(figsize=(1.9 + 0.62 * _PER_CLASS, 0.7 + 0.62 * classes), layout="constrained")
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")
     counts = np.bincount(labels, minlength=classes)
@@ -91,5 +90,5 @@ def _check(images: npt.NDArray[np.uint8]) -> None:
 
 
 def _percent(share: float) -> str:
-    """Whole per cent, but never a 100 % that is not one."""
+    """Whole per cent; anything below 1 is never shown as 100 %."""
     return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"

@@ -1,4 +1,4 @@
-"""The figures of a trained model, all computed from its kept predictions.
+"""Metrics of a trained model, computed from its stored predictions.
 
 Legend: N images, K classes, M confidence bins.
 """
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from pipeline.evaluation.predictions import Predictions
 
-# The smallest normal float32: only a probability that underflowed is raised, and no image costs more than 87.34 nats.
+# The smallest normal float32: only a probability that underflowed is clipped, and no image adds more than 87.34 nats.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
@@ -41,9 +41,9 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class ClassificationReport:
-    """What `compute` found; shares are fractions (0..1).
+    """The metrics of one model on one set of images; shares are fractions (0..1).
 
-    `confusion[i][j]` counts the images of class i that were taken for class j.
+    `confusion[i][j]` counts the images of class i that were predicted as class j.
     `loss` is the mean of -ln p(label) in nats. `accuracy_low` and `accuracy_high` bound the 95 % Wilson interval.
     """
 
@@ -61,21 +61,21 @@ class ClassificationReport:
     reliability: tuple[ReliabilityBin, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types only, as `json.dumps` takes them."""
+        """The report in plain types, for `json.dumps`."""
         plain: dict[str, Any] = TypeAdapter(ClassificationReport).dump_python(self, mode="json")
         return plain
 
     @staticmethod
     def from_json(plain: dict[str, Any]) -> "ClassificationReport":
-        """The report that `to_json` made plain; raises `ValueError` where it is not one."""
+        """The report that `to_json` wrote; raises `ValueError` for anything else."""
         return TypeAdapter(ClassificationReport).validate_python(plain)
 
 
 def compute(predictions: Predictions, *, calibration_bins: int = 15) -> ClassificationReport:
-    """Every figure of one model on one set of images.
+    """Compute all metrics of one model on one set of images.
 
-    The loss is the mean negative log likelihood of the labels, in float64, with probabilities below
-    `SMALLEST_PROBABILITY` raised to it. Macro-F1 is the plain mean of the classes' F1, absent classes included.
+    The loss is the mean negative log likelihood of the labels, in float64, with probabilities clipped to
+    `SMALLEST_PROBABILITY`. Macro-F1 is the plain mean of the classes' F1, absent classes included.
 
     Calibration (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eqs. 3 and 5): images fall by
     confidence into M bins of equal width, B_m = ((m-1)/M, m/M];
@@ -122,13 +122,13 @@ def compute(predictions: Predictions, *, calibration_bins: int = 15) -> Classifi
     )
 
 
-def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """The Wilson score interval of a proportion (Wilson 1927; no continuity correction), both ends in 0..1."""
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a proportion (Wilson 1927; no continuity correction), both ends in 0..1."""
     if not 0 <= successes <= trials or trials == 0:
         raise ValueError(f"{successes} of {trials} is not a proportion")
-    from scipy.stats import binomtest  # a third of a second
+    from scipy.stats import binomtest  # the import takes a third of a second
 
-    low, high = binomtest(successes, trials).proportion_ci(level, method="wilson")
+    low, high = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     # At the extremes the ends are exactly 0 and 1, which rounding would miss by an ulp.
     return (float(low) if successes > 0 else 0.0), (float(high) if successes < trials else 1.0)
 
@@ -136,10 +136,8 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[f
 def _reliability(
     confidence: npt.NDArray[np.float32], correct: npt.NDArray[np.bool_], bins: int
 ) -> tuple[ReliabilityBin, ...]:
-    if bins < 1:
-        raise ValueError(f"calibration_bins must be at least 1: {bins}")
     edges = np.linspace(0, 1, bins + 1)
-    # Edges in float32 too: else the float32 nearest to 0.8 would lie above the edge 0.8.
+    # Edges in float32 too: otherwise the float32 nearest to 0.8 would lie above the edge 0.8.
     members = np.digitize(confidence, edges[1:-1].astype(np.float32), right=True)
     count = np.bincount(members, minlength=bins)
     confidence_sum = np.bincount(members, weights=confidence, minlength=bins)

@@ -1,4 +1,4 @@
-"""A model's figures as charts; matplotlib without pyplot, so there is no display, window or global state.
+"""Charts of a model's metrics; drawn without pyplot, so without a display, window or global state.
 
 Every function returns a `Figure`; `save_figure` writes it.
 """
@@ -24,21 +24,21 @@ T = TypeVar("T")
 
 
 def in_own_style(draw: Callable[P, T]) -> Callable[P, T]:
-    """Draw in matplotlib's default style, whatever a matplotlibrc asks for (LaTeX, which may be missing)."""
+    """Draw in matplotlib's default style, even if a matplotlibrc asks for another (LaTeX may be missing)."""
 
     @functools.wraps(draw)
-    def draw_in_it(*args: P.args, **words: P.kwargs) -> T:
+    def draw_in_default_style(*args: P.args, **words: P.kwargs) -> T:
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
             return draw(*args, **words)
 
-    return draw_in_it
+    return draw_in_default_style
 
 
 @in_own_style
-def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG; the same figure gives the same bytes under the same matplotlib."""
-    figure.savefig(path, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+    figure.savefig(path, format="png", dpi=120, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
 
 
 @in_own_style
@@ -145,17 +145,12 @@ def class_scores_chart(report: ClassificationReport) -> Figure:
 
 
 @in_own_style
-def learning_curves(rows: Sequence[Mapping[str, float]], best_epoch: int | None = None) -> Figure:
+def learning_curves(rows: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
     """Loss, accuracy and learning rate by epoch.
 
     A row holds `epoch` and any of `train/loss`, `train/accuracy`, `validation/loss`, `validation/accuracy` and
-    `learning_rate` (accuracies as fractions); what a row lacks is left out. `best_epoch` is marked; without it, the
-    first epoch of the highest validation accuracy. Raises `ValueError` for no rows at all.
+    `learning_rate` (accuracies as fractions); missing values are left out. `best_epoch` is marked.
     """
-    if not rows:
-        raise ValueError("there are no epochs to draw")
-    if best_epoch is None:
-        best_epoch = _epoch_of_highest_accuracy(rows)
     figure = Figure(figsize=(7, 8), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.2])
     loss, accuracy, rate = panels
@@ -163,9 +158,8 @@ def learning_curves(rows: Sequence[Mapping[str, float]], best_epoch: int | None 
         _draw(axes, rows, f"train/{quantity}", "training (augmented)", BLUE, "o", "-")
         _draw(axes, rows, f"validation/{quantity}", "validation", ORANGE, "s", "--")
     _draw(rate, rows, "learning_rate", "learning rate", GREEN, ".", "-")
-    if best_epoch is not None:
-        for axes in panels:
-            axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")
+    for axes in panels:
+        axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")
     loss.set(ylabel="cross entropy (nats)", title="Learning curves")
     accuracy.set(ylabel="accuracy (%)")
     accuracy.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
@@ -180,13 +174,6 @@ def learning_curves(rows: Sequence[Mapping[str, float]], best_epoch: int | None 
     for axes in panels:
         axes.grid(alpha=0.3)
     return figure
-
-
-def _epoch_of_highest_accuracy(rows: Sequence[Mapping[str, float]]) -> int | None:
-    measured = [row for row in rows if np.isfinite(row.get("validation/accuracy", np.nan))]
-    if not measured:
-        return None
-    return int(max(measured, key=lambda row: row["validation/accuracy"])["epoch"])
 
 
 def _draw(

@@ -1,4 +1,4 @@
-"""What a model said about each image: checked on creation, kept without pickle.
+"""A model's predictions: checked on creation, stored without pickle.
 
 Legend: N images, K classes.
 """
@@ -26,7 +26,7 @@ class Predictions:
     (N x K, float32) has one row per image that sums to 1.
 
     Raises:
-        ValueError: anything else.
+        ValueError: the arrays or class names are anything else.
     """
 
     ids: npt.NDArray[np.int64]
@@ -77,7 +77,7 @@ class Predictions:
 
 
 class Mistake(NamedTuple):
-    """A wrongly classified image: its row in the predictions, its class, the one it was taken for, and how surely."""
+    """A misclassified image: its row in the predictions, its true class, the predicted class and the confidence."""
 
     row: int
     label: int
@@ -85,10 +85,8 @@ class Mistake(NamedTuple):
     confidence: float
 
 
-def most_confident_mistakes(predictions: Predictions, count: int = 24) -> list[Mistake]:
-    """At most `count` mistakes, the surest first; equal ones go by image id, whatever the batch order."""
-    if count < 0:
-        raise ValueError(f"count must not be negative: {count}")
+def most_confident_mistakes(predictions: Predictions, count: int) -> list[Mistake]:
+    """At most `count` mistakes, the most confident first; ties are in order of image ids."""
     predicted, confidence = predictions.predicted, predictions.confidence
     wrong = np.flatnonzero(predicted != predictions.labels)
     order = np.lexsort((predictions.ids[wrong], -confidence[wrong]))[:count]

@@ -1,4 +1,4 @@
-"""The figures that the original notebooks published, and how ours compare with them."""
+"""The results that the original notebooks published, and how ours compare with them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ PUBLISHED_IMAGES = 4000
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What one of our models reached on test images; `fraction` is the share of the data set that the run used."""
+    """A result of one of our models on test images; `fraction` is the share of the data set that the run used."""
 
     model: str
     accuracy: float
@@ -28,7 +28,7 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """A row of the final table: our figures, and the published ones only where they are like for like.
+    """A row of the final table: our result, and the published one only if the two are like for like.
 
     `difference_points` is our accuracy less the published one, in percentage points. Where `like_for_like` is false,
     the published fields are None and `reason` says why.
@@ -81,7 +81,7 @@ def _why_not_comparable(result: ModelResult) -> list[str]:
         reasons.append(f"nothing was published for {result.model}")
     if result.dataset != PUBLISHED_DATASET:
         reasons.append(f"data set {result.dataset}, not {PUBLISHED_DATASET}")
-    if set(result.class_names) != set(PUBLISHED_CLASSES):  # their order changes no figure
+    if set(result.class_names) != set(PUBLISHED_CLASSES):  # their order does not matter
         reasons.append(f"classes {', '.join(result.class_names)}, not {', '.join(PUBLISHED_CLASSES)}")
     elif result.images != PUBLISHED_IMAGES:
         reasons.append(f"{result.images} test images, not {PUBLISHED_IMAGES}")

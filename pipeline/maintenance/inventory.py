@@ -1,15 +1,15 @@
 """What the stage folders of a workspace hold, and in which state each of them is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import WorkspaceError
-from pipeline.stages import evaluate, prepare, train
-from pipeline.stages.catalog import STAGES, stage_named
+from pipeline.stages.catalog import stages_through
+from pipeline.stages.stage import Stage
 from pipeline.workspace.locks import is_held
-from pipeline.workspace.manifests import Manifest, read_manifest
+from pipeline.workspace.manifests import Manifest, read_manifest, stage_lock
 from pipeline.workspace.paths import Workspace
 
 State = Literal["current", "superseded", "partial", "in use", "damaged"]
@@ -20,7 +20,7 @@ _PARTIAL = ".partial"
 class InventoryItem:
     """A stage folder; `superseded`: whole, but there is a newer one of the same model on the same data."""
 
-    stage: str
+    stage: Stage
     folder: Path
     bytes: int
     state: State
@@ -40,14 +40,15 @@ class InventoryItem:
         """The key of the run that a whole training belongs to."""
         return self.manifest.result.get("run_key") if self.manifest is not None else None
 
-    def input(self, stage: str) -> str | None:
-        """The fingerprint of the stage folder that a whole one was made from."""
-        return self.manifest.inputs.get(stage) if self.manifest is not None else None
+    @property
+    def inputs(self) -> Mapping[str, str] | None:
+        """The fingerprints of what it was or is being made from, by stage; None if they are not known."""
+        return self.stage.unfinished_inputs(self.folder) if self.manifest is None else self.manifest.inputs
 
 
 def stage_folders(workspace: Workspace) -> list[InventoryItem]:
     """Every stage folder, in the order of the stages, the newest first."""
-    return [folder for stage in STAGES for folder in _folders_of(workspace, stage)]
+    return [folder for stage in stages_through() for folder in _folders_of(workspace, stage)]
 
 
 def bytes_in(folder: Path) -> int:
@@ -61,20 +62,20 @@ def bytes_in(folder: Path) -> int:
     return total
 
 
-def _folders_of(workspace: Workspace, stage: str) -> Iterator[InventoryItem]:
+def _folders_of(workspace: Workspace, stage: Stage) -> Iterator[InventoryItem]:
     seen: set[object] = set()
-    for path, manifest in _newest_first(workspace.stage(stage)):
-        lock = workspace.lock(f"{stage}-{_fingerprint(path)}")
+    for path, manifest in _newest_first(workspace.stage(stage.name)):
+        lock = workspace.lock(stage_lock(stage.name, _fingerprint(path)))
         size = bytes_in(path)
         if isinstance(manifest, Manifest):
             kind = (manifest.reads.get("model", {}).get("name"), str(manifest.inputs))
             state: State = "superseded" if kind in seen else "current"
             seen.add(kind)
-            holds = f"made {manifest.created}; {_summary(manifest)}"
+            holds = "; ".join(filter(None, (f"made {manifest.created}", stage.summary(manifest.result))))
             yield InventoryItem(stage, path, size, state, holds, lock, manifest)
         elif path.name.endswith(_PARTIAL):
             state = "in use" if is_held(lock) else "partial"
-            progress = stage_named(stage).progress(path)
+            progress = stage.progress(path)
             yield InventoryItem(stage, path, size, state, progress or "started", lock, progress=progress)
         else:
             holds = str(manifest) if manifest else "its manifest is missing; the next run makes it again"
@@ -97,17 +98,3 @@ def _newest_first(folder: Path) -> list[tuple[Path, Manifest | WorkspaceError | 
 
 def _fingerprint(folder: Path) -> str:
     return folder.name.removesuffix(_PARTIAL)
-
-
-def _summary(manifest: Manifest) -> str:
-    result = manifest.result
-    if manifest.stage == prepare.NAME:
-        images = sum(sum(split.values()) for split in result["counts"].values())
-        return f"{result['dataset']}, {len(result['class_names'])} classes, {images} images"
-    if manifest.stage == train.NAME:
-        return (
-            f"{result['model']}, {result['epochs']} epochs, validation accuracy {result['validation_accuracy']:.2%}"
-        )
-    if manifest.stage == evaluate.NAME:
-        return f"test accuracy {result['accuracy']:.2%}"
-    return f"{result['name']} version {result['version']}"

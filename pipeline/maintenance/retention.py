@@ -11,14 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.resolution import resolve
-from pipeline.errors import SeqpipeError
 from pipeline.maintenance.inventory import InventoryItem, bytes_in, stage_folders
 from pipeline.search.store import NAME as SEARCH
 from pipeline.search.store import StoredSearch, stored_searches
-from pipeline.stages import evaluate, prepare, register, train
+from pipeline.stages.catalog import stage_named, stages_through
+from pipeline.stages.stage import Retention, Stage
 from pipeline.tracking import delivery_state
-from pipeline.workspace.fingerprints import fingerprint
 from pipeline.workspace.locks import is_held
 from pipeline.workspace.paths import Workspace
 
@@ -52,6 +50,8 @@ RegisteredKeys = Callable[[], Collection[str] | None]
 """Asks for the run keys that registered versions were made from; None if the registry cannot be asked."""
 _Choice = tuple[bool, str]
 """Whether something can be removed, and why."""
+_ORDER: tuple[Retention, ...] = ("always", "newest", "while needed", "with its inputs")
+"""Each is decided by what is decided about those before it."""
 
 
 def decide(workspace: Workspace, address: str, registered_keys: RegisteredKeys) -> list[Decision]:
@@ -76,14 +76,15 @@ class _Retention:
         self._searches = stored_searches(workspace)
         pending = delivery_state.pending(workspace, address)
         self._undelivered = {journal for record in pending for journal in record.journals}
-        self._stages_in_use = {one.stage for one in self._folders if one.state == "in use"}
-        self._trainings = {one.folder: self._training(one) for one in self._of(train.NAME)}
-        self._kept_trainings = [one for one in self._of(train.NAME) if not self._trainings[one.folder][0]]
+        self._choices: dict[Path, _Choice] = {}
+        for kind in _ORDER:
+            for one in self._of(kind):
+                self._choices[one.folder] = self._choice(one)
 
     def stage_folders(self) -> Iterator[Decision]:
         for one in self._folders:
-            removable, why = self._stage_folder(one)
-            yield Decision(one.stage, one.folder, one.bytes, removable, f"{one.holds}; {why}", one.lock)
+            removable, why = self._choices[one.folder]
+            yield Decision(one.stage.name, one.folder, one.bytes, removable, f"{one.holds}; {why}", one.lock)
 
     def searches(self) -> Iterator[Decision]:
         seen: set[object] = set()
@@ -110,9 +111,11 @@ class _Retention:
             yield Decision("predictions", folder, bytes_in(folder), removable, why, lock)
 
     def temporary_files(self) -> Iterator[Decision]:
-        for path in self._workspace.stage(train.NAME).glob("*/step-*"):
-            if not path.parent.name.endswith(".partial"):  # a kill left checkpoints of a training that is whole
-                yield Decision("torn file", path, path.stat().st_size, True, "of a training that is whole")
+        for stage in stages_through():
+            for path in self._workspace.stage(stage.name).glob("*/*"):
+                is_scratch = any(path.match(pattern) for pattern in stage.scratch)
+                if is_scratch and not path.parent.name.endswith(".partial"):
+                    yield Decision("torn file", path, path.stat().st_size, True, "of work that is whole")
         in_use = [one.folder for one in self._folders if one.state == "in use"]
         temporary = [*self._workspace.root.glob(".*.tmp"), *self._workspace.hidden.rglob(".*.tmp")]
         for path in sorted(temporary):
@@ -120,21 +123,25 @@ class _Retention:
             if path.is_file() and not is_written and time.time() - path.stat().st_mtime > STALE_AFTER_S:
                 yield Decision("torn file", path, path.stat().st_size, True, "left by a command that died")
 
-    def _of(self, stage: str) -> list[InventoryItem]:
-        return [one for one in self._folders if one.stage == stage]
+    def _of(self, kind: Retention) -> list[InventoryItem]:
+        return [one for one in self._folders if one.stage.retention == kind]
 
-    def _stage_folder(self, one: InventoryItem) -> _Choice:
-        if one.stage == train.NAME:
-            return self._trainings[one.folder]
+    def _stays(self, folder: Path) -> bool:
+        return folder in self._choices and not self._choices[folder][0]
+
+    def _choice(self, one: InventoryItem) -> _Choice:
         if (reason := self._why_kept_anyway(one)) is not None:
             return False, reason
         if one.state == "partial":
-            return True, "started and never finished"
-        if one.stage == prepare.NAME:
-            return self._prepared(one)
-        if one.stage == evaluate.NAME:
-            return self._evaluation(one)
-        return False, "records what was registered"
+            if one.progress is None:
+                return True, "started and never finished"
+            return False, "unfinished work; only --fresh discards it"
+        return {
+            "always": self._record,
+            "newest": self._training,
+            "while needed": self._prepared,
+            "with its inputs": self._report,
+        }[one.stage.retention](one)
 
     def _why_kept_anyway(self, one: InventoryItem) -> str | None:
         """Why a folder is kept whatever it holds; None if that depends on what it holds."""
@@ -142,19 +149,16 @@ class _Retention:
             return "in use"
         if one.state == "damaged":
             return "damaged: look at it first"
-        if f"{one.stage}/{one.fingerprint}" in self._undelivered:
+        if f"{one.stage.name}/{one.fingerprint}" in self._undelivered:
             return "MLflow does not have all of it yet"
-        if self._stages_in_use & {evaluate.NAME, register.NAME} and one.stage in (prepare.NAME, train.NAME):
+        if one.stage.name in self._stages_being_read:
             return "a running command may read it"
         return None
 
+    def _record(self, _one: InventoryItem) -> _Choice:
+        return False, "records what was registered"
+
     def _training(self, one: InventoryItem) -> _Choice:
-        if (reason := self._why_kept_anyway(one)) is not None:
-            return False, reason
-        if one.state == "partial":
-            if one.progress is None:
-                return True, "no step was made"
-            return False, "unfinished work; only --fresh discards it"
         if one.state == "current":
             return False, "the newest of its model on this data"
         if one.folder.name in self._registered_here or self._is_registered(one.run_key):
@@ -162,7 +166,7 @@ class _Retention:
         return True, "superseded by a newer training"
 
     def _prepared(self, one: InventoryItem) -> _Choice:
-        if one.folder.name in self._needed_prepared or None in self._needed_prepared:
+        if self._read_by_trainings is None or one.folder.name in self._read_by_trainings:
             return False, "a training that stays was made from it"
         if one.folder.name in {search.prepared for search in self._searches if search.state != "finished"}:
             return False, "a search that is not finished reads it"
@@ -170,12 +174,13 @@ class _Retention:
             return False, "the newest"
         return True, "no training that stays was made from it"
 
-    def _evaluation(self, one: InventoryItem) -> _Choice:
-        if one.input(train.NAME) not in {training.folder.name for training in self._kept_trainings}:
-            return True, "its training goes or is gone"
+    def _report(self, one: InventoryItem) -> _Choice:
+        for stage, fingerprint in (one.inputs or {}).items():
+            if not self._stays(self._workspace.stage(stage) / fingerprint):
+                return True, f"what it was made from ({stage}) goes or is gone"
         if one.state == "superseded":
-            return True, "superseded by a newer report"
-        return False, "the newest report on its training"
+            return True, "superseded by a newer one"
+        return False, "the newest from these inputs"
 
     def _search(self, one: StoredSearch, *, has_newer: bool) -> _Choice:
         if one.state == "running":
@@ -191,9 +196,25 @@ class _Retention:
         return False, "the newest of its model on this data"
 
     @cached_property
-    def _registered_here(self) -> set[str | None]:
-        """The trainings that a registration in this workspace was made from."""
-        return {one.input(train.NAME) for one in self._of(register.NAME) if one.manifest is not None}
+    def _kept_trainings(self) -> list[InventoryItem]:
+        return [one for one in self._of("newest") if self._stays(one.folder)]
+
+    @cached_property
+    def _read_by_trainings(self) -> set[str] | None:
+        """The fingerprints of what the kept trainings were made from; None if they are unknown for one of them."""
+        inputs = [one.inputs for one in self._kept_trainings]
+        return None if None in inputs else {name for one in inputs for name in (one or {}).values()}
+
+    @cached_property
+    def _registered_here(self) -> set[str]:
+        """The fingerprints of what the registrations in this workspace were made from."""
+        return {name for one in self._of("always") for name in (one.inputs or {}).values()}
+
+    @cached_property
+    def _stages_being_read(self) -> set[str]:
+        """The stages of which a running command may read any result."""
+        unknown = [one.stage for one in self._folders if one.state == "in use" and one.inputs is None]
+        return {name for stage in unknown for name in _stages_below(stage)}
 
     @cached_property
     def _registered_keys(self) -> Collection[str] | None:
@@ -203,19 +224,7 @@ class _Retention:
         """Whether a registered version may have been made from a run; True if the registry cannot be asked."""
         return self._registered_keys is None or run_key in self._registered_keys
 
-    @cached_property
-    def _needed_prepared(self) -> set[str | None]:
-        """The prepared data that kept trainings were made from; with None if it is unknown for one of them."""
-        return {
-            one.input(prepare.NAME) if one.manifest is not None else _prepared_for(one.folder)
-            for one in self._kept_trainings
-        }
 
-
-def _prepared_for(unfinished: Path) -> str | None:
-    """The prepared data that an unfinished training reads; None if its config cannot be read."""
-    try:
-        config = resolve(None, unfinished / "config.yaml")
-        return fingerprint(prepare.NAME, prepare.VERSION, prepare.reads(config), {})
-    except SeqpipeError:
-        return None
+def _stages_below(stage: Stage) -> set[str]:
+    """The names of the stages that a stage stands on."""
+    return {name for direct in stage.inputs for name in (direct, *_stages_below(stage_named(direct)))}

@@ -9,7 +9,8 @@
         best.yaml, trials.csv, trials.json, plots/
 
 The fingerprint is the hash of the model, the data, the base config as far as training reads it, the space, and the
-versions of the code. So other settings are another search, and the earlier one stays. Light: reads files only.
+versions of the code. So other settings are another search, and the earlier one stays. Light: reads files only, and
+imports `tuning` only where there is a search.
 """
 
 import json
@@ -18,7 +19,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.difference import differences
 from pipeline.config.schema import RunConfig
@@ -28,8 +29,9 @@ from pipeline.workspace.fingerprints import canonical_json, fingerprint
 from pipeline.workspace.locks import is_held
 from pipeline.workspace.manifests import remove_folder
 from pipeline.workspace.paths import Workspace
-from tuning import ledger
-from tuning.space import Space
+
+if TYPE_CHECKING:
+    from tuning.space import Space
 
 NAME = "search"
 VERSION = 1
@@ -61,6 +63,8 @@ class SearchStatus:
 
 def status_in(folder: Path) -> SearchStatus | None:
     """The status of the search in a folder, which another process may be running; None if it has not started."""
+    from tuning import ledger
+
     contents = ledger.read(folder)
     if contents is None or not contents.target:
         return None
@@ -84,7 +88,7 @@ class SearchFolder:
     """What makes it another search than others, in JSON."""
 
     @classmethod
-    def of(cls, workspace: Workspace, config: RunConfig, space: Space) -> "SearchFolder":
+    def of(cls, workspace: Workspace, config: RunConfig, space: "Space") -> "SearchFolder":
         """The folder of the search of this config and space."""
         identity = {
             "model": config.model.name,

@@ -1,6 +1,7 @@
 """evaluate: predict the test split once per trained model, keep the predictions, report on them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,9 @@ class Evaluate(Stage):
 
     def run(self, config: RunConfig, made: Results, folder: Path, context: Context) -> Evaluation:
         return evaluate(config, made[PreparedData], made[TrainedModel], folder, context)
+
+    def summary(self, result: Mapping[str, Any]) -> str:
+        return f"test accuracy {result['accuracy']:.2%}"
 
     def after(self, made: Results, context: Context) -> None:
         folder = made[Evaluation].folder

@@ -1,6 +1,7 @@
 """prepare: get the data set, choose classes, split, and write arrays that training maps into memory."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from pipeline.stages.results import Results
 from pipeline.stages.stage import Stage
 from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.workspace.durable_files import writing
-from pipeline.workspace.fingerprints import canonical_json
+from pipeline.workspace.fingerprints import canonical_json, fingerprint
 
 if TYPE_CHECKING:
     from pipeline.data.sources import RawDataset
@@ -27,12 +28,17 @@ class Prepare(Stage):
     name = NAME
     version = VERSION
     result = PreparedData
+    retention = "while needed"
 
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
         return reads(config)
 
     def run(self, config: RunConfig, made: Results, folder: Path, context: Context) -> PreparedData:
         return prepare(config, folder, context)
+
+    def summary(self, result: Mapping[str, Any]) -> str:
+        images = sum(sum(split.values()) for split in result["counts"].values())
+        return f"{result['dataset']}, {len(result['class_names'])} classes, {images} images"
 
 
 STAGE = Prepare()
@@ -42,6 +48,11 @@ def reads(config: RunConfig) -> dict[str, Any]:
     """The data settings; the source does not count, since its arrays are verified."""
     data = config.data.model_dump(mode="json", exclude={"source", "folder"})
     return {"data": data | {"dataset": config.data.dataset, "classes": list(config.data.class_names)}}
+
+
+def fingerprint_of(config: RunConfig) -> str:
+    """The fingerprint of the prepared data of a config."""
+    return fingerprint(NAME, VERSION, reads(config), {})
 
 
 def prepare(config: RunConfig, folder: Path, context: Context) -> PreparedData:
@@ -63,7 +74,7 @@ def prepare(config: RunConfig, folder: Path, context: Context) -> PreparedData:
         raw.train_labels,
         raw.test_labels,
         raw.class_names,
-        classes=data.classes,
+        classes=data.class_names,
         fraction=data.fraction,
         validation_fraction=data.validation_fraction,
         seed=data.split_seed,

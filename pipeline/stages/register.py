@@ -41,6 +41,7 @@ class Register(Stage):
     version = VERSION
     result = Registration
     inputs = (TRAIN,)
+    retention = "always"
 
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
         """Where the version goes, and under which name."""
@@ -52,6 +53,9 @@ class Register(Stage):
 
     def run(self, config: RunConfig, made: Results, folder: Path, context: Context) -> Registration:
         return register(config, made[PreparedData], made[TrainedModel], made[Evaluation], folder, context)
+
+    def summary(self, result: Mapping[str, Any]) -> str:
+        return f"{result['name']} version {result['version']}"
 
     def why_invalid(self, manifest: Manifest, mlflow: ResolvedMlflow, workspace: Workspace) -> str | None:
         """Why the registered version is no longer in MLflow; None if it is, as far as files on this disk show.

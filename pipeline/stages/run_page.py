@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.keys import flatten, to_yaml
+from pipeline.config.resolution import resolve
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
+from pipeline.errors import SeqpipeError
 from pipeline.provenance import git_commit, versions
 from pipeline.tracking.journal import Journal
 from pipeline.workspace.durable_files import write_atomically, write_json, writing
@@ -16,6 +18,7 @@ from pipeline.workspace.durable_files import write_atomically, write_json, writi
 if TYPE_CHECKING:
     from pipeline.training.numerics import Numerics
 
+CONFIG_FILE = "config.yaml"
 PROVENANCE_FILE = "provenance.json"
 
 
@@ -30,7 +33,7 @@ def describe(
     """Write it to the journal, and the files that it names to `folder`."""
     commit, found = git_commit(), versions()
     write_json(folder / PROVENANCE_FILE, {"git_commit": commit, "versions": found})
-    write_atomically(folder / "config.yaml", to_yaml(config).encode())
+    write_atomically(folder / CONFIG_FILE, to_yaml(config).encode())
     with writing(folder):
         shutil.copyfile(prepared.contact_sheet, folder / "contact_sheet.png")
     settings = {key: value for key, value in flatten(config).items() if not key.startswith("evaluate.")}
@@ -57,7 +60,7 @@ def describe(
                 "profile": {"images": profile[context], "classes": dict(prepared.counts[context])},
             }
         )
-    journal.artifact(folder / "config.yaml")
+    journal.artifact(folder / CONFIG_FILE)
     journal.artifact(folder / "contact_sheet.png", "data")
 
 
@@ -65,8 +68,16 @@ def _note(config: RunConfig, prepared: PreparedData) -> str:
     counts = ", ".join(f"{prepared.images_in(split)} {split}" for split in prepared.counts)
     return (
         f"**{config.model.name}** on {prepared.dataset}: {', '.join(prepared.class_names)} ({counts} images). "
-        f"Train this again with `seqpipe run all --config config.yaml` (the file is among the artifacts)."
+        f"Train this again with `seqpipe run all --config {CONFIG_FILE}` (the file is among the artifacts)."
     )
+
+
+def starting_config(folder: Path) -> RunConfig | None:
+    """The config that a training was started with; None if it cannot be read."""
+    try:
+        return resolve(None, folder / CONFIG_FILE)
+    except SeqpipeError:
+        return None
 
 
 def starting_commit(folder: Path) -> str | None:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pipeline.config.schema import RunConfig
 from pipeline.stages.context import Context
@@ -11,6 +11,14 @@ from pipeline.stages.results import Results
 from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.workspace.manifests import Manifest, StageResult
 from pipeline.workspace.paths import Workspace
+
+Retention = Literal["while needed", "newest", "with its inputs", "always"]
+"""Which results of a stage `seqpipe gc` keeps.
+
+"while needed": the newest, and what a training that stays or an unfinished search reads; "newest": the newest of each
+model on each data, and what a registered version was made from; "with its inputs": the newest from the same inputs,
+as long as these stay; "always": all of them.
+"""
 
 
 class Stage(ABC):
@@ -28,6 +36,7 @@ class Stage(ABC):
     """Whether running it again makes something new, so that the old result and all made from it are discarded."""
     loads_model: ClassVar[bool] = False
     """Whether it needs torch and a model in memory, which a memory cap has to leave room for."""
+    retention: ClassVar[Retention] = "with its inputs"
 
     @abstractmethod
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> Mapping[str, Any]:
@@ -43,6 +52,14 @@ class Stage(ABC):
 
     def progress(self, folder: Path) -> str | None:
         """How far the work in an unfinished folder is; None if the stage cannot resume it."""
+        return None
+
+    def summary(self, result: Mapping[str, Any]) -> str:
+        """What a result is, in a few words; `result` is as its manifest has it."""
+        return ""
+
+    def unfinished_inputs(self, folder: Path) -> Mapping[str, str] | None:
+        """The fingerprints of the inputs that the work in an unfinished folder reads; None if they are not known."""
         return None
 
     def unfinished_run(self, folder: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError
-from pipeline.stages import run_page
 from pipeline.stages.context import Context
 from pipeline.stages.prepare import NAME as PREPARE
+from pipeline.stages.prepare import fingerprint_of as prepared_fingerprint
 from pipeline.stages.results import Results, TrainedModel
 from pipeline.stages.stage import Stage
-from pipeline.tracking.background import BackgroundDelivery
 from pipeline.tracking.delivery import RunIdentity
 from pipeline.tracking.delivery_state import Status
 from pipeline.tracking.settings import ResolvedMlflow
@@ -24,6 +23,7 @@ from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.manifests import stage_lock
 
 if TYPE_CHECKING:
+    from pipeline.tracking.background import BackgroundDelivery
     from pipeline.training.checkpoint_writer import CheckpointWriter
 
 NAME = "train"
@@ -43,6 +43,7 @@ class Train(Stage):
     scratch = ("step-*",)
     is_new_each_time = True
     loads_model = True
+    retention = "newest"
 
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
         return reads(config)
@@ -52,6 +53,16 @@ class Train(Stage):
 
     def progress(self, folder: Path) -> str | None:
         return progress_text(folder)
+
+    def summary(self, result: Mapping[str, Any]) -> str:
+        accuracy = f"validation accuracy {result['validation_accuracy']:.2%}"
+        return f"{result['model']}, {result['epochs']} epochs, {accuracy}"
+
+    def unfinished_inputs(self, folder: Path) -> Mapping[str, str] | None:
+        from pipeline.stages.run_page import starting_config
+
+        config = starting_config(folder)
+        return None if config is None else {PREPARE: prepared_fingerprint(config)}
 
     def unfinished_run(self, folder: Path) -> str | None:
         try:
@@ -80,6 +91,8 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
         TrainingDivergedError, MemoryCapError: the training cannot go on; the last checkpoint is kept.
         BudgetExhaustedError, InterruptedRunError: asked to leave; the same command goes on.
     """
+    from pipeline.stages import run_page
+    from pipeline.tracking.background import BackgroundDelivery
     from pipeline.training import checkpoint as checkpoints
     from pipeline.training.numerics_file import in_words, numerics_of
     from pipeline.training.open_training import open_training
@@ -125,7 +138,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
 
 
 @contextmanager
-def _closing(writer: "CheckpointWriter", delivery: BackgroundDelivery) -> Iterator[None]:
+def _closing(writer: "CheckpointWriter", delivery: "BackgroundDelivery") -> Iterator[None]:
     """Within this, a training works; however it ends, its last checkpoint is written and MLflow gets its status."""
     status: Status = "FAILED"
     try:

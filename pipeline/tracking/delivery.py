@@ -1,7 +1,7 @@
 """Delivers runs to the MLflow store when it can be reached; never stops a training.
 
 What should arrive is recorded on disk first (`delivery_state`). A failure is reported once, and what is missing is
-delivered later.
+delivered later. What only a delivery needs is imported by the first one: most commands have nothing to deliver.
 """
 
 import logging
@@ -9,18 +9,21 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import SeqpipeError
 from pipeline.tracking import delivery_state
-from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery_state import JournalRecord, RunRecord, Status
 from pipeline.tracking.journal import FILE_NAME
-from pipeline.tracking.sending import Sender, delivery_lock
 from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.tracking.training_folders import is_finished
 from pipeline.workspace.locks import exclusive, is_held
 from pipeline.workspace.paths import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.tracking.connection import StoreConnection
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +53,6 @@ class Tracker:
     def __init__(self, settings: ResolvedMlflow, workspace: Workspace, on_problem: Callable[[str], None]) -> None:
         self.settings = settings
         self.workspace = workspace
-        self.connection = StoreConnection(settings, workspace, on_problem)
         self.problem: SeqpipeError | None = None
         """Why the last delivery failed; None if it did not."""
         self._on_problem = on_problem
@@ -58,6 +60,13 @@ class Tracker:
         self._retry_at = 0.0
         self._recording = threading.Lock()
         self._sending = threading.Lock()
+
+    @cached_property
+    def connection(self) -> "StoreConnection":
+        """The connection to the store, which every delivery uses."""
+        from pipeline.tracking.connection import StoreConnection
+
+        return StoreConnection(self.settings, self.workspace, self._on_problem)
 
     def record(
         self,
@@ -118,6 +127,8 @@ class Tracker:
             if not force and time.monotonic() < self._retry_at:
                 return False
             try:
+                from pipeline.tracking.sending import Sender, delivery_lock
+
                 lock = delivery_lock(self.workspace, key)
                 if not force and is_held(lock):  # another process delivers it, or is suspended while it does
                     return False

@@ -147,7 +147,7 @@ def test_ctrl_c_and_sigterm_leave_in_order_and_the_same_command_goes_on(place, u
         others = family(process)
         left = leave(process, number, timeout_s=60)
         assert left.code == 128 + number, left.err
-        assert left.errors == [f"seqpipe: interrupted ({name}); the same command goes on from where it was"]
+        assert left.errors == [f"seqpipe: interrupted ({name}); the same command resumes from where it was"]
         assert left.seconds < 15
         assert gone(others, 5)
         assert set(statuses(place).values()) <= {"KILLED", "FINISHED"}
@@ -189,7 +189,7 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_durable(place, undisturb
 def test_out_of_time_a_search_leaves_with_4_and_what_it_has(place, undisturbed):
     done = place.run(*SEARCH, "--max-time", "14s")
     assert done.code == 4, done.err
-    assert done.errors == ["seqpipe: --max-time of 14 s is used up; the same command goes on from the checkpoint"]
+    assert done.errors == ["seqpipe: --max-time of 14 s is used up; the same command resumes from the checkpoint"]
     assert "trial  outcome" in done.out
     done = place.run(*SEARCH, timeout_s=240)
     assert done.code == 0, done.err

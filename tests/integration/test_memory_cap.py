@@ -53,7 +53,7 @@ def test_a_capped_training_ends_in_the_same_weights_and_ctrl_c_and_sigterm_leave
         left = leave(process, number)
         assert left.code == 128 + number, left.err
         assert left.seconds < 5
-        assert left.errors == [f"seqpipe: interrupted ({name}); the same command goes on from where it was"]
+        assert left.errors == [f"seqpipe: interrupted ({name}); the same command resumes from where it was"]
         assert place.checkpoints()[-1].name > "step-00000000.json"
     done = place.run("run", "train", *LONG, *ENOUGH)
     assert done.code == 0, done.err

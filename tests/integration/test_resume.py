@@ -56,7 +56,7 @@ def test_a_signal_ends_a_training_after_a_checkpoint_within_5_s(place, undisturb
         left = leave(began_training(place), number)
         assert left.code == 128 + number
         assert left.seconds < 5
-        assert left.errors == [f"seqpipe: interrupted ({NAMES[number]}); the same command goes on from where it was"]
+        assert left.errors == [f"seqpipe: interrupted ({NAMES[number]}); the same command resumes from where it was"]
         assert place.checkpoints()[-1].name > "step-00000000.json"
     done = place.run("run", "train", *LONG)
     assert done.code == 0, done.err
@@ -84,7 +84,7 @@ def test_neither_a_closed_terminal_nor_a_reader_that_leaves_costs_a_training_any
 def test_max_time_ends_with_4_and_the_same_command_goes_on(place, undisturbed):
     done = place.run("run", "train", *LONG, "--max-time", "2s")
     assert done.code == 4
-    assert done.errors == ["seqpipe: --max-time of 2 s is used up; the same command goes on from the checkpoint"]
+    assert done.errors == ["seqpipe: --max-time of 2 s is used up; the same command resumes from the checkpoint"]
     assert place.partial() is not None
     assert place.run("run", "train", *LONG).code == 0
     assert place.result() == undisturbed

@@ -1,4 +1,4 @@
-"""Configs as users write them, and what is said of those that cannot be."""
+"""Config files as users write them, and the error messages of invalid ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Made-up images of four classes, prepared in a moment; a configuration that trains in a fraction of a second."""
+"""Few synthetic images of four classes, and a config that trains on them in a fraction of a second."""
 
 import functools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A data set with CIFAR-10's forms at a thousandth of its size, with checksums of its own."""
+"""A data set with CIFAR-10's forms at a thousandth of its size, with checksums of its own, and calls to obtain it."""
 
 import base64
 import hashlib
@@ -9,9 +9,12 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from pipeline.data.cifar10 import BatchFile, Cifar10Spec
+from pipeline.data.sources import RawDataset, Source, obtain
+from pipeline.errors import DataError
 
 N = 10
 
@@ -105,3 +108,24 @@ def tar_gz(files: dict[str, bytes]) -> bytes:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return archive.getvalue()
+
+
+tiny = TinyCifar10()
+
+
+def take(source: Source, cache: Path, folder: Path | None = None, **more) -> RawDataset:
+    """The tiny data set from a source."""
+    return obtain(source, folder=folder, cache=cache, spec=tiny.spec, **more)
+
+
+def check_arrays(raw: RawDataset) -> None:
+    for name, expected in tiny.arrays.items():
+        np.testing.assert_array_equal(getattr(raw, name), expected)
+
+
+def failure(source: Source, cache: Path, folder: Path | None = None, **more) -> str:
+    """The message of a source that does not work."""
+    with pytest.raises(DataError) as caught:
+        take(source, cache, folder, **more)
+    assert caught.value.exit_code == 1
+    return str(caught.value)

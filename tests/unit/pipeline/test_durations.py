@@ -15,7 +15,7 @@ def test_durations_are_read_as_people_write_them(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "m", "5x", "-5", "1e3", "5m5", "1,5h", "nan", "inf", "5 minutes", "\n"])
-def test_what_is_no_duration_is_refused_with_how_to_write_it(text):
+def test_an_invalid_duration_is_refused_with_how_to_write_it(text):
     with pytest.raises(ConfigError, match="write it as 90s, 15m or 1h30m"):
         parse_seconds(text)
 

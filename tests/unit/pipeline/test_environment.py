@@ -1,5 +1,6 @@
 import os
 import sys
+import warnings
 
 import pytest
 
@@ -71,8 +72,63 @@ def test_modules_are_not_taken_from_the_working_folder(entry, tmp_path, monkeypa
     assert sys.path == ["/opt/lib"]
 
 
-def test_a_source_tree_may_be_run_where_it_lies(monkeypatch):
+def test_a_source_tree_may_be_run_in_place(monkeypatch):
     monkeypatch.chdir(environment._CODE)
     environ = {"PYTHONPATH": "."}
     environment.clean_variables(environ)
     assert environ["PYTHONPATH"] == str(environment._CODE)
+
+
+def test_a_deleted_working_folder_takes_relative_entries_off_the_module_path(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(environment.os, "environ", {})
+    monkeypatch.setattr(sys, "path", ["", "lib", "/opt/lib"])
+    environment.clean_process()
+    assert sys.path == ["/opt/lib"]
+
+
+def test_the_variables_that_were_removed_from_a_process_are_remembered(monkeypatch):
+    monkeypatch.setattr(environment, "_removed", {})
+    monkeypatch.setattr(environment.os, "environ", {"TORCH_LOGS": "rubbish"})
+    environment.clean_process()
+    assert environment.removed_variables() == {"TORCH_LOGS": "torch's compiler, which it configures, is not used"}
+
+
+@pytest.mark.parametrize(("options", "raises"), [(["error"], False), (["error::UserWarning"], False), ([], True)])
+def test_a_warning_is_not_turned_into_an_error_by_an_option_of_python(monkeypatch, options, raises):
+    monkeypatch.setattr(environment.os, "environ", {})
+    monkeypatch.setattr(sys, "warnoptions", list(options))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as the option does; without one it was the program itself
+        environment.clean_process()
+        assert sys.warnoptions == []
+        if raises:
+            with pytest.raises(UserWarning):
+                warnings.warn("x", stacklevel=1)
+        else:
+            warnings.warn("x", stacklevel=1)
+
+
+def test_other_options_for_warnings_stay(monkeypatch):
+    monkeypatch.setattr(environment.os, "environ", {})
+    monkeypatch.setattr(sys, "warnoptions", ["default"])
+    environment.clean_process()
+    assert sys.warnoptions == ["default"]
+
+
+def test_the_variables_of_a_user_are_listed_without_passwords_and_unset_ones():
+    environ = {
+        "MLFLOW_TRACKING_URI": "https://me:secret@server/path",
+        "CC": "clang",
+        "TMPDIR": "",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PATH": "/bin",
+    }
+    assert environment.user_variables(environ) == {
+        "MLFLOW_TRACKING_URI": ("https://server/path", "where runs are recorded"),
+        "CC": ("clang", "the C compiler that is tried first"),
+    }
+    assert environment.user_variables({"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"][0] == "ACTIVE"

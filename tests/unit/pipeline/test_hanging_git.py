@@ -28,7 +28,7 @@ def is_gone(pid) -> bool:
     return not psutil.pid_exists(number)
 
 
-def test_a_git_that_hangs_is_ended_with_all_that_it_started(monkeypatch, hanging_git):
+def test_a_git_that_hangs_is_killed_with_its_children(monkeypatch, hanging_git):
     monkeypatch.setattr(provenance, "_GIT_S", 0.5)
     began = time.monotonic()
     assert provenance.git_commit() is None

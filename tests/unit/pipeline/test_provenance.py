@@ -1,4 +1,6 @@
+import platform
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,7 @@ def installed(other, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"])
-def test_the_commit_is_our_own_whatever_git_is_told(name, other, monkeypatch):
+def test_the_commit_is_our_own_whatever_the_environment_names(name, other, monkeypatch):
     ours = provenance.git_commit()
     monkeypatch.setenv(name, str(other / ".git"))
     assert provenance.git_commit() == ours
@@ -59,3 +61,12 @@ def test_a_command_named_by_a_repositorys_settings_is_not_run(other, installed, 
     git(other, "config", "core.fsmonitor", str(program))
     assert provenance.git_commit() is not None
     assert not (tmp_path / "ran").exists()
+
+
+def test_versions_are_those_of_the_packages_and_a_missing_one_is_not_installed(monkeypatch):
+    monkeypatch.setattr(provenance, "_RECORDED", ("numpy", "no-such-package"))
+    found = provenance.versions()
+    assert found["numpy"] == metadata.version("numpy")
+    assert found["no-such-package"] == "not installed"
+    assert found["python"] == platform.python_version()
+    assert set(found) == {"python", "platform", "numpy", "no-such-package"}

@@ -21,7 +21,7 @@ def test_without_a_signal_or_a_limit_there_is_no_reason_to_stop():
 
 def test_raise_if_asked_raises_the_reason_and_nothing_without_one():
     StopToken().raise_if_asked()
-    with pytest.raises(BudgetExhaustedError, match="seqpipe tune goes on"):
+    with pytest.raises(BudgetExhaustedError, match="seqpipe tune resumes"):
         StopToken(max_time_s=0, again="seqpipe tune").raise_if_asked()
 
 
@@ -33,7 +33,7 @@ def test_a_used_up_budget_is_a_reason_with_exit_code_4():
     reason = StopToken(max_time_s=0).reason()
     assert isinstance(reason, BudgetExhaustedError)
     assert reason.exit_code == 4
-    assert "the same command goes on" in str(reason)
+    assert "the same command resumes" in str(reason)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_a_first_signal_while_deferring_is_only_remembered_as_the_reason_to_stop
     assert name in str(reason)
 
 
-def test_a_signal_that_an_import_swallows_stops_at_the_next_question():
+def test_a_signal_that_an_import_swallows_stops_at_the_next_check():
     with StopToken(again="seqpipe tune").installed() as stop_token:
         with pytest.raises(InterruptedRunError):
             os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(InterruptedRunError, match="seqpipe tune goes on"):
+        with pytest.raises(InterruptedRunError, match="seqpipe tune resumes"):
             stop_token.raise_if_asked()
 
 
@@ -75,7 +75,7 @@ def test_a_second_signal_stops_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_closed_terminal_which_signals_twice_is_no_hurry():
+def test_a_closed_terminal_that_signals_twice_counts_as_one_signal():
     with StopToken().installed() as stop_token:
         with stop_token.deferring():
             os.kill(os.getpid(), signal.SIGHUP)

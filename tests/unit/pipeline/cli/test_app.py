@@ -28,7 +28,7 @@ def after_a_swallowed_signal(error: Exception):
 def test_a_signal_that_native_code_made_an_import_error_of_is_told_as_the_signal(monkeypatch, capsys):
     monkeypatch.setattr(app, "_command", after_a_swallowed_signal(ImportError("initialization failed")))
     assert app.run_words(debug=False) == 130
-    assert capsys.readouterr().err == "seqpipe: interrupted (Ctrl-C); the same command goes on from where it was\n"
+    assert capsys.readouterr().err == "seqpipe: interrupted (Ctrl-C); the same command resumes from where it was\n"
 
 
 def test_an_error_of_the_user_s_is_told_although_a_signal_came_before(monkeypatch, capsys):

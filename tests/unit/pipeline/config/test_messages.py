@@ -19,7 +19,7 @@ def test_an_unknown_key_names_the_nearest(setting, known):
     assert "\n" not in message
 
 
-def test_a_dotted_key_in_a_file_is_told_how_to_be_written(tmp_path):
+def test_a_dotted_key_in_a_file_gets_the_nested_form(tmp_path):
     message = message_of(file=file_of(tmp_path, "train.augment.flip: true\n"))
     assert "in a file it is written `train: {augment: {flip: ...}}`" in message
     assert f"({tmp_path}/run.yaml, line 1)" in message
@@ -60,6 +60,26 @@ def test_a_wrong_value_is_one_line_with_the_key_and_the_value(setting, key, give
     assert "model.small" not in message
 
 
-def test_only_the_first_problem_is_told_and_the_others_are_counted():
+def test_only_the_first_problem_is_shown_and_the_others_are_counted():
     message = message_of("train.epochs=0", "train.batch_size=0", "seed=-1")
     assert message.endswith("(and 2 more)")
+
+
+def test_a_wrong_value_is_followed_by_what_it_should_be():
+    assert message_of("train.epochs=0") == ("config: train.epochs = 0: input should be greater than or equal to 1")
+
+
+def test_a_wrong_value_of_a_file_is_followed_by_its_line(tmp_path):
+    file = file_of(tmp_path, "seed: 1\ntrain:\n  batch_size: 8\n  epochs: 0\n")
+    assert message_of(file=file).endswith(f"equal to 1 ({file}, line 4)")
+    assert message_of("train.batch_size=9", "train.augment.flip=true", file=file).endswith(f"({file}, line 4)")
+
+
+@pytest.mark.parametrize("setting", ["train.epochs=-1", "train=3"])
+def test_a_value_that_was_set_after_the_file_is_not_looked_for_there(tmp_path, setting):
+    assert "line" not in message_of(setting, file=file_of(tmp_path, "train: {epochs: 0}\n"))
+
+
+def test_a_list_of_the_wrong_length_is_on_the_line_of_its_group(tmp_path):
+    file = file_of(tmp_path, "seed: 1\nmodel: {name: small, dims: [8, 8, 8]}\n")
+    assert message_of(file=file).endswith(f"({file}, line 2)")

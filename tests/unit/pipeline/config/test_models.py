@@ -1,4 +1,4 @@
-"""A model that is declared in one file is there everywhere; the config of those that were there stays what it was."""
+"""A model declared in one file is known everywhere, and the configs of the existing models stay the same."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ READ_BY_TRAIN = {
     "notebook-vanilla.yaml": "a34c81ad1822b6d569c43d65b64d35382ab61584f4ce31ac041c862b28621fb9",
     "searched-medium.yaml": "d6b1c2022fe7023b0d2001ca676525a4d110286a32923f07fc6d368fdf2636c1",
 }
-"""Written down once: with another hash, nobody's trained models are up to date any more."""
+"""Recorded once: with another hash, no existing trained model would be up to date."""
 
 ADDED = '''
 """A model in one file, as somebody would add it."""
@@ -118,7 +118,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.parametrize("name", READ_BY_TRAIN)
-def test_what_a_training_reads_of_its_config_is_bit_for_bit_what_it_was(name):
+def test_the_config_that_a_training_reads_keeps_its_hash(name):
     config = resolve(file=REPOSITORY / "configs" / name) if name.endswith(".yaml") else resolve(name)
     assert hashlib.sha256(canonical_json(train.reads(config))).hexdigest() == READ_BY_TRAIN[name]
 
@@ -152,7 +152,7 @@ def test_a_model_needs_as_many_numbers_as_it_has_levels():
 
 @pytest.fixture(scope="module")
 def added(tmp_path_factory) -> dict:
-    """What a process finds in which a model was added to the catalog."""
+    """What a process reports after a model was added to the catalog."""
     folder = tmp_path_factory.mktemp("added")
     (folder / "linear.py").write_text(ADDED)
     environ = os.environ | {"PYTHONPATH": str(folder)}

@@ -162,3 +162,9 @@ def test_the_home_folder_may_begin_the_name_of_a_file(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     file_of(tmp_path, "data: {folder: images}\n")
     assert resolve(file=Path("~/run.yaml")).data.folder == tmp_path / "images"
+
+
+@pytest.mark.parametrize("text", ["train.clip_norm=", "train.clip_norm= "])
+def test_a_set_without_a_value_is_not_taken_for_null(text):
+    with pytest.raises(ConfigError, match="the value is missing; write null"):
+        resolve(sets=[text])

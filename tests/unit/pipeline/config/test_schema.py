@@ -1,3 +1,4 @@
+import pickle
 import types
 from pathlib import Path
 from typing import Union, get_args, get_origin
@@ -6,9 +7,11 @@ import pytest
 from config_files import message_of
 from pydantic import BaseModel, ValidationError
 
+from pipeline.config.keys import flatten
 from pipeline.config.models import MODEL_NAMES
-from pipeline.config.resolution import resolve
+from pipeline.config.resolution import resolve, with_values
 from pipeline.config.schema import CIFAR10_CLASSES, RunConfig
+from pipeline.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[4]
 
@@ -27,11 +30,11 @@ def test_all_ten_classes_are_all():
 
 
 @pytest.mark.parametrize("classes", ["[cat, cat]", "[cat]", "[]", "cat", "''"])
-def test_two_different_classes_are_the_least(classes):
+def test_at_least_two_different_classes_are_needed(classes):
     assert "data.classes" in message_of(f"data.classes={classes}")
 
 
-def test_a_config_is_frozen_through_and_through():
+def test_every_group_of_a_config_is_frozen():
     config = resolve()
     for group, field in ((config, "seed"), (config.train, "epochs"), (config.train.augment, "flip")):
         with pytest.raises(ValidationError, match="frozen"):
@@ -72,3 +75,95 @@ def test_every_default_lies_within_its_own_limits():
 def test_a_committed_recipe_resolves():
     for path in (REPOSITORY / "configs").glob("*.yaml"):
         assert resolve(file=path).model.name in MODEL_NAMES
+
+
+def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
+    settings = {key: value for key, value in flatten(resolve()).items() if not key.startswith("model.")}
+    assert settings == {
+        "seed": 0,
+        "data.source": "auto",
+        "data.folder": None,
+        "data.classes": ["airplane", "automobile", "bird", "cat"],
+        "data.fraction": 1.0,
+        "data.validation_fraction": 0.1,
+        "data.split_seed": 0,
+        "train.epochs": 11,
+        "train.batch_size": 128,
+        "train.learning_rate": 0.002,
+        "train.weight_decay": 0.05,
+        "train.schedule": "one_cycle",
+        "train.warmup_fraction": 0.25,
+        "train.label_smoothing": 0.1,
+        "train.clip_norm": 1.0,
+        "train.ema_decay": None,
+        "train.early_stopping_patience": None,
+        "train.augment.translate_pixels": 4,
+        "train.augment.flip": True,
+        "train.augment.cutout_pixels": 0,
+        "evaluate.calibration_bins": 15,
+        "evaluate.mistakes": 24,
+        "compute.device": "auto",
+        "compute.precision": "auto",
+        "compute.kernel": "auto",
+        "compute.threads": None,
+        "compute.micro_batch_size": None,
+        "compute.max_memory_mb": None,
+        "compute.recompute": False,
+        "compute.checkpoint_every_s": 60.0,
+        "compute.max_time_s": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "accepted", "refused"),
+    [
+        ("seed", [0, 2**31 - 1], [-1, 2**31]),
+        ("data.fraction", [1e-9, 1], [0, 1.001]),
+        ("data.validation_fraction", [1e-9, 0.999], [0, 1]),
+        ("data.split_seed", [0, 2**31 - 1], [-1, 2**31]),
+        ("train.epochs", [1, 2**31 - 1], [0, 2**31]),
+        ("train.batch_size", [1, 2**31 - 1], [0, 2**31]),
+        ("train.learning_rate", [1e-9, 10], [0, 10.001]),
+        ("train.weight_decay", [0, 10], [-0.001, 10.001]),
+        ("train.warmup_fraction", [0, 0.999], [-0.001, 1]),
+        ("train.label_smoothing", [0, 0.999], [-0.001, 1]),
+        ("train.clip_norm", [None, 1e-9], [0]),
+        ("train.ema_decay", [None, 1e-9, 0.999], [0, 1]),
+        ("train.early_stopping_patience", [None, 1], [0]),
+        ("train.augment.translate_pixels", [0, 16], [-1, 17]),
+        ("train.augment.cutout_pixels", [0, 32], [-1, 33]),
+        ("evaluate.calibration_bins", [2, 100], [1, 101]),
+        ("evaluate.mistakes", [1, 100], [0, 101]),
+        ("compute.threads", [None, 1], [0]),
+        ("compute.micro_batch_size", [None, 1], [0]),
+        ("compute.max_memory_mb", [None, 0.1], [0]),
+        ("compute.checkpoint_every_s", [0.1], [0]),
+        ("compute.max_time_s", [None, 0.1], [0]),
+    ],
+)
+def test_a_number_has_limits(key, accepted, refused):
+    config = resolve("vanilla")
+    for value in accepted:
+        assert flatten(with_values(config, {key: value}))[key] == value
+    for value in refused:
+        with pytest.raises(ConfigError, match=f"config: {key} = "):
+            with_values(config, {key: value})
+
+
+def test_only_a_model_with_blocks_can_recompute_them():
+    assert resolve("small", sets=["compute.recompute=true"]).compute.recompute
+    assert "compute.recompute is for small and medium: vanilla has no blocks" in message_of(
+        "compute.recompute=true", model="vanilla"
+    )
+
+
+def test_only_the_synthetic_source_is_another_data_set():
+    for source in ("auto", "folder", "torchvision", "npm"):
+        assert resolve(sets=[f"data.source={source}"]).data.dataset == "cifar10"
+    assert resolve(sets=["data.source=synthetic"]).data.dataset == "synthetic"
+
+
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_a_config_can_be_sent_to_another_process(model):
+    config = resolve(model)
+    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301 - our own bytes

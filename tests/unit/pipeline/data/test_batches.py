@@ -53,7 +53,7 @@ def test_the_same_seed_epoch_and_position_give_the_same_batch_and_any_other_anot
 
 
 @pytest.mark.parametrize("first", [0, 1, 2, 3])
-def test_an_epoch_that_goes_on_in_the_middle_gives_the_batches_that_were_left(first):
+def test_an_epoch_resumed_in_the_middle_gives_the_remaining_batches(first):
     source = batches(augment=AugmentConfig())
     whole, rest = list(source.epoch(2)), list(source.epoch(2, first=first))
     assert len(rest) == 3 - first

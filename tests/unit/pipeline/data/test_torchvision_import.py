@@ -1,4 +1,4 @@
-"""In a subprocess each: an import happens once in a process, and other tests may have had theirs."""
+"""Each test imports torchvision in a process of its own: a process imports it only once."""
 
 import subprocess
 import sys

@@ -112,7 +112,7 @@ def marked_epochs(figure: Figure) -> list[float]:
 
 def test_learning_curves_draw_every_series_of_every_epoch() -> None:
     rows = epochs([0.5, 0.7, 0.6])
-    loss, accuracy, rate = learning_curves(rows).axes
+    loss, accuracy, rate = learning_curves(rows, best_epoch=2).axes
     drawn = {
         "train/loss": loss.lines[0],
         "validation/loss": loss.lines[1],
@@ -135,25 +135,19 @@ def test_learning_curves_draw_every_series_of_every_epoch() -> None:
     ]
 
 
-def test_the_best_epoch_is_the_first_of_the_highest_validation_accuracy_or_the_one_given() -> None:
-    rows = epochs([0.5, 0.7, 0.6, 0.7])
-    assert marked_epochs(learning_curves(rows)) == [2, 2, 2]
-    assert marked_epochs(learning_curves(rows, best_epoch=3)) == [3, 3, 3]
+def test_the_best_epoch_is_marked_in_every_panel() -> None:
+    assert marked_epochs(learning_curves(epochs([0.5, 0.7, 0.6, 0.7]), best_epoch=3)) == [3, 3, 3]
 
 
-def test_learning_curves_do_with_rows_that_lack_figures(tmp_path: Path) -> None:
+def test_learning_curves_leave_out_missing_values(tmp_path: Path) -> None:
     rows = epochs([0.5, 0.7, float("nan")])
     del rows[0]["validation/accuracy"]
-    figure = learning_curves(rows)
-    assert xs(figure.axes[1].lines[1]) == [2, 3]
-    assert marked_epochs(figure) == [2, 2, 2]
-    save_figure(learning_curves([{"epoch": 1}]), tmp_path / "bare.png")
-    with pytest.raises(ValueError, match="no epochs"):
-        learning_curves([])
+    assert xs(learning_curves(rows, best_epoch=2).axes[1].lines[1]) == [2, 3]
+    save_figure(learning_curves([{"epoch": 1}], best_epoch=1), tmp_path / "bare.png")
 
 
 def test_one_epoch_has_one_whole_number_on_its_axis() -> None:
-    figure = learning_curves(epochs([0.5]))
+    figure = learning_curves(epochs([0.5]), best_epoch=1)
     figure.draw_without_rendering()
     low, high = figure.axes[2].get_xlim()
     assert [tick for tick in figure.axes[2].get_xticks() if low <= tick <= high] == [1]
@@ -179,10 +173,10 @@ def test_a_figure_is_written_to_the_same_bytes_in_a_modest_png(random_prediction
     assert 10_000 < len(content) < 400_000
 
 
-def test_a_label_that_reaches_beyond_the_page_is_written_whole(tmp_path: Path) -> None:
+def test_a_label_beyond_the_edge_of_the_figure_is_not_cut(tmp_path: Path) -> None:
     figure = Figure(figsize=(2, 1))
     figure.text(-0.5, 0.5, "a class with a long name")
-    save_figure(figure, tmp_path / "x.png", dpi=100)
+    save_figure(figure, tmp_path / "x.png")
     picture = imread(tmp_path / "x.png")[..., :3]
     figure.draw_without_rendering()
     assert picture.shape[1] > figure.texts[0].get_window_extent().width
@@ -194,7 +188,7 @@ def test_a_label_that_reaches_beyond_the_page_is_written_whole(tmp_path: Path) -
 def test_figures_need_no_display_no_home_and_no_pyplot(home: str | None, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from pipeline.evaluation import galleries, plots\n"
-        "plots.save_figure(plots.learning_curves([{'epoch': 1, 'train/loss': 1.0}]), Path(sys.argv[1]))\n"
+        "plots.save_figure(plots.learning_curves([{'epoch': 1, 'train/loss': 1.0}], 1), Path(sys.argv[1]))\n"
         "assert not {'matplotlib.pyplot', 'torch', 'mlflow'} & set(sys.modules)"
     )
     unwanted = (

@@ -21,7 +21,7 @@ SMALL = ModelResult(
     ("model", "accuracy", "loss"),
     [("small", 0.8411, 0.4246), ("medium", 0.8485, 0.4407), ("vanilla", 0.6777, 0.9368)],
 )
-def test_each_model_meets_its_published_figures(model: str, accuracy: float, loss: float) -> None:
+def test_each_model_is_compared_with_its_published_result(model: str, accuracy: float, loss: float) -> None:
     (row,) = comparison_rows([dataclasses.replace(SMALL, model=model)])
     assert (row.published_accuracy, row.published_loss) == (accuracy, loss)
     assert row.difference_points == pytest.approx(100 * (0.8511 - accuracy))
@@ -33,14 +33,14 @@ def test_the_difference_is_in_points_and_negative_where_ours_is_worse() -> None:
     assert row.difference_points == pytest.approx(-1.0)
 
 
-def test_our_own_figures_are_carried_over_in_the_order_given() -> None:
+def test_our_own_results_are_copied_in_the_order_given() -> None:
     rows = comparison_rows([dataclasses.replace(SMALL, model="vanilla"), SMALL])
     assert [row.model for row in rows] == ["vanilla", "small"]
     assert (rows[1].accuracy, rows[1].accuracy_low, rows[1].accuracy_high) == (0.8511, 0.8397, 0.8618)
     assert (rows[1].loss, rows[1].images) == (0.41, 4000)
 
 
-def test_the_order_of_the_classes_is_no_matter() -> None:
+def test_the_order_of_the_classes_does_not_matter() -> None:
     (row,) = comparison_rows([dataclasses.replace(SMALL, class_names=("cat", "bird", "automobile", "airplane"))])
     assert row.like_for_like
 
@@ -59,7 +59,7 @@ def test_the_order_of_the_classes_is_no_matter() -> None:
         ),
     ],
 )
-def test_what_is_not_like_for_like_is_compared_with_nothing(changes: dict[str, object], reason: str) -> None:
+def test_what_is_not_like_for_like_is_not_compared(changes: dict[str, object], reason: str) -> None:
     (row,) = comparison_rows([dataclasses.replace(SMALL, **changes)])  # type: ignore[arg-type]
     assert (row.published_accuracy, row.published_loss, row.difference_points) == (None, None, None)
     assert not row.like_for_like

@@ -2,13 +2,15 @@ import json
 
 import pytest
 
+from pipeline.config.keys import to_yaml
 from pipeline.maintenance.inventory import stage_folders
+from pipeline.stages.results import TrainedModel
 from pipeline.workspace.locks import exclusive
 from pipeline.workspace.manifests import MANIFEST, StageFolder
 
 
 def found(house) -> list[tuple[str, str]]:
-    return [(one.stage, one.state) for one in stage_folders(house.workspace)]
+    return [(one.stage.name, one.state) for one in stage_folders(house.workspace)]
 
 
 def age(house) -> None:
@@ -25,7 +27,7 @@ def test_an_empty_workspace_holds_nothing_and_asking_makes_nothing(house):
 def test_every_stage_of_one_run_is_current_and_says_what_it_holds(house):
     house.run()
     held = stage_folders(house.workspace)
-    assert [(one.stage, one.state) for one in held] == [
+    assert [(one.stage.name, one.state) for one in held] == [
         ("prepare", "current"), ("train", "current"), ("evaluate", "current"), ("register", "current"),
     ]  # fmt: skip
     texts = [one.holds.partition("; ")[2] for one in held]
@@ -38,11 +40,24 @@ def test_every_stage_of_one_run_is_current_and_says_what_it_holds(house):
     assert all(one.bytes >= sum(file.stat().st_size for file in one.folder.iterdir()) > 0 for one in held)
 
 
+def test_what_a_folder_was_or_is_being_made_from_is_known_from_its_manifest_or_its_config(house):
+    outcome = house.run(through="train")
+    [prepared, trained] = stage_folders(house.workspace)
+    assert (prepared.inputs, prepared.run_key) == ({}, None)
+    assert trained.inputs == {"prepare": prepared.fingerprint}
+    assert trained.run_key == outcome.results[TrainedModel].run_key
+    working = StageFolder(house.workspace, "train", "f00d").begin()
+    [unfinished] = [one for one in stage_folders(house.workspace) if one.folder == working]
+    assert (unfinished.inputs, unfinished.run_key) == (None, None)
+    (working / "config.yaml").write_text(to_yaml(outcome.config))
+    assert unfinished.inputs == {"prepare": prepared.fingerprint}
+
+
 def test_an_older_training_of_the_same_model_on_the_same_data_is_superseded(house):
     house.run(through="train")
     age(house)
     house.run("train.epochs=3", through="train")
-    held = [one for one in stage_folders(house.workspace) if one.stage == "train"]
+    held = [one for one in stage_folders(house.workspace) if one.stage.name == "train"]
     assert [one.state for one in held] == ["current", "superseded"]
     assert "3 epochs" in held[0].holds
     assert "11 epochs" in held[1].holds
@@ -63,7 +78,7 @@ def test_work_that_is_not_finished_is_partial_and_in_use_while_somebody_holds_it
     folder = StageFolder(house.workspace, "train", house.folder("train").name.removesuffix(".partial"))
     (folder.partial / "step-00000040.json").write_text('{"progress": {"epoch": 2, "step": 40}}')
     with exclusive(folder.lock_path, print, what="it"):
-        (training,) = [one for one in stage_folders(house.workspace) if one.stage == "train"]
+        (training,) = [one for one in stage_folders(house.workspace) if one.stage.name == "train"]
     assert (training.state, training.holds) == ("in use", "2 epochs done, step 40")
     assert found(house)[-1] == ("train", "partial")
 
@@ -71,7 +86,9 @@ def test_work_that_is_not_finished_is_partial_and_in_use_while_somebody_holds_it
 def test_a_damaged_folder_is_said_to_be_and_hides_no_other(house):
     house.run()
     (house.folder("evaluate") / MANIFEST).write_text("{")
-    assert ("evaluate", "damaged") in found(house)
+    [damaged] = [one for one in stage_folders(house.workspace) if one.state == "damaged"]
+    assert damaged.stage.name == "evaluate"
+    assert "damaged manifest" in damaged.holds
     assert len(found(house)) == 4
 
 
@@ -79,7 +96,9 @@ def test_a_whole_folder_without_its_manifest_is_damaged_and_a_stray_file_is_no_f
     house.run()
     (house.folder("evaluate") / MANIFEST).unlink()
     (house.workspace.stage("prepare") / ".DS_Store").touch()
-    assert ("evaluate", "damaged") in found(house)
+    [damaged] = [one for one in stage_folders(house.workspace) if one.state == "damaged"]
+    assert damaged.stage.name == "evaluate"
+    assert damaged.holds == "its manifest is missing; the next run makes it again"
     assert len(found(house)) == 4
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -180,3 +181,56 @@ def test_a_removal_that_is_cut_short_leaves_nothing_that_looks_whole(house, monk
         remove_folder(folder)
     assert (folder / "work").exists()
     assert read_manifest(folder) is None
+
+
+def test_what_a_running_evaluation_or_registration_may_read_stays(two_trainings):
+    assert "train" in going(two_trainings)
+    for stage in ("evaluate", "register"):
+        working = StageFolder(two_trainings.workspace, stage, "f00d")
+        with exclusive(working.lock_path, print, what="it"):
+            working.begin()
+            why = {one.what: one.why for one in decisions(two_trainings) if one.what in ("prepare", "train")}
+            assert all(text.endswith("a running command may read it") for text in why.values()), why
+        assert "train" in going(two_trainings)
+        working.discard()
+
+
+def test_a_report_goes_with_its_training(two_trainings):
+    shutil.rmtree(next(one.path for one in decisions(two_trainings) if one.what == "train" and not one.removable))
+    whys = [
+        one.why.partition("; ")[2] for one in decisions(two_trainings) if one.what == "evaluate" and one.removable
+    ]
+    assert len(whys) == 1
+    assert whys[0].endswith("what it was made from (train) goes or is gone")
+
+
+def test_checkpoints_of_a_whole_training_go_and_those_of_an_unfinished_one_stay(house):
+    house.run(through="train")
+    whole = house.folder("train")
+    unfinished = whole.with_name("f00d.partial")
+    unfinished.mkdir()
+    for folder in (whole, unfinished):
+        (folder / "step-00000040.safetensors").write_bytes(b"1234")
+    torn = [one for one in decisions(house) if one.what == "torn file"]
+    assert [(one.path, one.bytes, one.removable) for one in torn] == [(whole / "step-00000040.safetensors", 4, True)]
+
+
+def test_temporary_files_go_when_they_are_old_and_no_command_writes_them(house):
+    house.run(through="prepare")
+    working = StageFolder(house.workspace, "train", "f00d")
+    old = [
+        house.workspace.root / ".mlflow.db.1.tmp",
+        house.folder("prepare") / ".a.1.tmp",
+        working.begin() / ".b.1.tmp",
+    ]
+    for path in old:
+        path.touch()
+        os.utime(path, (0, 0))
+    (house.workspace.root / ".new.2.tmp").touch()
+
+    def torn():
+        return {one.path for one in decisions(house) if one.what == "torn file" and one.removable}
+
+    assert torn() == set(old)
+    with exclusive(working.lock_path, print, what="it"):
+        assert torn() == set(old[:2])

@@ -1,6 +1,8 @@
 """Which settings the status is about, and what it finds."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from ledgers import end, write_ledger
@@ -84,3 +86,16 @@ def test_looking_changes_nothing(house, status):
     status()
     assert list(house.workspace.root.iterdir()) == []
     assert json.dumps([one.why for one in status().models[0].stages]) == json.dumps(4 * ["not made yet"])
+
+
+def test_without_a_search_nothing_of_tuning_is_imported(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from pipeline.maintenance.status import Settings, status_of\n"
+        "from pipeline.tracking import settings; from pipeline.workspace.paths import Workspace\n"
+        "place = Workspace(Path(sys.argv[1]))\n"
+        "assert not status_of(place, settings.load(place, {}), Settings()).searches\n"
+        "print([name for name in sys.modules if name.startswith('tuning')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

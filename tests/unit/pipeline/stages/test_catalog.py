@@ -8,6 +8,7 @@ import pytest
 
 import pipeline.stages
 from pipeline.errors import ConfigError
+from pipeline.maintenance import retention
 from pipeline.stages.catalog import STAGES, checked_name, stage_named, stages_through
 from pipeline.stages.stage import Stage
 
@@ -61,6 +62,9 @@ def test_a_fifth_stage_is_one_file_and_one_name(house, praise):
     assert (outcome.results[praise.Praise].folder / "praise.txt").exists()
     assert outcome.is_complete
     assert house.run(through="all").did_nothing
+    kept = retention.decide(house.workspace, house.context.mlflow.address, frozenset)
+    [(removable, why)] = [(one.removable, one.why) for one in kept if one.what == "praise"]
+    assert (removable, why.partition("Z; ")[2]) == (False, "the newest from these inputs")
     house.run("seed=1", through="all")
     assert house.why["praise"] == "seed: 0 -> 1, evaluate changed, register changed"
     house.run(through="train", fresh=["train"])

@@ -1,5 +1,8 @@
 """What is recorded, when a store is tried again, and which runs are closed; without a store."""
 
+import subprocess
+import sys
+
 import pytest
 from offline_store import OfflineConnection, offline_tracker
 
@@ -9,6 +12,7 @@ from pipeline.tracking import settings as mlflow_settings
 from pipeline.tracking.delivery import RunIdentity
 from pipeline.tracking.delivery_state import Delivered, JournalRecord, RunRecord, StoreRecord
 from pipeline.tracking.journal import Journal
+from pipeline.tracking.sending import Sender
 from pipeline.workspace.locks import exclusive
 from pipeline.workspace.paths import Workspace
 
@@ -100,7 +104,7 @@ def test_a_success_ends_the_pause_and_the_next_failure_is_reported_again(tracker
         if fails.pop(0):
             raise TrackingError("away")
 
-    monkeypatch.setattr(delivery.Sender, "send", send)
+    monkeypatch.setattr(Sender, "send", send)
     assert not tracker.deliver(RUN, "train/abc", folder)
     assert tracker.deliver(RUN, "train/abc", folder, force=True)
     assert tracker.problem is None
@@ -110,7 +114,7 @@ def test_a_success_ends_the_pause_and_the_next_failure_is_reported_again(tracker
 
 def test_a_run_that_another_process_delivers_is_left_to_it(tracker, workspace, folder, monkeypatch):
     sent = []
-    monkeypatch.setattr(delivery.Sender, "send", lambda self, record: sent.append(record.key))
+    monkeypatch.setattr(Sender, "send", lambda self, record: sent.append(record.key))
     with exclusive(workspace.lock(f"run-{RUN.key}"), print, what="it"):
         assert not tracker.deliver(RUN, "train/abc", folder)
     assert sent == []
@@ -178,3 +182,18 @@ def test_the_place_of_a_run_is_a_page_of_the_server_or_of_the_ui(tracker, worksp
     local = offline_tracker(mlflow_settings.load(workspace, {}), workspace)
     delivery_state.write_store(workspace, RUN.key, StoreRecord(local.settings.address, "r8", "e1"))
     assert local.location(RUN).startswith("`seqpipe ui`, then http://127.0.0.1:5000/#/experiments/e1/runs/r8?")
+
+
+def test_with_nothing_to_deliver_nothing_that_delivers_is_imported(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from pipeline.tracking import settings; from pipeline.tracking.delivery import Tracker\n"
+        "from pipeline.workspace.paths import Workspace\n"
+        "place = Workspace(Path(sys.argv[1]))\n"
+        "tracker = Tracker(settings.load(place, {}), place, print)\n"
+        "assert tracker.close_dead() == [] and tracker.deliver_pending() == 0\n"
+        "unused = {f'pipeline.tracking.{name}' for name in ('connection', 'sending', 'store_faults')} | {'ssl'}\n"
+        "print(sorted(unused & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

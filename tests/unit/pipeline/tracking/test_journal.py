@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import WorkspaceError
+from pipeline.tracking import journal as journals
 from pipeline.tracking.journal import FILE_NAME, Journal, read
 
 
@@ -129,3 +130,18 @@ def test_what_stands_behind_a_damaged_line_is_cut_off(tmp_path):
         file.write(b"\0\0\0\0")  # as a power loss may leave it
     with Journal(tmp_path) as journal:
         assert journal.offset == whole
+
+
+def test_syncing_cutting_and_closing_reach_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(journals.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    journal = Journal(tmp_path)
+    journal.metrics({"loss": 1.0}, step=1)
+    end = journal.offset
+    assert synced == []
+    journal.sync()
+    assert synced == [end]
+    journal.truncate(0)
+    assert synced == [end, 0]
+    journal.close()
+    assert synced == [end, 0, 0]

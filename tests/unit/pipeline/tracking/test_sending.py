@@ -51,6 +51,13 @@ class Client:
     def get_metric_history(self, run_id, key):
         return [SimpleNamespace(key=one, step=step) for one, step, _ in self.runs[run_id].data.metrics if one == key]
 
+    def log_inputs(self, run_id, datasets):
+        for one in datasets:
+            given = one.dataset
+            [context] = [tag.value for tag in one.tags if tag.key == "mlflow.data.context"]
+            fields = (given.name, given.digest, given.source_type, given.source, given.schema, given.profile, context)
+            self.calls.append(("input", fields))
+
     def log_artifact(self, run_id, path, folder):
         self.calls.append(("artifact", path.rpartition("/")[2], folder))
 
@@ -145,6 +152,7 @@ def test_the_first_value_of_a_parameter_stays_and_the_last_of_a_tag(sending):
     sending.journal.params({"epochs": 3})
     sending.journal.tags({"note": "a" * 9000})
     sending.send()
+    assert sending.run.data.tags["note"] == "a" * 8000
     sending.journal.params({"epochs": 4, "seed": 1, "long": "x" * 7000})
     sending.journal.params({"seed": 2})
     sending.journal.tags({"note": "b"})
@@ -173,6 +181,17 @@ def test_a_journal_that_was_written_again_gives_only_steps_that_the_store_lacks(
     sending.journal.metrics({"loss": 0.4}, 3)
     sending.send()
     assert sending.run.data.metrics == [("loss", 1, 1.0), ("loss", 2, 0.5), ("loss", 3, 0.4)]
+
+
+def test_a_data_set_is_an_input_of_the_run_and_what_is_no_text_is_written_as_json(sending):
+    sending.journal.dataset(
+        {"name": "cifar10 test", "digest": "d" * 50, "context": "test", "source": "npm", "profile": {"b": 1, "a": 2}}
+    )
+    sending.journal.dataset({"name": "other", "digest": "d0", "schema": [1]})
+    sending.send()
+    [one, other] = [given for call, given in sending.client.calls if call == "input"]
+    assert one == ("cifar10 test", "d" * 36, "local", "npm", None, '{"a": 2, "b": 1}', "test")
+    assert other == ("other", "d0", "local", "{}", "[1]", None, "training")
 
 
 def test_files_are_sent_once_and_one_that_is_gone_is_reported(sending):

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from pipeline.errors import ConfigError
+from pipeline.tracking import addresses
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.tracking.sqlite_files import sqlite_path
 from pipeline.workspace.paths import Workspace
@@ -162,6 +163,12 @@ def test_a_new_file_in_a_new_folder_is_usable(tmp_path):
     settings = load(tmp_path, "tracking_uri: sqlite:///deep/er/x.db?timeout=9")
     mlflow_settings.require_usable(settings)
     assert not settings.database.exists()
+
+
+@pytest.mark.parametrize("uri", ["http://host:5000", "databricks", "sqlite:///x.db"])
+def test_a_server_and_a_plain_sqlite_file_need_no_driver(tmp_path, uri, monkeypatch):
+    monkeypatch.setattr(addresses, "_require_driver", lambda uri: pytest.fail(uri))
+    mlflow_settings.require_usable(load(tmp_path, f"tracking_uri: {uri}"))
 
 
 def test_a_tilde_in_an_address_is_the_home_folder(tmp_path, monkeypatch):

@@ -173,3 +173,11 @@ def test_a_file_system_that_is_mounted_read_only_is_said(local, monkeypatch):
     monkeypatch.setattr(os, "statvfs", lambda path: Mounted)
     fault = store_faults.explain(sqlite_error("SQLITE_READONLY", "attempt to write a readonly database"), local)
     assert "mounted read-only; mount that to be written" in str(fault)
+
+
+def test_only_of_a_server_it_is_said_that_it_may_have_to_be_started(server, local):
+    refused = ConnectionRefusedError(111, "Connection refused")
+    assert "start its server if it is not running, or check tracking_uri" in str(
+        store_faults.explain(refused, server)
+    )
+    assert "start its server" not in str(store_faults.explain(refused, local))

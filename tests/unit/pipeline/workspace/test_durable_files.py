@@ -1,10 +1,11 @@
 import errno
 import os
+import stat
 
 import pytest
 
 from pipeline.errors import WorkspaceError
-from pipeline.workspace.durable_files import write_atomically, write_json, writing
+from pipeline.workspace.durable_files import sync_folder, write_atomically, write_json, writing
 
 
 def test_a_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path):
@@ -49,3 +50,23 @@ def test_the_refused_file_is_named(tmp_path):
     with pytest.raises(WorkspaceError) as caught, writing(tmp_path):
         (tmp_path / "missing" / "file").write_bytes(b"")
     assert str(tmp_path / "missing" / "file") in str(caught.value)
+
+
+def test_a_file_is_synced_before_it_is_renamed_and_the_folder_after_it(tmp_path, monkeypatch):
+    path, synced = tmp_path / "a.json", []
+
+    def sync(descriptor: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_atomically(path, b"new")
+    assert synced == [(False, False), (True, True)]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    sync_folder(tmp_path)
+    sync_folder(tmp_path / "missing")

@@ -47,6 +47,7 @@ def test_what_a_killed_command_was_writing_is_cleared_away(tmp_path):
     folder = StageFolder(Workspace(tmp_path), "train", "f00")
     (folder.begin() / ".best.safetensors.tmp").touch()
     (folder.begin() / "best.safetensors").touch()
+    (folder.partial / MANIFEST).write_text("{}")  # it was about to rename the folder
     assert [path.name for path in folder.begin().iterdir()] == ["best.safetensors"]
 
 

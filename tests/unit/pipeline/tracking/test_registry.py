@@ -1,0 +1,190 @@
+"""Which version a model becomes and which aliases it gets, with a stand-in for MLflow's client."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST
+from offline_store import offline_tracker
+
+from pipeline.errors import TrackingError
+from pipeline.tracking import registry
+from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.connection import StoreConnection
+from pipeline.tracking.logged_model import Candidate
+from pipeline.tracking.registry_names import ACCURACY_TAG, NOT_COMPARED_TAG, REGISTER_KEY_TAG, RUN_KEY_TAG
+from pipeline.workspace.paths import Workspace
+
+PAGE = 2
+
+
+class Versions(list):
+    token = None
+
+
+class Client:
+    """A registry in memory."""
+
+    def __init__(self):
+        self.models, self.versions, self.aliases, self.linked, self.fails_with = {}, [], {}, {}, None
+
+    def search_model_versions(self, query="", page_token=None):
+        if query:
+            name, key = query.split("'")[1::2]
+            assert query == f"name = '{name}' and tags.`{REGISTER_KEY_TAG}` = '{key}'"
+            return [one for one in self.versions if (one.name, one.tags[REGISTER_KEY_TAG]) == (name, key)]
+        start = int(page_token or 0)
+        page = Versions(self.versions[start : start + PAGE])
+        page.token = str(start + PAGE) if start + PAGE < len(self.versions) else None
+        return page
+
+    def search_registered_models(self, query):
+        return [name for name in self.models if query == f"name = '{name}'"]
+
+    def create_registered_model(self, name, description):
+        assert name not in self.models, "MLflow refuses to make it again"
+        self.models[name] = description
+
+    def create_model_version(self, name, source, run_id, *, tags, description, model_id):
+        number = sum(one.name == name for one in self.versions) + 1
+        made = SimpleNamespace(
+            name=name, version=number, source=source, run_id=run_id, tags=dict(tags), description=description
+        )
+        self.versions.append(made)
+        return made
+
+    def set_logged_model_tags(self, model_id, tags):
+        self.linked[model_id] = tags["mlflow.modelVersions"]
+
+    def get_model_version_by_alias(self, name, alias):
+        if self.fails_with is not None:
+            raise MlflowException("?", self.fails_with)
+        if (name, alias) not in self.aliases:
+            raise MlflowException("none", RESOURCE_DOES_NOT_EXIST)
+        return self._version(name, self.aliases[name, alias])
+
+    def set_registered_model_alias(self, name, alias, version):
+        self.aliases[name, alias] = version
+
+    def get_model_version(self, name, version):
+        found = self._version(name, version)
+        found.aliases = [alias for (owner, alias), one in self.aliases.items() if (owner, one) == (name, version)]
+        return found
+
+    def set_model_version_tag(self, name, version, key, value):
+        self._version(name, version).tags[key] = value
+
+    def delete_model_version_tag(self, name, version, key):
+        del self._version(name, version).tags[key]
+
+    def update_model_version(self, name, version, description):
+        self._version(name, version).description = description
+
+    def _version(self, name, version):
+        [found] = [one for one in self.versions if (one.name, str(one.version)) == (name, version)]
+        return found
+
+
+class Registry:
+    def __init__(self, root, monkeypatch):
+        self.client, self.logged = Client(), []
+        workspace = Workspace(root)
+        settings = mlflow_settings.load(workspace, {"MLFLOW_TRACKING_URI": "http://server"})
+        self.tracker = offline_tracker(settings, workspace)
+        self.tracker.connection.client = lambda *, to_write=True: self.client
+        self.root = root
+        monkeypatch.setattr(registry, "log_model", self.log_model)
+
+    def log_model(self, client, run_id, candidate, scratch):
+        folder = self.root / f"model-{candidate.key}"
+        folder.mkdir(exist_ok=True)
+        (folder / "MLmodel").touch()
+        self.logged.append((run_id, candidate.key))
+        return f"m-{candidate.key}", str(folder)
+
+    def register(self, key, accuracy=0.8, test_hash="t0", name="task"):
+        candidate = Candidate(
+            key, self.root / "weights", {"classes": ["cat", "dog"]}, accuracy, test_hash,
+            metrics={}, tags={RUN_KEY_TAG: key}, example=np.zeros((1, 32, 32, 3), np.uint8), description="a model",
+        )  # fmt: skip
+        return registry.register(self.tracker, "r0", name, candidate)
+
+
+@pytest.fixture
+def registered(tmp_path, monkeypatch):
+    return Registry(tmp_path, monkeypatch)
+
+
+def test_the_first_version_holds_both_aliases_and_is_linked_from_its_logged_model(registered):
+    made = registered.register("k1")
+    assert (made.name, made.version, made.aliases, made.not_compared) == ("task", "1", ("challenger", "champion"), "")
+    assert registered.client.models == {"task": "Tells apart: cat, dog."}
+    [version] = registered.client.versions
+    assert (version.run_id, version.description, version.tags[ACCURACY_TAG]) == ("r0", "a model", "0.8")
+    assert registered.client.linked == {"m-k1": '[{"name": "task", "version": "1"}]'}
+
+
+def test_a_better_version_takes_the_champion_and_a_worse_one_the_challenger_alone(registered):
+    registered.register("k1", 0.8)
+    assert registered.register("k2", 0.9).aliases == ("challenger", "champion")
+    assert registered.register("k3", 0.85).aliases == ("challenger",)
+    assert registered.client.aliases == {("task", "champion"): "2", ("task", "challenger"): "3"}
+
+
+def test_registering_again_makes_nothing_new(registered):
+    first = registered.register("k1")
+    assert registered.register("k1") == first
+    assert len(registered.client.versions) == len(registered.logged) == 1
+
+
+def test_where_the_files_are_gone_the_model_is_logged_again_for_the_same_version(registered):
+    registered.register("k1")
+    (registered.root / "model-k1" / "MLmodel").unlink()
+    registered.register("k1")
+    assert (len(registered.client.versions), len(registered.logged)) == (1, 2)
+
+
+def test_a_model_that_had_to_be_logged_elsewhere_is_a_new_version(registered):
+    registered.register("k1")
+    registered.client.versions[0].source = str(registered.root / "lost")
+    assert registered.register("k1").version == "2"
+
+
+def test_why_a_version_was_not_compared_is_written_at_it_until_it_is_compared(registered):
+    registered.register("k1", test_hash="t0")
+    other = registered.register("k2", test_hash="t1")
+    reason = "the champion, version 1, was judged on other test images"
+    assert (other.aliases, other.not_compared) == (("challenger",), reason)
+    version = registered.client.versions[1]
+    assert (version.tags[NOT_COMPARED_TAG], version.description) == (reason, f"a model; not compared: {reason}")
+    registered.client.aliases["task", "champion"] = "2"
+    assert registered.register("k2", test_hash="t1").not_compared == ""
+    assert (version.tags.get(NOT_COMPARED_TAG), version.description) == (None, "a model")
+
+
+def test_a_failure_says_what_could_not_be_done_and_is_no_missing_alias(registered):
+    registered.client.fails_with = INTERNAL_ERROR
+    with pytest.raises(
+        TrackingError, match=r"the model could not be registered as 'task': .*; then repeat the command"
+    ):
+        registered.register("k1")
+    assert registered.client.aliases == {}
+
+
+def test_an_error_of_ours_passes_as_it_is(registered, monkeypatch):
+    def fail(*_, **__):
+        raise TrackingError("the disk is full")
+
+    monkeypatch.setattr(registry, "log_model", fail)
+    with pytest.raises(TrackingError, match=r"^the disk is full$"):
+        registered.register("k1")
+
+
+def test_the_run_keys_of_every_page_are_collected_and_a_store_that_is_gone_has_none(registered, tmp_path):
+    for number in range(5):
+        registered.register(f"k{number}")
+    del registered.client.versions[0].tags[RUN_KEY_TAG]  # made by hand
+    assert registry.registered_run_keys(registered.tracker.connection) == {"k1", "k2", "k3", "k4"}
+    gone = mlflow_settings.load(Workspace(tmp_path / "none"), {})
+    assert registry.registered_run_keys(StoreConnection(gone, Workspace(tmp_path / "none"), print)) == frozenset()
