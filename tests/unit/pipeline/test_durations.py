@@ -47,6 +47,8 @@ def test_hours_minutes_and_seconds_add_up(seconds):
     [
         (0.04, "0.0 s"),
         (0.42, "0.4 s"),
+        (9.9, "9.9 s"),
+        (10, "10 s"),
         (42.4, "42 s"),
         (59.6, "1 min 0 s"),
         (200, "3 min 20 s"),

@@ -1,5 +1,7 @@
 import os
 import signal
+from queue import SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,3 +124,10 @@ def test_the_earlier_handlers_are_restored_even_after_an_error():
     with pytest.raises(RuntimeError):
         fail()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_that_arrives_inside_a_finaliser_is_sent_again(monkeypatch):
+    sent: SimpleQueue[tuple[int, int]] = SimpleQueue()
+    monkeypatch.setattr(stop.os, "kill", lambda *arguments: sent.put(arguments))
+    stop._send_again(SimpleNamespace(exc_value=InterruptedRunError("interrupted", signal.SIGTERM)))
+    assert sent.get(timeout=10) == (os.getpid(), signal.SIGTERM)

@@ -148,3 +148,19 @@ def test_a_missing_file_is_named_with_its_full_path(tmp_path, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         read_mapping(Path("runs/x.yaml"), "seed: 1")
     assert str(caught.value) == f"runs/x.yaml: no such config file ({tmp_path}/runs/x.yaml)"
+
+
+def test_a_file_may_have_as_many_bytes_as_the_limit_and_no_more(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text("seed: 1\n".ljust(LARGEST_BYTES))
+    assert read_mapping(file, "seed: 1") == {"seed": 1}
+    file.write_text("seed: 1\n".ljust(LARGEST_BYTES + 1))
+    with pytest.raises(ConfigError, match="larger than 256 KB"):
+        read_mapping(file, "seed: 1")
+
+
+@pytest.mark.parametrize(("length", "shown"), [(60, "0" * 60), (61, "0" * 57 + "...")])
+def test_a_long_value_is_cut_in_a_message(length, shown):
+    with pytest.raises(YamlError) as caught:
+        parse("0" * length)
+    assert f"line 1: {shown} is a number in base 8" in str(caught.value)

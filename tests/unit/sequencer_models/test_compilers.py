@@ -120,3 +120,14 @@ def test_a_compiler_that_fails_is_an_error_with_what_it_printed():
         compilers._run(["sh", "-c", "echo no luck >&2; exit 3"], os.environ)
     assert (caught.value.returncode, caught.value.stderr) == (3, b"no luck\n")
     compilers._run(["true"], os.environ)
+
+
+@pytest.mark.usefixtures("programs")
+def test_the_message_for_a_machine_without_a_compiler_says_what_was_looked_for(monkeypatch):
+    assert compilers.none_installed() == (
+        "no C compiler here, of gcc, cc, clang, zig; `pip install ziglang` brings one"
+    )
+    monkeypatch.setenv(compilers.VARIABLE, "icc")
+    assert compilers.none_installed() == "no C compiler here of those that SEQPIPE_COMPILERS names (icc)"
+    monkeypatch.setenv(compilers.VARIABLE, "")
+    assert compilers.none_installed() == "no C compiler here of those that SEQPIPE_COMPILERS names (none)"

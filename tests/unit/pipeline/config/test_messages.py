@@ -1,6 +1,9 @@
 import pytest
 from config_files import file_of, message_of
 
+from pipeline.config.resolution import resolve, with_values
+from pipeline.errors import ConfigError
+
 
 @pytest.mark.parametrize(
     ("setting", "known"),
@@ -83,3 +86,8 @@ def test_a_value_that_was_set_after_the_file_is_not_looked_for_there(tmp_path, s
 def test_a_list_of_the_wrong_length_is_on_the_line_of_its_group(tmp_path):
     file = file_of(tmp_path, "seed: 1\nmodel: {name: small, dims: [8, 8, 8]}\n")
     assert message_of(file=file).endswith(f"({file}, line 2)")
+
+
+def test_a_group_that_is_given_as_a_value_is_named_by_its_own_key():
+    with pytest.raises(ConfigError, match=r"^config: model = 3: input should be a group of settings"):
+        with_values(resolve("small"), {"model": 3})

@@ -61,7 +61,7 @@ def test_every_field_that_can_be_set_is_described():
             found += [text for one in inner for text in undescribed(one)]
             if not inner and not (field.description or "").strip():
                 found.append(f"{group.__name__}.{name}")
-        return found + ([] if group.__doc__ else [group.__name__])
+        return found + ([] if (group.__doc__ or "").strip() else [group.__name__])
 
     assert undescribed(RunConfig) == []
 

@@ -38,6 +38,10 @@ def test_every_stage_of_one_run_is_current_and_says_what_it_holds(house):
         "m version 1",
     ]
     assert all(one.bytes >= sum(file.stat().st_size for file in one.folder.iterdir()) > 0 for one in held)
+    before = held[0].bytes
+    (held[0].folder / "plots").mkdir()
+    (held[0].folder / "plots" / "a.png").write_bytes(b"12345")
+    assert stage_folders(house.workspace)[0].bytes == before + 5
 
 
 def test_what_a_folder_was_or_is_being_made_from_is_known_from_its_manifest_or_its_config(house):

@@ -275,6 +275,14 @@ def test_a_kill_in_the_middle_changes_nothing(tmp_path, after_calls):
     assert all_under(tmp_path / "ws2")
 
 
+def test_where_another_command_was_quicker_nothing_is_rewritten_or_kept(tmp_path):
+    make_store(tmp_path / "ws")
+    before = addresses(tmp_path / "ws")
+    assert moved_store._rewrite(tmp_path / "ws" / "mlflow.db", [tmp_path / "gone"], tmp_path / "ws") == 0
+    assert addresses(tmp_path / "ws") == before
+    assert not list((tmp_path / "ws").glob("*before-move*"))
+
+
 def test_commands_at_once_mend_once(tmp_path):
     make_store(tmp_path / "ws")
     (tmp_path / "ws").rename(tmp_path / "ws2")

@@ -141,6 +141,21 @@ def test_a_child_that_does_not_end_is_killed_after_the_grace_period(started, ans
     child.wait(timeout=5)
 
 
+def test_a_server_has_time_to_end_by_itself(started, answers, tmp_path):
+    answers(True)
+    done = tmp_path / "done"
+    tidy = (
+        "import pathlib, signal, sys, time\n"
+        f"def end(*_): time.sleep(0.3); pathlib.Path({str(done)!r}).touch(); sys.exit()\n"
+    )
+    requests = After()
+    watch(
+        started(f"{tidy}signal.signal(signal.SIGTERM, end); {ASLEEP}"),
+        requests, "http://here:1", requests.ready, tmp_path / "log",
+    )  # fmt: skip
+    assert done.exists()
+
+
 def test_a_second_request_does_not_wait_for_the_grace_period(started, answers, tmp_path):
     answers(True)
     requests = After()

@@ -124,6 +124,25 @@ def test_no_file_and_an_empty_one_are_no_store_yet(settings, content):
     assert store_file.state_of(settings) == "missing"
 
 
+def test_a_database_without_a_table_is_no_store_yet(settings):
+    write(settings.database, "PRAGMA user_version = 1")
+    assert settings.database.stat().st_size
+    assert store_file.state_of(settings) == "missing"
+
+
+def test_why_a_local_store_cannot_be_used_is_known_where_there_is_one(made, tmp_path):
+    assert store_file.fault_of(made) is None
+    with closing(sqlite3.connect(made.database)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert "is locked" in str(store_file.fault_of(made))
+    write(made.database, "DROP TABLE experiments", "DROP TABLE alembic_version")
+    assert "another program" in str(store_file.fault_of(made))
+    made.database.unlink()
+    assert store_file.fault_of(made) is None
+    server = mlflow_settings.load(Workspace(tmp_path), {"MLFLOW_TRACKING_URI": "http://host:1"})
+    assert store_file.fault_of(server) is None
+
+
 def test_the_installed_mlflow_has_one_newest_schema():
     from alembic.script import ScriptDirectory
 

@@ -10,6 +10,7 @@ from torch import nn
 from pipeline.errors import CheckpointError, WorkspaceError
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import (
+    Checkpoint,
     Progress,
     latest,
     load_weights,
@@ -196,3 +197,27 @@ def test_weights_follow_the_umask_like_every_other_file(tmp_path, umask, mode):
             assert (tmp_path / "best.safetensors").stat().st_mode & 0o777 == mode
     finally:
         os.umask(before)
+
+
+def test_a_progress_starts_at_nothing():
+    progress = dataclasses.asdict(Progress())
+    assert progress.pop("rows") == []
+    assert progress.pop("best_accuracy") == -1.0, "below any accuracy"
+    assert set(progress.values()) == {0}
+
+
+@pytest.mark.parametrize(("name", "backend"), [("cuda", torch.cuda), ("mps", torch.backends.mps)])
+def test_the_random_state_of_a_device_is_kept_and_restored_where_there_is_one(monkeypatch, name, backend):
+    states, device = [], getattr(torch, name)
+    monkeypatch.setattr(device, "get_rng_state", lambda: torch.tensor([1, 2], dtype=torch.uint8))
+    monkeypatch.setattr(device, "set_rng_state", states.append)
+    monkeypatch.setattr(backend, "is_available", lambda: False)
+    parts = Parts(steps=1)
+    assert f"random.{name}" not in parts.snapshot()
+    monkeypatch.setattr(backend, "is_available", lambda: True)
+    checkpoint = Checkpoint(Progress(), parts.snapshot(), 0)
+    restore(checkpoint, parts.model, parts.optimizer, parts.average)
+    assert [state.tolist() for state in states] == [[1, 2]]
+    monkeypatch.setattr(backend, "is_available", lambda: False)
+    restore(checkpoint, parts.model, parts.optimizer, parts.average)
+    assert len(states) == 1

@@ -1,6 +1,7 @@
 import errno
 import json
 import threading
+import time
 
 import pytest
 import torch
@@ -101,3 +102,35 @@ def test_a_write_that_fails_reaches_the_next_submit_and_close(tmp_path, monkeypa
     with pytest.raises(WorkspaceError):
         writer.close()
     assert names_in(tmp_path) == []
+
+
+def test_at_most_one_snapshot_waits_for_the_one_that_is_written(tmp_path):
+    held = threading.Event()
+    writer = CheckpointWriter(tmp_path, before=held.wait, durable=lambda offset: None)
+    assert not writer.busy
+
+    def submit(step: int) -> None:
+        writer.submit({"model.a": torch.zeros(1)}, Progress(step=step), NUMERICS, 0)
+
+    submit(1)
+    assert writer.busy
+    while not (tmp_path / "step-00000001.safetensors").exists():
+        time.sleep(0.001)
+    submit(2)
+    third = threading.Thread(target=submit, args=(3,), daemon=True)
+    third.start()
+    third.join(0.05)
+    assert third.is_alive(), "or the copies would fill the memory"
+    held.set()
+    third.join(10)
+    writer.wait()
+    assert not writer.busy
+    writer.close()
+    assert latest(tmp_path, pytest.fail).progress.step == 3
+
+
+def test_a_writer_that_nobody_closes_does_not_keep_the_process_alive(tmp_path):
+    before = set(threading.enumerate())
+    writer = CheckpointWriter(tmp_path, before=lambda: None, durable=lambda offset: None)
+    assert [thread.daemon for thread in set(threading.enumerate()) - before] == [True]
+    writer.close()

@@ -1,5 +1,8 @@
+import os
+
 import torch
 
+from pipeline.training import numerics as numerics_module
 from pipeline.training.numerics import Numerics
 from sequencer_models import kernel_build, kernels
 from sequencer_models.capabilities import this_machine
@@ -39,11 +42,11 @@ def test_numerics_of_an_older_release_are_read():
 def test_numerics_set_the_threads_and_the_type_of_the_forward_pass(monkeypatch):
     monkeypatch.setitem(vars(this_machine()), "native_kernel", (object(), None))
     monkeypatch.setattr(kernel_build, "load", lambda: None)
-    numerics = Numerics("cpu", "fp32", 1, "native of today", "convolution", 8, torch.__version__, "here")
+    numerics = Numerics("cpu", "fp32", 2, "native of today", "convolution", 8, torch.__version__, "here")
     threads = torch.get_num_threads()
     try:
         numerics.apply()
-        assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
         assert kernels.selected() == Kernels("native", "convolution")
     finally:
         torch.set_num_threads(threads)
@@ -52,3 +55,17 @@ def test_numerics_set_the_threads_and_the_type_of_the_forward_pass(monkeypatch):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
     with Numerics("cpu", "bf16", 1, "eager", "matmul", 8, torch.__version__, "here").autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+def test_a_cpu_keeps_freed_memory_and_a_gpu_is_made_deterministic(monkeypatch):
+    kept = []
+    monkeypatch.setattr(numerics_module, "keep_freed_memory", lambda: kept.append(1))
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    Numerics("cuda", "fp32", 1, "eager", "matmul", 8, torch.__version__, "here").apply()
+    assert not kept
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8", "the user's own stays"
+    Numerics("cpu", "fp32", 1, "eager", "matmul", 8, torch.__version__, "here").apply()
+    assert kept

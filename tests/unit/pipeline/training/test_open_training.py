@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from pipeline.config.resolution import resolve
+from pipeline.data.batches import derive_seed
 from pipeline.errors import MemoryCapError
 from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
 from pipeline.training import open_training as module
 from pipeline.training.open_training import open_training
+from sequencer_models import kernels
+from sequencer_models.kernels import Kernels
 
 COUNTS = {"train": 12, "validation": 6}
 TINY = ("train.batch_size=4", "train.epochs=1", "model.dims=[8,16]", "model.depths=[1,1]", "model.grid=4")
@@ -70,6 +73,14 @@ def test_the_seed_gives_weights_order_and_dropout(opened):
     for kind in range(3):
         assert torch.equal(draws[0][kind], draws[1][kind])
         assert not torch.equal(draws[0][kind], draws[2][kind])
+    torch.manual_seed(derive_seed(0, "dropout"))
+    assert torch.equal(draws[0][2], torch.rand(3)), "whatever the weights drew"
+
+
+def test_it_computes_with_the_numerics_of_the_training(opened):
+    kernels.select(Kernels(linear="convolution"))
+    with opened():
+        assert kernels.selected() == Kernels()
 
 
 @pytest.mark.parametrize(("micro_batch_size", "expected"), [(1, 4), (60, 240), (128, 250)])
@@ -92,6 +103,12 @@ def test_the_writer_keeps_what_the_caller_wants(opened, tmp_path):
         found.training.fit()
     assert len(list(tmp_path.glob("step-*.json"))) == 1
     assert not (tmp_path / "best.json").exists()
+
+
+def test_the_best_weights_are_kept_unless_the_caller_does_not_want_them(opened, tmp_path):
+    with opened() as found:
+        found.training.fit()
+    assert (tmp_path / "best.json").exists()
 
 
 def test_no_memory_for_the_model_is_explained(opened, monkeypatch):

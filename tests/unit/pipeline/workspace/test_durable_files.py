@@ -46,6 +46,24 @@ def test_json_that_cannot_be_kept_exactly_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_json_is_written_to_be_read_by_people(tmp_path):
+    write_json(tmp_path / "a.json", {"loss": 0.5, "name": "a"})
+    assert (tmp_path / "a.json").read_text() == '{\n "loss": 0.5,\n "name": "a"\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError("out of luck"), "out of luck"),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+    ],
+)
+def test_an_error_says_its_reason_once_and_what_to_do(tmp_path, error, reason):
+    with pytest.raises(WorkspaceError) as caught, writing(tmp_path / "a"):
+        raise error
+    assert str(caught.value).endswith(f"a: cannot be written: {reason}; make it writable, or work in another folder")
+
+
 def test_the_refused_file_is_named(tmp_path):
     with pytest.raises(WorkspaceError) as caught, writing(tmp_path):
         (tmp_path / "missing" / "file").write_bytes(b"")

@@ -47,3 +47,16 @@ def test_a_workspace_whose_name_libraries_would_refuse_is_refused_before_any_wor
     with pytest.raises(WorkspaceError, match=r"not valid UTF-8.*rename the folder"):
         Workspace(root).create()
     assert not root.exists()
+
+
+def test_everything_but_the_store_is_in_one_hidden_folder_that_may_exist(tmp_path):
+    workspace = Workspace(tmp_path)
+    hidden = tmp_path / ".seqpipe"
+    assert workspace.hidden == hidden
+    assert workspace.data == hidden / "data"
+    assert workspace.predictions == hidden / "predictions"
+    assert workspace.stage("train") == hidden / "stages" / "train"
+    assert workspace.lock("train-f00") == hidden / "locks" / "train-f00.lock"
+    for _ in range(2):
+        workspace.create()
+    assert list(hidden.iterdir()) == []
