@@ -20,7 +20,7 @@ STEP_SHARE = 1.09
 WORKING_COPIES = 1.1
 """Copies of the weights that libraries hold for a while: packed, or in another precision.
 
-These three are fits to measured peaks (`benchmarks/forecast.py`), within which they are 4 % too low to 8 % too high."""
+Fits to measured peaks (`benchmarks/forecast.py`), as the two above; with them it was 4 % too low to 8 % too high."""
 MLFLOW_MB = 170.0
 """MLflow's client, which a training of `seqpipe run` loads while it works; trials do not."""
 
