@@ -10,8 +10,8 @@ from tuning.capacity import Node
 from tuning.forecast import Forecast
 from tuning.space import Config
 
-IDLE_S = 20.0
-"""The process that forecasts holds 300 MB, so it ends when it was not asked for so long."""
+IDLE_S = 3.0
+"""The process that forecasts holds 300 to 600 MB, so it ends when it was not asked for so long."""
 
 
 @dataclass
