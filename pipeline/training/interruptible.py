@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from pipeline.errors import InterruptedRunError, SeqpipeError
@@ -43,11 +44,18 @@ def asking_between_layers(model: nn.Module, ask: Callable[[], None]) -> Iterator
     def after_backward(_gradient: object) -> None:
         ask()
 
-    hooks = [
-        module.register_forward_pre_hook(before) for module in model.modules() if next(module.children(), None) is None
-    ]
+    layers = [module for module in model.modules() if next(module.children(), None) is None]
+    hooks = [layer.register_forward_pre_hook(before) for layer in layers]
     try:
         yield
+    except StepDropped:
+        _empty_queue_of_autograd()
+        raise
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _empty_queue_of_autograd() -> None:
+    """A backward pass that an exception ended leaves tasks, and with them activations, until the next one runs."""
+    (torch.zeros((), requires_grad=True) * 1).backward()

@@ -85,15 +85,12 @@ class Training:
             MemoryCapError: the machine, or the cap, has no memory left for a step.
             BudgetExhaustedError, InterruptedRunError: asked to stop; a checkpoint of the last whole step was saved.
         """
-        with (
-            explaining_out_of_memory(self.numerics),
-            self.stop_token.deferring(),
-            asking_between_layers(self.model, self._drop_if_asked),
-        ):
+        with explaining_out_of_memory(self.numerics), self.stop_token.deferring():
             self._random_states = checkpoints.random_states()
             try:
-                while self.progress.epoch < self.config.epochs and not self._stopped_early():
-                    self._epoch()
+                with asking_between_layers(self.model, self._drop_if_asked):
+                    while self.progress.epoch < self.config.epochs and not self._stopped_early():
+                        self._epoch()
                 return self.progress
             except StepDropped as dropped:
                 reason = dropped.reason
