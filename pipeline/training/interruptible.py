@@ -11,7 +11,7 @@ from pipeline.errors import InterruptedRunError, SeqpipeError
 from pipeline.stop import StopToken
 
 
-class StepDropped(BaseException):  # noqa: N818 - a request, not an error
+class StepDropped(BaseException):
     """Raised where a training was asked to leave; not an `Exception`, so that no handler of errors stops it.
 
     `reason` is a separate error, because the traceback of this one keeps the activations of the step alive.

@@ -117,7 +117,7 @@ class Training:
         self.save(best=self._evaluated_weights() if is_best and self.writer.keeps_best else None)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        """One optimiser step on B images, micro-batch by micro-batch; nothing but gradients changes before its end."""
+        """One optimiser step on B images, micro-batch by micro-batch; until its end only gradients change."""
         set_learning_rate(self.optimizer, learning_rate_at(self.progress.step, self.total_steps, self.config))
         images, labels = images.to(self.numerics.device), labels.to(self.numerics.device)
         size = self.numerics.micro_batch_size

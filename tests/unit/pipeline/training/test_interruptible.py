@@ -215,13 +215,10 @@ def test_a_second_signal_in_the_middle_of_a_step_ends_it_at_once_without_a_check
             if self.asked == 5:
                 raise InterruptedRunError("the second Ctrl-C")
 
-    with (
-        bench.training(tmp_path, SecondSignal()) as training,
-        pytest.MonkeyPatch.context() as patch,
-        pytest.raises(InterruptedRunError, match="second"),
-    ):
-        patch.setattr(training, "save", lambda: pytest.fail("it saved"))
-        training.fit()
+    with bench.training(tmp_path, SecondSignal()) as training:
+        training.save = lambda: pytest.fail("it saved")
+        with pytest.raises(InterruptedRunError, match="second"):
+            training.fit()
 
 
 def state_of(training) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
