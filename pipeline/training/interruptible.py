@@ -58,4 +58,4 @@ def asking_between_layers(model: nn.Module, ask: Callable[[], None]) -> Iterator
 
 def _empty_queue_of_autograd() -> None:
     """A backward pass that an exception ended leaves tasks, and with them activations, until the next one runs."""
-    (torch.zeros((), requires_grad=True) * 1).backward()
+    torch.autograd.backward(torch.zeros((), requires_grad=True) * 1)
