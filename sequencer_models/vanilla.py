@@ -33,6 +33,7 @@ class VanillaBiLSTM(nn.Module):
             if architecture.layers > 1
             else 0.0,  # torch warns of dropout without a layer behind it
         )
+        self.between = nn.Dropout(architecture.dropout)  # the layers of `rnn`, where the native kernel runs them
         self.norm = nn.LayerNorm(2 * architecture.hidden, eps=LAYER_NORM_EPS)
         self.fc = nn.Linear(2 * architecture.hidden, 2 * architecture.hidden)
         self.dropout = nn.Dropout(architecture.dropout)
@@ -55,7 +56,7 @@ class VanillaBiLSTM(nn.Module):
         directions = lstm.weights_of(self.rnn)
         for layer in range(self.architecture.layers):
             if layer:
-                x = F.dropout(x, self.architecture.dropout, self.training)
+                x = self.between(x)
             x = lstm.native(x, directions[2 * layer : 2 * layer + 2], lanes)  # B x T x 2D
         return x
 

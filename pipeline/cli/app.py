@@ -3,6 +3,7 @@
 Nothing that takes time is imported before the signal handlers are installed: Ctrl-C must never show a traceback.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 from pipeline import environment, stop
 from pipeline.cli import streams
-from pipeline.errors import InterruptedRunError, MemoryCapError, SeqpipeError
+from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MemoryCapError, SeqpipeError
 
 
 def main() -> None:
@@ -24,10 +25,13 @@ def main() -> None:
     environment.clean_process()
     code = run_words(debug)
     waiting = sys.modules.get("tuning.waiting")  # most commands do not load it
-    if waiting is not None and waiting.is_anything_stuck():  # in native code, which the interpreter would wait for
+    is_stuck = waiting is not None and waiting.is_anything_stuck()  # in native code, which the interpreter waits for
+    if is_stuck or code > 128 or code == BudgetExhaustedError.exit_code:
+        if not is_stuck:
+            atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        os._exit(code)  # who asked to leave does not wait for torch to be taken apart: a second of processor time
     sys.exit(code)
 
 

@@ -1,6 +1,7 @@
 """train: find the weights, resumable at any moment."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ NAME = "train"
 VERSION = 2
 DELIVERY_PATIENCE_S = 60.0
 LEAVING_PATIENCE_S = 1.5
-"""How long to wait for MLflow; what it misses is delivered by a later command."""
+"""How long to wait for MLflow, the last checkpoint's write included; what it misses a later command delivers."""
 
 
 class Train(Stage):
@@ -149,15 +150,16 @@ def _closing(writer: "CheckpointWriter", delivery: "BackgroundDelivery") -> Iter
         raise
     finally:
         patience_s = DELIVERY_PATIENCE_S if status == "FINISHED" else LEAVING_PATIENCE_S
+        until = time.monotonic() + patience_s
         try:
             writer.close()
         except BaseException:  # the disk is full, or a second Ctrl-C
-            patience_s = 0.0
+            until = 0.0
             if status == "FINISHED":
                 status = "FAILED"
             raise
         finally:
-            delivery.close(upto=writer.durable_offset, status=status, timeout_s=patience_s)
+            delivery.close(upto=writer.durable_offset, status=status, timeout_s=max(0.0, until - time.monotonic()))
 
 
 def run_identity(config: RunConfig, folder: Path) -> RunIdentity:

@@ -64,11 +64,7 @@ def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, average: Moving
         tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
     if average is not None:
         tensors |= {f"average.{name}": value for name, value in average.weights.items()}
-    tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    if torch.backends.mps.is_available():
-        tensors["random.mps"] = torch.mps.get_rng_state()
+    tensors |= {f"random.{device}": state for device, state in random_states().items()}
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
@@ -91,11 +87,26 @@ def restore(
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     if average is not None:
         average.load(parts["average"])
-    torch.set_rng_state(parts["random"]["cpu"])
-    if "cuda" in parts["random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(parts["random"]["cuda"])
-    if "mps" in parts["random"] and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(parts["random"]["mps"])
+    set_random_states(parts["random"])
+
+
+def random_states() -> dict[str, Tensor]:
+    """The states of torch's generators, which dropout and drop path draw from, by device."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_random_states(states: Mapping[str, Tensor]) -> None:
+    """Put them back, as far as this machine has the devices."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states["mps"])
 
 
 def latest(folder: Path, on_damage: Callable[[str], None]) -> Checkpoint | None:

@@ -10,13 +10,14 @@ from torch.nn import functional as F
 
 from pipeline.config.schema import TrainConfig
 from pipeline.data.batches import TrainBatches
-from pipeline.errors import TrainingDivergedError
+from pipeline.errors import InterruptedRunError, TrainingDivergedError
 from pipeline.progress import Reporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Progress
 from pipeline.training.checkpoint_writer import CheckpointWriter
+from pipeline.training.interruptible import StepDropped, asking_between_layers, drop_if_asked
 from pipeline.training.learning_rate import learning_rate_at, set_learning_rate
 from pipeline.training.monitor import Monitor
 from pipeline.training.moving_average import MovingAverage
@@ -61,6 +62,7 @@ class Training:
         self._monitor = Monitor(config.epochs, self.total_steps, journal, reporter)
         self._saved_at = self._counted_at = time.monotonic()  # up to when `trained_s` is counted
         self._stopwatch: Stopwatch | None = Stopwatch()
+        self._random_states: dict[str, Tensor] = {}  # after the last whole step
 
     def resume(self, checkpoint: checkpoints.Checkpoint, best_epoch: int) -> None:
         """Go on from a checkpoint; what the journal holds beyond it is computed again.
@@ -77,17 +79,27 @@ class Training:
         self.journal.truncate(checkpoint.journal_offset)
 
     def fit(self) -> Progress:
-        """Train to the end.
+        """Train to the end, or until asked to leave: the step in hand is then dropped.
 
         Raises:
             TrainingDivergedError: the loss is no longer finite.
             MemoryCapError: the machine, or the cap, has no memory left for a step.
-            BudgetExhaustedError, InterruptedRunError: asked to stop; a checkpoint was saved.
+            BudgetExhaustedError, InterruptedRunError: asked to stop; a checkpoint of the last whole step was saved.
         """
         with explaining_out_of_memory(self.numerics), self.stop_token.deferring():
-            while self.progress.epoch < self.config.epochs and not self._stopped_early():
-                self._epoch()
-        return self.progress
+            self._random_states = checkpoints.random_states()
+            try:
+                with asking_between_layers(self.model, self._drop_if_interrupted):
+                    while self.progress.epoch < self.config.epochs and not self._stopped_early():
+                        self._epoch()
+                return self.progress
+            except StepDropped as dropped:
+                reason = dropped.reason
+            # Out here the activations of the dropped step are freed: the checkpoint needs memory, too.
+            self.optimizer.zero_grad(set_to_none=True)
+            checkpoints.set_random_states(self._random_states)
+            self.save()
+            raise reason
 
     def _epoch(self) -> None:
         self.model.train()
@@ -106,10 +118,11 @@ class Training:
         self.save(best=self._evaluated_weights() if is_best and self.writer.keeps_best else None)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
-        """One optimiser step on B images, micro-batch by micro-batch."""
+        """One optimiser step on B images, micro-batch by micro-batch; until its end only gradients change."""
         set_learning_rate(self.optimizer, learning_rate_at(self.progress.step, self.total_steps, self.config))
         images, labels = images.to(self.numerics.device), labels.to(self.numerics.device)
         size = self.numerics.micro_batch_size
+        loss_sum, correct = self.progress.loss_sum, self.progress.correct
         for part, truth in zip(torch.split(images, size), torch.split(labels, size), strict=True):
             with self.numerics.autocast():
                 logits = self.model(part).float()  # part of B x classes
@@ -118,8 +131,8 @@ class Training:
             if not math.isfinite(value):
                 raise TrainingDivergedError(self._diverged(f"loss became {value} in step {self.progress.step + 1}"))
             torch.autograd.backward(loss * (len(truth) / len(labels)))
-            self.progress.loss_sum += value * len(truth)
-            self.progress.correct += int((logits.argmax(1) == truth).sum())
+            loss_sum += value * len(truth)
+            correct += int((logits.argmax(1) == truth).sum())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm or math.inf)
         if not torch.isfinite(norm):  # before it reaches the weights, and with them a checkpoint
             raise TrainingDivergedError(self._diverged(f"gradient became {norm} in step {self.progress.step + 1}"))
@@ -127,9 +140,11 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model, self.progress.step)
+        self.progress.loss_sum, self.progress.correct = loss_sum, correct
         self.progress.seen += len(labels)
         self.progress.batch += 1
         self.progress.step += 1
+        self._random_states = checkpoints.random_states()
 
     def _report_forecast(self, images: Tensor) -> None:
         """Report once, after the first steps, how long the training will take."""
@@ -144,21 +159,24 @@ class Training:
     def _between_steps(self) -> None:
         """Report, stop when asked, save when it is time."""
         self._monitor.between_steps(self.progress)
-        self._stop_if_asked()
+        self._drop_if_asked()
         if time.monotonic() - self._saved_at >= self.checkpoint_every_s and not self.writer.busy:
             self.save()
 
-    def _stop_if_asked(self) -> None:
-        if (reason := self.stop_token.reason()) is not None:
-            self.save()
-            raise reason
+    def _drop_if_asked(self) -> None:
+        drop_if_asked(self.stop_token)
+
+    def _drop_if_interrupted(self) -> None:
+        """In the middle of a step a time limit waits, or one that is shorter than a step would allow none."""
+        if not self.model.training or isinstance(self.stop_token.reason(), InterruptedRunError):
+            drop_if_asked(self.stop_token)
 
     def _epoch_figures(self) -> dict[str, float]:
         """The figures of the epoch whose last batch is done."""
         progress = self.progress
         weights = self.average.weights if self.average is not None else None
         started = time.monotonic()
-        loss, accuracy = evaluate(self.model, self.validation, self.numerics, weights, self._stop_if_asked)
+        loss, accuracy = evaluate(self.model, self.validation, self.numerics, weights)
         self._monitor.validation_s = time.monotonic() - started
         if not math.isfinite(loss):
             raise TrainingDivergedError(self._diverged(f"validation loss became {loss} after step {progress.step}"))

@@ -1,6 +1,5 @@
 """The validation split, on which every choice is made: loss and accuracy of a model on it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,17 +25,15 @@ def evaluate(
     validation: Validation,
     numerics: Numerics,
     weights: dict[str, Tensor] | None = None,
-    before_batch: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:
     """Mean cross-entropy in nats, and accuracy, on the validation split.
 
-    `weights` replace the model's own. `before_batch` may raise to leave in the middle.
+    `weights` replace the model's own.
     """
     was_training = model.training
     model.eval()
     loss_sum, correct = 0.0, 0
     for images, labels in plain_batches(validation.split, validation.normalise, validation.batch_size):
-        before_batch()
         images, labels = images.to(numerics.device), labels.to(numerics.device)
         with numerics.autocast():
             logits = torch.func.functional_call(model, weights, (images,)) if weights else model(images)

@@ -18,15 +18,19 @@ from sequencer_models.capabilities import this_machine
 
 
 class LeaveAfter(StopToken):
-    """Asks to leave at the given question."""
+    """Asks to leave at the given question after so many more epochs, once."""
 
-    def __init__(self, calls: int, error: BaseException) -> None:
+    def __init__(self, reporter, epochs: int, questions: int, error: BaseException) -> None:
         super().__init__()
-        self.calls, self.error = calls, error
+        self.reporter, self.questions, self.error = reporter, questions, error
+        self.epochs = len(reporter.epochs) + epochs
 
     def reason(self):
-        self.calls -= 1
-        return self.error if self.calls == 0 else None
+        self.questions -= len(self.reporter.epochs) == self.epochs
+        if self.questions == 0:
+            self.epochs = -1
+            return self.error
+        return None
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +62,9 @@ def folder(tmp_path):
     return made
 
 
-def left(context, calls: int = 2, error: BaseException | None = None):
-    return dataclasses.replace(context, stop_token=LeaveAfter(calls, error or BudgetExhaustedError("enough")))
+def left(context, epochs: int = 0, questions: int = 2, error: BaseException | None = None):
+    token = LeaveAfter(context.reporter, epochs, questions, error or BudgetExhaustedError("enough"))
+    return dataclasses.replace(context, stop_token=token)
 
 
 def same(one: TrainedModel, other: TrainedModel) -> bool:
@@ -115,15 +120,15 @@ def test_training_on_altered_images_is_refused(config, prepared, context, folder
         train.train(config, prepared, folder, context)
 
 
-@pytest.mark.parametrize("calls", [1, 3, 5])
+@pytest.mark.parametrize(("epochs", "questions"), [(0, 1), (0, 15), (1, 5)])
 def test_a_training_that_left_goes_on_to_the_same_weights_in_the_same_run(
-    config, prepared, context, tmp_path, folder, calls
+    config, prepared, context, tmp_path, folder, epochs, questions
 ):
     other = tmp_path / "stages" / "whole.partial"
     other.mkdir()
     whole = train.train(config, prepared, other, context)
     with pytest.raises(BudgetExhaustedError):
-        train.train(config, prepared, folder, left(context, calls))
+        train.train(config, prepared, folder, left(context, epochs, questions))
     key = json.loads((folder / "run.json").read_bytes())["key"]
     result = train.train(config, prepared, folder, context)
     assert same(result, whole)
@@ -135,7 +140,7 @@ def test_a_training_that_left_goes_on_to_the_same_weights_in_the_same_run(
 
 def test_a_training_that_goes_on_does_not_repeat_the_epochs_that_are_done(config, prepared, context, folder):
     with pytest.raises(BudgetExhaustedError):
-        train.train(config, prepared, folder, left(context, 5))
+        train.train(config, prepared, folder, left(context, epochs=1))
     done = [row["epoch"] for row in context.reporter.epochs]
     assert done == [1]
     train.train(config, prepared, folder, context)
@@ -167,7 +172,7 @@ def test_the_store_is_told_how_a_training_ended_and_no_more_than_is_durable(
     config, prepared, context, folder, error, status
 ):
     with pytest.raises(type(error)):
-        train.train(config, prepared, folder, left(context, 2, error))
+        train.train(config, prepared, folder, left(context, error=error))
     described = max(folder.glob("step-*.json"))
     assert told(context, folder) == (status, json.loads(described.read_bytes())["journal_offset"])
 

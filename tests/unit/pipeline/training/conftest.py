@@ -43,18 +43,22 @@ def made_up(count: int, seed: int) -> LabelledImages:
     return LabelledImages(images.astype(np.uint8), labels.astype(np.int64))
 
 
-class LeaveAfter(StopToken):
-    """Asks to leave at the given call of `reason`, counted over all of them, once."""
+class LeaveAt(StopToken):
+    """Asks to leave once, at the given question of those that come while `when` holds for the training."""
 
-    def __init__(self, calls: int | None = None) -> None:
+    def __init__(self, question: int | None = None, when: Callable[[Training], bool] = lambda training: True) -> None:
         super().__init__()
-        self.left = calls
+        self.question = question
+        self.when = when
+        self.asked = 0
+        self.training: Training | None = None
 
     def reason(self) -> SeqpipeError | None:
-        if self.left is None:
-            return None
-        self.left -= 1
-        return BudgetExhaustedError("enough") if self.left == 0 else None
+        if self.training is not None and self.when(self.training):
+            self.asked += 1
+            if self.asked == self.question:
+                return BudgetExhaustedError("enough")
+        return None
 
 
 @dataclass
@@ -93,6 +97,7 @@ class Bench:
         model = self.model()
         torch.manual_seed(4)
         checkpoint = checkpoints.latest(folder, pytest.fail)
+        stop_token = stop_token or LeaveAt()
         with Journal(folder) as journal:
             writer = CheckpointWriter(folder, before=journal.sync, durable=lambda offset: None)
             training = Training(
@@ -106,9 +111,11 @@ class Bench:
                 journal=journal,
                 writer=writer,
                 reporter=self.reporter,
-                stop_token=stop_token or LeaveAfter(),
+                stop_token=stop_token,
                 checkpoint_every_s=self.checkpoint_every_s,
             )
+            if isinstance(stop_token, LeaveAt):
+                stop_token.training = training
             try:
                 if checkpoint is None:
                     training.save()
@@ -139,5 +146,11 @@ def bench() -> Bench:
 
 
 @pytest.fixture
-def leave_after() -> type[LeaveAfter]:
-    return LeaveAfter
+def leave_at() -> type[LeaveAt]:
+    return LeaveAt
+
+
+@pytest.fixture
+def leave_after() -> Callable[[int], LeaveAt]:
+    """Asks to leave between this step and the next one."""
+    return lambda step: LeaveAt(1, lambda training: training.progress.step == step)

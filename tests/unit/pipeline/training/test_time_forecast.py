@@ -43,7 +43,7 @@ def test_a_training_reports_its_forecast_once_and_a_resumed_one_does_not(bench, 
     notes = Notes()
     bench = dataclasses.replace(bench, reporter=notes).with_config(epochs=5)  # of 3 steps
     with pytest.raises(BudgetExhaustedError):
-        bench.fit(tmp_path / "parts", leave_after(11))
+        bench.fit(tmp_path / "parts", leave_after(9))
     assert len(notes.told) == 1
     assert "for 5 epochs at" in notes.told[0]
     bench.fit(tmp_path / "parts")
