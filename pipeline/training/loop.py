@@ -168,8 +168,9 @@ class Training:
 
     def _drop_if_interrupted(self) -> None:
         """In the middle of a step a time limit waits, or one that is shorter than a step would allow none."""
-        if not self.model.training or isinstance(self.stop_token.reason(), InterruptedRunError):
-            drop_if_asked(self.stop_token)
+        reason = self.stop_token.reason()
+        if reason is not None and (isinstance(reason, InterruptedRunError) or not self.model.training):
+            raise StepDropped(reason)
 
     def _epoch_figures(self) -> dict[str, float]:
         """The figures of the epoch whose last batch is done."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.config.schema import TrainConfig
 from pipeline.data.batches import LabelledImages, Normalisation, TrainBatches
-from pipeline.errors import BudgetExhaustedError, SeqpipeError
+from pipeline.errors import InterruptedRunError, SeqpipeError
 from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
 from pipeline.tracking.journal import Journal
@@ -53,11 +53,11 @@ class LeaveAt(StopToken):
         self.asked = 0
         self.training: Training | None = None
 
-    def reason(self) -> SeqpipeError | None:
+    def reason(self) -> SeqpipeError | InterruptedRunError | None:
         if self.training is not None and self.when(self.training):
             self.asked += 1
             if self.asked == self.question:
-                return BudgetExhaustedError("enough")
+                return InterruptedRunError("enough")
         return None
 
 

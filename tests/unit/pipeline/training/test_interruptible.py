@@ -185,7 +185,7 @@ def test_the_checkpoint_of_a_training_that_leaves_is_of_the_step_before_the_drop
     for question in np.linspace(1, never.asked, 11, dtype=int):
         folder = tmp_path / str(question)
         with bench.training(folder, leave_at(question)) as training:
-            with pytest.raises(BudgetExhaustedError):
+            with pytest.raises(InterruptedRunError):
                 training.fit()
             assert all(parameter.grad is None for parameter in training.model.parameters())
             assert_same_state(state_of(training), after_step[training.progress.step])
@@ -200,7 +200,7 @@ def test_a_training_that_was_left_goes_on_in_the_same_process(bench, leave_at, t
     whole = bench.fit(tmp_path / "whole", never := leave_at())
     with bench.training(tmp_path / "parts", token := leave_at()) as training:
         for token.question in range(20, never.asked, 60):
-            with pytest.raises(BudgetExhaustedError):
+            with pytest.raises(InterruptedRunError):
                 training.fit()
         training.fit()
     assert_same_state(state_of(training), state_of(whole))
@@ -235,3 +235,14 @@ def assert_same_state(one, other) -> None:
     assert one[0].keys() == other[0].keys()
     for name, value in one[0].items():
         assert torch.equal(value, other[0][name]), name
+
+
+def test_a_time_limit_that_is_used_up_waits_for_the_end_of_the_step(bench, tmp_path):
+    class UsedUp(StopToken):
+        def reason(self):
+            return BudgetExhaustedError("enough")
+
+    for steps in (1, 2, 3):
+        with bench.training(tmp_path, UsedUp()) as training, pytest.raises(BudgetExhaustedError):
+            training.fit()
+        assert training.progress.step == steps, "a step each time, or it would never end"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.errors import BudgetExhaustedError, MemoryCapError, TrainingDivergedError
+from pipeline.errors import InterruptedRunError, MemoryCapError, TrainingDivergedError
 from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Progress
@@ -54,7 +54,7 @@ def test_a_training_that_left_at_any_moment_ends_in_the_same_bits(
     whole = bench.fit(tmp_path / "whole", never := leave_at())
     for moment in np.linspace(1, never.asked, moments, dtype=int):
         folder = tmp_path / f"left-{moment}"
-        with pytest.raises(BudgetExhaustedError):
+        with pytest.raises(InterruptedRunError):
             bench.fit(folder, leave_at(moment))
         resumed = bench.fit(folder)
         assert_same_weights(weights_of(resumed), weights_of(whole))
@@ -69,14 +69,14 @@ def test_a_training_that_left_at_any_moment_ends_in_the_same_bits(
 def test_a_training_that_leaves_after_every_step_ends_in_the_same_bits(bench, leave_after, tmp_path):
     whole = bench.fit(tmp_path / "whole")
     for step in range(1, 10):
-        with pytest.raises(BudgetExhaustedError):
+        with pytest.raises(InterruptedRunError):
             bench.fit(tmp_path / "pieces", leave_after(step))
     assert_same_weights(weights_of(bench.fit(tmp_path / "pieces")), weights_of(whole))
     assert rows_of(tmp_path / "pieces") == rows_of(tmp_path / "whole")
 
 
 def test_what_the_journal_got_after_the_checkpoint_is_cut_off_at_a_resume(bench, leave_after, tmp_path):
-    with pytest.raises(BudgetExhaustedError):
+    with pytest.raises(InterruptedRunError):
         bench.fit(tmp_path, leave_after(5))
     with (tmp_path / FILE_NAME).open("ab") as file:
         file.write(b'{"kind":"metrics","step":9,"values":{"validation/accuracy":1.0},"time_ms":1}\n{"kind":"me')
@@ -260,7 +260,7 @@ def test_a_checkpoint_is_written_inside_an_epoch_when_it_is_time(bench, leave_at
 
 
 def test_time_and_memory_are_summed_over_the_pieces(bench, leave_after, tmp_path):
-    with pytest.raises(BudgetExhaustedError):
+    with pytest.raises(InterruptedRunError):
         bench.fit(tmp_path, leave_after(2))
     before = checkpoints.latest(tmp_path, pytest.fail).progress
     after = bench.fit(tmp_path).progress
@@ -276,7 +276,7 @@ def test_a_training_starts_at_nothing(bench, tmp_path):
 def test_the_speed_of_an_epoch_counts_all_of_its_steps_also_after_leaving_in_its_validation(
     bench, leave_at, tmp_path
 ):
-    with pytest.raises(BudgetExhaustedError):
+    with pytest.raises(InterruptedRunError):
         bench.fit(tmp_path, leave_at(1, lambda training: not training.model.training))
     before = checkpoints.latest(tmp_path, pytest.fail).progress
     assert (before.epoch, before.batch) == (0, 3)
@@ -310,7 +310,7 @@ def test_a_gradient_that_is_not_finite_ends_the_training_before_it_reaches_the_w
 
 def test_best_weights_of_an_epoch_beyond_the_checkpoint_are_found_again(bench, leave_after, tmp_path):
     whole = bench.fit(tmp_path / "whole")
-    with pytest.raises(BudgetExhaustedError):
+    with pytest.raises(InterruptedRunError):
         bench.fit(tmp_path / "cut", leave_after(5))  # in the second epoch
     best = tmp_path / "cut" / "best.json"
     best.write_text(json.dumps(json.loads(best.read_text()) | {"epoch": 2}))  # as if killed behind its end

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from pipeline.errors import BudgetExhaustedError
+from pipeline.errors import InterruptedRunError
 from pipeline.progress import SilentReporter
 from pipeline.training import time_forecast
 from pipeline.training.time_forecast import TIMED_S, TIMED_STEPS, Stopwatch, TotalWork
@@ -42,7 +42,7 @@ def test_a_training_reports_its_forecast_once_and_a_resumed_one_does_not(bench, 
     monkeypatch.setattr(time_forecast, "TIMED_S", 0.0)
     notes = Notes()
     bench = dataclasses.replace(bench, reporter=notes).with_config(epochs=5)  # of 3 steps
-    with pytest.raises(BudgetExhaustedError):
+    with pytest.raises(InterruptedRunError):
         bench.fit(tmp_path / "parts", leave_after(9))
     assert len(notes.told) == 1
     assert "for 5 epochs at" in notes.told[0]
