@@ -96,51 +96,55 @@ class Fit:
         words = f"needs {needed_mb} MB, cap {self._cap_mb}"
         return Finish("memory_cap", peak_mb=needed_mb, cap_mb=self._cap_mb, error=words, is_forecast=True)
 
-    def leave(self) -> None:
-        """Wait for no forecast any more."""
-        if self._asked is not None:
-            give_up(self._asked.peak_mb)
-            self._asked = None
-
     def _ask(self, row: Row, factor: float) -> _Asked:
         config, cap_mb = dict(row.config), int(self._cap_mb / factor)
         peak_mb = self._begin(lambda: _least_peak_mb(self._forecaster, config, cap_mb, self._nodes))
         return _Asked(row.number, factor, self._clock(), peak_mb)
 
     def _give_up(self, reason: str) -> None:
-        self.leave()
         self._is_given_up = True
         self._noted(f"memory is no longer forecast, so trials may hit their cap ({reason})")
 
 
-@contextmanager
-def fitting(forecaster: Forecaster | None, capacity: Capacity, noted: Callable[[str], None]) -> Iterator[Fit | None]:
-    """The forecasts of a run of a search; None without a forecaster."""
+def fit_of(
+    forecaster: Forecaster | None, capacity: Capacity, noted: Callable[[str], None], begin: Begin
+) -> Fit | None:
+    """The forecasts of a run of a search, for the nodes that can hold a trial; None without a forecaster."""
     if forecaster is None:
-        yield None
-        return
+        return None
     nodes = [node for node, fits in zip(capacity.nodes, capacity.fits, strict=True) if fits]
-    with Helper("forecast") as helper:
-        fit = Fit(forecaster, nodes, capacity.cap_mb, noted, helper.begin)
-        try:
-            yield fit
-        finally:
-            fit.leave()
+    return Fit(forecaster, nodes, capacity.cap_mb, noted, begin)
 
 
 @contextmanager
-def closing(forecaster: Forecaster | None, noted: Callable[[str], None]) -> Iterator[None]:
-    """Call the forecaster's `close`, if it has one, in the end."""
-    try:
-        yield
-    finally:
-        close = getattr(forecaster, "close", None)
-        if close is not None:
-            try:
-                with Helper("close") as helper:
-                    result_of(helper.begin(close), CLOSE_S)
-            except Exception as error:
-                noted(f"the memory forecast did not close ({type(error).__name__}: {error})")
+def forecasting(forecaster: Forecaster | None, noted: Callable[[str], None]) -> Iterator[Begin]:
+    """The thread that a forecaster works in. In the end it is closed, if it has a `close`, and waited for no longer.
+
+    To be left last: what still hangs then counts as stuck, and a Ray of which a call may be stuck ends otherwise.
+    """
+    running: list[Future[float]] = []
+    with Helper("forecast") as helper:
+
+        def begin(call: Callable[[], float]) -> Future[float]:
+            running[:] = [*(each for each in running if not each.done()), helper.begin(call)]
+            return running[-1]
+
+        try:
+            yield begin
+        finally:
+            _close(forecaster, noted)
+            for each in running:
+                give_up(each)
+
+
+def _close(forecaster: Forecaster | None, noted: Callable[[str], None]) -> None:
+    close = getattr(forecaster, "close", None)
+    if close is not None:
+        try:
+            with Helper("close") as helper:
+                result_of(helper.begin(close), CLOSE_S)
+        except Exception as error:
+            noted(f"the memory forecast did not close ({type(error).__name__}: {error})")
 
 
 def _peak_mb(row: Row) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 from tuning.capacity import Capacity, Node, capacity_of, this_machine
 from tuning.capped.run_capped import CapTooLowError, floor_mb
 from tuning.errors import AllTrialsFailedError
-from tuning.fit import closing, fitting
+from tuning.fit import fit_of, forecasting
 from tuning.forecast import Forecaster
 from tuning.ledger import Ledger, Row
 from tuning.observer import Ended, Observer, best_row
@@ -107,7 +107,7 @@ def run_search(
     files = SharedFiles.of(shared_files, cache_folder)
     whole_identity = {**identity, "space": space.to_json(), "mode": settings.mode, "max_epochs": settings.max_epochs}
     observer = observer or Observer()
-    with closing(forecast, observer.noted), Ledger(folder, whole_identity) as ledger:
+    with forecasting(forecast, observer.noted) as begin, Ledger(folder, whole_identity) as ledger:
         set_target(ledger, settings.trials, extend)
         reopen_failures(ledger)
         if (ended := end_of(ledger, space)) is not None:
@@ -129,11 +129,11 @@ def run_search(
 
                 from tuning.on_ray.run import TuneRun  # Ray Tune: nothing above needs it
 
-                with fitting(forecast, capacity, observer.noted) as fit:
-                    run = TuneRun(
-                        ledger, space, default, packed, settings, capacity, files, observer, should_stop, began, fit
-                    )
-                    ended = run.run()
+                fit = fit_of(forecast, capacity, observer.noted, begin)
+                run = TuneRun(
+                    ledger, space, default, packed, settings, capacity, files, observer, should_stop, began, fit
+                )
+                ended = run.run()
         result = _result(ledger, settings, ended)
         return replace(result, freed_bytes=run.decisions.freed_bytes, overhead_mb=run.overhead_mb, capacity=capacity)
 

@@ -1,6 +1,8 @@
 """A search of a toy objective whose memory is forecast, with a real Ray."""
 
 import json
+import threading
+import time
 
 import pytest
 from holding_toy import CAP_MB, CASES, EPOCHS, Holding, forecast
@@ -23,17 +25,21 @@ class Noting(Observer):
         self.fitted_rows.append(row)
 
 
+def search(folder, forecaster, observer, should_stop=lambda: False):
+    settings = Settings(
+        trials=len(CASES), max_epochs=EPOCHS, cap_mb=CAP_MB, concurrency=1, scheduler="none", searcher="random"
+    )
+    return run_search(
+        Holding(str(folder / "trace")), Space.parse({"case": {"choice": list(CASES)}}), {"case": "low"}, folder, {},
+        settings, observer=observer, forecast=forecaster, should_stop=should_stop,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("search")
     observer = Noting()
-    settings = Settings(
-        trials=len(CASES), max_epochs=EPOCHS, cap_mb=CAP_MB, concurrency=1, scheduler="none", searcher="random"
-    )
-    result = run_search(
-        Holding(str(folder / "trace")), Space.parse({"case": {"choice": list(CASES)}}), {"case": "low"}, folder, {},
-        settings, observer=observer, forecast=forecast,
-    )  # fmt: skip
+    result = search(folder, forecast, observer)
     return {row.config["case"]: row for row in result.rows}, observer, folder
 
 
@@ -89,3 +95,25 @@ def test_later_trials_plan_with_less_since_a_forecast_was_too_low(searched):
     assert rows["low"].peak_to_forecast > 1.3
     assert rows["infeasible"].finish.peak_mb > 440 * 1.3, "corrected"
     assert {row.number for row in observer.fitted_rows} == {row.number for row in rows.values() if row.starts}
+
+
+def test_asked_to_leave_a_search_waits_for_no_forecast(tmp_path):
+    asked_at, over = [], threading.Event()
+
+    def never(config, cap_mb, node):
+        asked_at.append(time.monotonic())
+        over.wait()
+
+    def should_stop():
+        return bool(asked_at) and time.monotonic() > asked_at[0] + 1.5
+
+    observer = Noting()
+    try:
+        result = search(tmp_path, never, observer, should_stop)
+    finally:
+        over.set()
+    assert (result.ended, observer.notes) == ("asked", [])
+    [row] = result.rows
+    assert (row.finish, row.starts) == (None, 0)
+    assert len(asked_at) == 1
+    assert time.monotonic() - asked_at[0] < 25, "Ray's own end included"

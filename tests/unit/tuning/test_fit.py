@@ -10,7 +10,7 @@ from ledgers import row
 
 from tuning import fit, waiting
 from tuning.capacity import Capacity, Node
-from tuning.fit import SILENT_S, Fit, closing, correction, fitting
+from tuning.fit import SILENT_S, Fit, correction, fit_of, forecasting
 from tuning.forecast import Forecast
 from tuning.ledger import EpochReport
 
@@ -191,17 +191,7 @@ def test_a_forecaster_that_does_not_answer_is_waited_for_half_a_minute(begin):
     assert forecasts.fit.answer(asked, [asked]) == "fits"
     assert forecasts.answer(row(2, {"x": 2})) == "fits"
     assert forecasts.notes == ["memory is no longer forecast, so trials may hit their cap (no answer within 30 s)"]
-    assert waiting.is_anything_stuck()
-
-
-def test_leaving_waits_for_no_forecast(begin):
-    _, forecasts = begin(small=900)
-    forecasts.fit.leave()
-    assert not waiting.is_anything_stuck()
-    asked = row(1, {"x": 1})
-    forecasts.fit.answer(asked, [asked])
-    forecasts.fit.leave()
-    assert waiting.is_anything_stuck()
+    assert not waiting.is_anything_stuck(), "Ray's own end is not to be put off for it"
 
 
 def test_each_question_waits_a_moment_for_the_answer():
@@ -222,14 +212,14 @@ CAPACITY = Capacity(CAP_MB, 2, tuple(NODES), (0, 3), 1.0)
 
 
 def test_without_a_forecaster_there_are_no_forecasts():
-    with fitting(None, CAPACITY, print) as forecasts:
-        assert forecasts is None
+    assert fit_of(None, CAPACITY, print, print) is None
 
 
 def test_nodes_that_hold_no_trial_at_all_are_not_asked_for():
     forecaster = Forecaster(large=1300)
     asked = row(1, {"x": 1})
-    with fitting(forecaster, CAPACITY, print) as forecasts:
+    with forecasting(forecaster, print) as begin:
+        forecasts = fit_of(forecaster, CAPACITY, print, begin)
         while (answer := forecasts.answer(asked, [asked])) == "ask later":
             threading.Event().wait(0.005)
     assert answer.error == "needs 1300 MB, cap 1000"
@@ -238,10 +228,20 @@ def test_nodes_that_hold_no_trial_at_all_are_not_asked_for():
 
 def test_a_forecast_that_is_awaited_when_the_run_ends_is_given_up():
     over, asked = threading.Event(), row(1, {"x": 1})
-    with fitting(lambda config, cap_mb, node: over.wait(), CAPACITY, print) as forecasts:
+    with forecasting(None, print) as begin:
+        forecasts = fit_of(lambda config, cap_mb, node: over.wait(), CAPACITY, print, begin)
         assert forecasts.answer(asked, [asked]) == "ask later"
+        assert not waiting.is_anything_stuck()
     assert waiting.is_anything_stuck()
     over.set()
+
+
+def test_a_forecaster_that_its_close_ends_is_not_stuck():
+    over = threading.Event()
+    with forecasting(Closing(over.set), print) as begin:
+        future = begin(over.wait)
+    assert future.result(5)
+    assert not waiting.is_anything_stuck()
 
 
 class Closing:
@@ -251,10 +251,10 @@ class Closing:
 
 def test_a_forecaster_is_closed_however_the_search_ends():
     closed, notes = [], []
-    with pytest.raises(ZeroDivisionError), closing(Closing(lambda: closed.append(1)), notes.append):
+    with pytest.raises(ZeroDivisionError), forecasting(Closing(lambda: closed.append(1)), notes.append):
         raise ZeroDivisionError
     for without in (None, print):
-        with closing(without, notes.append):
+        with forecasting(without, notes.append):
             pass
     assert (closed, notes) == ([1], [])
 
@@ -262,11 +262,11 @@ def test_a_forecaster_is_closed_however_the_search_ends():
 def test_a_forecaster_that_does_not_close_holds_nothing_up(monkeypatch):
     monkeypatch.setattr(fit, "CLOSE_S", 0.1)
     over, notes = threading.Event(), []
-    with closing(Closing(over.wait), notes.append):
+    with forecasting(Closing(over.wait), notes.append):
         pass
     assert notes == ["the memory forecast did not close (TimeoutError: no answer within 0.1 s)"]
     assert waiting.is_anything_stuck()
     over.set()
-    with closing(Closing(lambda: 1 / 0), notes.append):
+    with forecasting(Closing(lambda: 1 / 0), notes.append):
         pass
     assert "ZeroDivisionError" in notes[1]
