@@ -55,6 +55,9 @@ class Decisions:
         self._running: set[int] = set()
         self._started_at: dict[int, float] = {}
         self._training: set[int] = set()
+        self._waits: dict[int, str] = {}
+        self._left_for_room: set[int] = set()
+        self._told_of_room: set[int] = set()
         self._attempts: dict[int, int] = {}
         self._least_attempts: dict[int, int] = {}
         self._losses = Counter[int]()
@@ -101,8 +104,10 @@ class Decisions:
 
     @property
     def has_no_more(self) -> bool:
-        """Whether no further row will be run, unless a process is lost."""
-        return self._ended is not None or (not self._left_over and len(self._ledger.rows) >= self._ledger.target)
+        """Whether no further row will be run; a trial that runs may yet leave its node, and its row wait."""
+        if self._ended is not None:
+            return True
+        return not self._left_over and not self._running and len(self._ledger.rows) >= self._ledger.target
 
     @property
     def has_rows_left(self) -> bool:
@@ -114,9 +119,9 @@ class Decisions:
         self._losses_of_all += 1
         if self._losses_of_all > self._settings.restarts:
             return False
-        self._left_over = _open_rows(self._ledger)
         for number in list(self._running):
             self.left(number)
+        self._left_over = _open_rows(self._ledger)
         return True
 
     # messages of trials
@@ -130,6 +135,8 @@ class Decisions:
         self._attempts[number] = attempt
         self._training.add(number)
         self._started_at[number] = self._clock()
+        self._waits.pop(number, None)
+        self._told_of_room.discard(number)
         self._observer.started(self._ledger.start(number, node))
 
     def reported(self, number: int, attempt: int, report: EpochReport, *, stopped: bool = False) -> None:
@@ -150,10 +157,41 @@ class Decisions:
         """A trial has a message for the user."""
         self._observer.noted(f"trial {number}: {text}")
 
+    # room that shrinks
+
+    def waits(self, number: int, attempt: int, text: str) -> None:
+        """A trial cannot start yet, since its node has no room; `text` says what for."""
+        if number not in self._running or number in self._training:
+            return
+        self._waits[number] = text
+        self._note_once(number, f"trial {number} {text}")
+
+    def left_for_room(self, number: int, attempt: int, node: str, free_mb: float) -> None:
+        """A trial has left a node that is short of memory; its row waits, once its process has gone."""
+        if not self._is_current(number, attempt):
+            return
+        self._fence(number)
+        self._training.discard(number)
+        self._left_for_room.add(number)
+        self._note_once(
+            number,
+            f"trial {number} left {node}, which is short of memory ({free_mb:.0f} MB free); "
+            "it goes on when there is room",
+        )
+
+    def _note_once(self, number: int, text: str) -> None:
+        """Tell the user of a row's want of room: once until it runs again."""
+        if number not in self._told_of_room:
+            self._told_of_room.add(number)
+            self._observer.noted(text)
+
     # lost processes
 
     def restarted(self, number: int, error: str) -> None:
         """A trial's process was lost, and Ray starts another attempt."""
+        if number in self._left_for_room:  # nothing of it was lost
+            self._left_for_room.discard(number)
+            return
         self._losses[number] += 1
         self._fence(number)
         self._observer.noted(f"trial {number} lost its process and is started again ({error})")
@@ -161,7 +199,7 @@ class Decisions:
     def lost(self, number: int, error: str) -> None:
         """A trial's process was lost, and Ray starts no other attempt."""
         row = self._ledger.rows[number]
-        if row.finish is not None:
+        if row.finish is not None or number in self._left_for_room:
             return
         if self._losses[number] < self._settings.restarts:  # Ray gives up at once on a worker lost between two trials
             self.restarted(number, error)
@@ -174,6 +212,10 @@ class Decisions:
         """A trial no longer has a process, whether or not its row has ended."""
         self._running.discard(number)
         self._training.discard(number)
+        self._waits.pop(number, None)
+        if number in self._left_for_room:
+            self._left_for_room.discard(number)
+            self._left_over.append(number)
 
     def _fence(self, number: int) -> None:
         """Ignore every further message of the current attempt."""
@@ -226,6 +268,7 @@ class Decisions:
             elapsed_s=self._clock() - self._began,
             best=best_row(self._ledger.rows, self._settings.mode),
             leaving=self._ended is not None,
+            waiting=dict(self._waits),
         )
 
     # how a row ends

@@ -68,7 +68,7 @@ class TuneRun:
         drivers_node = ray.get_runtime_context().get_node_id()
         self._store = StoreActor(self._folder / CHECKPOINTS, shared_files.folder, drivers_node, should_stop, clock)
         self._trial_settings = TrialSettings(
-            settings.mode, capacity.cap_mb, settings.grace_s, shared_files, drivers_node
+            settings.mode, capacity.cap_mb, settings.grace_s, shared_files, drivers_node, settings.reserve_mb
         )
         self.overhead_mb = 0.0
         """The most that this run was measured to hold on this machine beside its trials."""

@@ -174,12 +174,13 @@ def test_a_trial_worker_gets_its_task_and_what_all_trials_share(begin, monkeypat
         tuner.trainable(trial.config)
         tuner.complete(trial)
 
-    search = begin(mode="min", grace_s=9.0)
+    search = begin(mode="min", grace_s=9.0, reserve_mb=300)
     search.play(one)
     [(task, objective, settings, store)] = called
     assert task == Task(0, {"x": 0.5}, 0)
     assert objective is OBJECTIVE
     assert (settings.mode, settings.cap_mb, settings.grace_s, settings.drivers_node) == ("min", 500, 9.0, NODE)
+    assert settings.reserve_mb == 300
     assert store is search.store
 
 

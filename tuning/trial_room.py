@@ -1,0 +1,90 @@
+"""The room of one trial on its machine: whether it may start, what it is promised, and when it has to leave."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Self
+
+from tuning.memory_pressure import MemoryReader, MemoryReading
+from tuning.promises import Promise, Promises
+from tuning.room import SHORT_S, Shortage, Shortfall, Verdict, reserve_mb, shortfall
+
+
+class TrialRoom:
+    """Leaving the context gives the room back."""
+
+    def __init__(
+        self,
+        cap_mb: float,
+        reserve: float | None = None,
+        *,
+        read: Callable[[], MemoryReading] | None = None,
+        promises: Promises | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read or MemoryReader()
+        self._promises = promises or Promises()
+        self._clock = clock
+        self._reading = self._read()
+        self._reserve_mb = reserve_mb(self._reading.total_mb, reserve)
+        self._own = Promise(clock(), cap_mb)
+        self._shortage = Shortage(self._reserve_mb)
+        self._last_short = float("-inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._promises.withdraw()
+
+    @property
+    def free_mb(self) -> float:
+        """The machine's available memory at the last reading."""
+        return self._reading.available_mb
+
+    @property
+    def was_short(self) -> bool:
+        """Whether memory is short, or was a moment ago: the kernel may have killed the trial for it."""
+        return self._clock() - self._last_short <= SHORT_S
+
+    def take(self) -> Shortfall | None:
+        """Promise the trial its cap; None if that was possible, else what is missing."""
+        self._reading = self._read()
+        with self._others() as others:
+            missing = shortfall(self._own.cap_mb, self._reserve_mb, self._reading, others)
+            if missing is None:
+                self._write(replace(self._own, started_at=self._clock()))
+        return missing
+
+    def check(self, held_mb: float) -> Verdict:
+        """What the running trial has to do now; call it several times a second. `held_mb` is what it holds."""
+        self._reading = self._read()
+        with self._others() as others:
+            now = self._clock()
+            verdict = self._shortage.decide(self._own, others, self._reading, now)
+            own = replace(self._own, held_mb=held_mb)
+            if verdict != "stay" and own.leaving_since is None:
+                own = replace(own, leaving_since=now)
+            if own != self._own:
+                self._write(own)
+        if self._shortage.is_on:
+            self._last_short = now
+        return verdict
+
+    @contextmanager
+    def _others(self) -> Iterator[list[Promise]]:
+        """The promises of other trials, locked; none are known where their folder cannot be used."""
+        with contextlib.ExitStack() as stack:
+            others = []
+            with contextlib.suppress(OSError):
+                stack.enter_context(self._promises.locked())
+                others = self._promises.others()
+            yield others
+
+    def _write(self, promise: Promise) -> None:
+        self._own = promise
+        with contextlib.suppress(OSError):  # a full disk: the others do not know of it
+            self._promises.write(promise)
