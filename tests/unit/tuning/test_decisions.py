@@ -273,3 +273,126 @@ def test_a_snapshot_is_what_a_table_shows(begin):
     assert (snapshot.running, snapshot.target, snapshot.concurrency, snapshot.cap_mb) == ({number}, 3, 2, 1000)
     assert (snapshot.elapsed_s, snapshot.best.number, snapshot.leaving, snapshot.overhead_mb) == (3, 0, False, 70)
     assert not math.isinf(snapshot.elapsed_s)
+
+
+WORDS = "waits for room on laptop: 900 MB and 384 to spare, 700 are free"
+
+
+def leave_for_room(search, number, attempt=1):
+    search.decisions.left_for_room(number, attempt, "laptop", 310.4)
+    search.decisions.left(number)
+
+
+def test_a_row_that_left_for_room_is_run_again_before_new_ones_and_the_user_reads_it_once(begin):
+    search = begin(concurrency=2)
+    number = search.start()
+    search.decisions.left_for_room(number, 1, "laptop", 310.4)
+    assert search.observer.notes == [
+        "trial 0 left laptop, which is short of memory (310 MB free); it goes on when there is room"
+    ]
+    assert search.decisions.next_row().number == 1, "its process is still there"
+    search.decisions.left(number)
+    assert search.decisions.next_row().number == number
+    search.decisions.waits(number, 2, WORDS)
+    assert len(search.observer.notes) == 1
+    search.decisions.started(number, 2, "desktop")
+    assert search.row(number).finish is None
+    assert search.row(number).node == "desktop"
+    leave_for_room(search, number, 2)
+    assert len(search.observer.notes) == 2, "it ran in between"
+
+
+def test_a_row_that_left_for_room_was_not_lost(begin):
+    search = begin(restarts=0, concurrency=1)
+    for attempt in (1, 2, 3):
+        number = search.decisions.next_row().number
+        search.decisions.started(number, attempt, "laptop")
+        search.decisions.left_for_room(number, attempt, "laptop", 310.0)
+        if attempt == 2:
+            search.decisions.lost(number, "its worker ended")
+        search.decisions.left(number)
+    assert (number, search.row(number).finish) == (0, None)
+    number = search.decisions.next_row().number
+    search.decisions.started(number, 4, "laptop")
+    search.decisions.left_for_room(number, 4, "laptop", 310.0)
+    search.decisions.restarted(number, "its worker ended")
+    search.decisions.started(number, 5, "laptop")
+    search.decisions.finished(number, 5, COMPLETED)
+    search.decisions.left(number)
+    assert search.row(0).finish == COMPLETED
+    assert search.decisions.next_row().number == 1, "it does not wait any more"
+    assert not any("lost" in note for note in search.observer.notes)
+
+
+def test_what_an_attempt_says_after_it_left_for_room_is_ignored(begin):
+    search = begin()
+    number = search.start()
+    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    search.decisions.reported(number, 1, EpochReport(1, 0.3))
+    search.decisions.finished(number, 1, COMPLETED)
+    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    assert search.row(number).reports == ()
+    assert search.row(number).finish is None
+
+
+def test_an_outdated_attempt_does_not_make_a_row_wait(begin):
+    search = begin()
+    number = search.start()
+    search.decisions.restarted(number, "killed")
+    search.decisions.started(number, 2, "here")
+    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    search.decisions.waits(number, 1, WORDS)
+    assert search.decisions.snapshot(0.0).waiting == {}
+    search.decisions.finished(number, 2, COMPLETED)
+    assert search.row(number).finish == COMPLETED
+
+
+def test_a_trial_that_waits_for_room_is_shown_and_noted_once_until_it_starts(begin):
+    search = begin()
+    number = search.decisions.next_row().number
+    search.decisions.waits(number, 1, WORDS)
+    search.decisions.waits(number, 1, "waits for 800")
+    assert search.observer.notes == [f"trial 0 {WORDS}"]
+    assert search.decisions.snapshot(0.0).waiting == {number: "waits for 800"}
+    assert number in search.decisions.snapshot(0.0).running
+    search.decisions.started(number, 1, "laptop")
+    assert search.decisions.snapshot(0.0).waiting == {}
+
+
+def test_a_waiting_trial_that_is_gone_does_not_wait(begin):
+    search = begin()
+    number = search.decisions.next_row().number
+    search.decisions.waits(number, 1, WORDS)
+    search.decisions.left(number)
+    assert search.decisions.snapshot(0.0).waiting == {}
+    search.decisions.waits(number, 1, WORDS)
+    assert search.decisions.snapshot(0.0).waiting == {}
+
+
+def test_a_search_that_leaves_waits_for_no_trial_that_waits_for_room(begin):
+    search = begin()
+    search.decisions.waits(search.decisions.next_row().number, 1, WORDS)
+    assert search.decisions.leave_if_due(asked=True)
+    assert search.decisions.has_left
+
+
+def test_ray_is_asked_for_more_rows_as_long_as_one_that_runs_may_come_back(begin):
+    search = begin(trials=1)
+    number = search.start()
+    assert not search.decisions.has_no_more
+    leave_for_room(search, number)
+    assert not search.decisions.has_no_more
+    assert search.decisions.next_row().number == number
+    search.decisions.started(number, 2, "here")
+    search.decisions.finished(number, 2, COMPLETED)
+    search.decisions.left(number)
+    assert search.decisions.has_no_more
+
+
+def test_all_lost_at_once_runs_each_row_once_also_one_that_left_for_room(begin):
+    search = begin()
+    number = search.start()
+    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    assert search.decisions.restart_all()
+    assert search.decisions.next_row().number == number
+    assert search.decisions.next_row().number != number

@@ -1,7 +1,8 @@
 """Thousands of searches as they may happen: decisions, ledger and sampler against a made-up world.
 
-Trials report in any order, processes are lost, attempts that were given up go on talking, and the driver is killed
-between any two writes or in the middle of one, and begun again. Each history follows from its seed alone.
+Trials report in any order, wait for room, leave nodes that run short of memory, processes are lost, attempts that
+were given up go on talking, and the driver is killed between any two writes or in the middle of one, and begun again.
+Each history follows from its seed alone.
 """
 
 import json
@@ -66,6 +67,7 @@ class Process:
     is_done: bool = False
     is_known: bool = False
     """The decisions have heard that it started."""
+    is_leaving_for_room: bool = False
     is_given_up: bool = False
     """And that it was lost: nothing that it says counts any more."""
 
@@ -99,6 +101,8 @@ class World:
         )
         self.concurrency = self.rng.randint(1, 3)
         self.loss_rate = self.rng.choice([0.0, 0.05, 0.2])
+        self.short_rate = self.rng.choice([0.0, 0.05, 0.2])
+        self.room_left = 0
         self.kills_left = self.rng.randint(0, 3)
         self.attempts = {}  # the checkpoint store's: they outlive a driver
         self.checkpoints = {}
@@ -177,6 +181,9 @@ class World:
                 self._hear(decisions, process, stops=self.rng.random() < 0.05)
             elif is_leaving and not process.is_done:
                 process.is_done = True  # it saves, and leaves
+            elif self.rng.random() < self.short_rate and process.is_known and not process.is_done:
+                process.is_done = process.is_leaving_for_room = True
+                process.unheard.append(("left for room",))
             else:
                 self._work(process)
             ended = ledger.rows[process.number].finish is not None
@@ -188,6 +195,7 @@ class World:
         self.attempts[number] = self.attempts.get(number, 0) + 1
         epoch = self.checkpoints.get(number, 0)
         process = Process(number, self.attempts[number], dict(config), epoch)
+        process.unheard += [("waits",)] * self.rng.choice([0, 0, 1, 3])
         process.unheard.append(("started",))
         process.unheard += [("report", done) for done in range(1, epoch + 1)]
         return process
@@ -214,6 +222,11 @@ class World:
         number, attempt = process.number, process.attempt
         before = self.ledger.rows[number]
         match process.unheard.pop(0):
+            case ("waits",):
+                decisions.waits(number, attempt, "waits for room")
+            case ("left for room",):
+                decisions.left_for_room(number, attempt, "node", 300.0)
+                self.room_left += 1
             case ("started",):
                 process.is_known = True
                 decisions.started(number, attempt, "node")
@@ -289,12 +302,15 @@ def check(world, rows):
 
 @pytest.mark.parametrize("block", range(10))
 def test_every_history_ends_each_row_once_and_loses_nothing(tmp_path, block):
+    left_for_room = 0
     for seed in range(block * 200, (block + 1) * 200):
         world, rows = history(tmp_path / str(seed), seed)
+        left_for_room += world.room_left
         try:
             check(world, rows)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
+    assert left_for_room > 100
 
 
 def test_the_same_holds_for_the_sampler_that_learns(tmp_path):
