@@ -1,5 +1,8 @@
 """Promises: the memory that running trials may still take on this machine, known to all searches of this user.
 
+Within a control group with a limit the machine is the group: its trials have a folder of their own, since they run
+short of memory when nobody else does.
+
 Each running trial has a file in a folder of the user's, which its trial worker keeps locked: the operating system
 releases the lock if the worker dies, and a file that nobody has locked is deleted. All reading and writing is done
 under one more lock, that of the folder.
@@ -41,8 +44,8 @@ class Promise:
 class Promises:
     """The promises of this machine, read and changed by one trial; its own is not among the others'."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or default_folder()
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._own: int | None = None
         """Descriptor of the trial's own file: open, and locked, from its start to its end."""
         self._path = self._folder / f"trial-{os.getpid()}-{id(self)}"
@@ -84,9 +87,9 @@ class Promises:
         self._own = None
 
 
-def default_folder() -> Path:
-    """The folder that all searches of this user on this machine share."""
-    return Path(tempfile.gettempdir()) / f"tuning-promises-{os.getuid()}"
+def shared_folder(total_mb: float) -> Path:
+    """The folder that all searches of this user share on a machine, or in a control group, of that much memory."""
+    return Path(tempfile.gettempdir()) / f"tuning-promises-{os.getuid()}-{total_mb:.0f}-mb"
 
 
 def _make_private(folder: Path) -> None:

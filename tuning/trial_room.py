@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Self
 
 from tuning.memory_pressure import MemoryReader, MemoryReading
-from tuning.promises import Promise, Promises
+from tuning.promises import Promise, Promises, shared_folder
 from tuning.room import SHORT_S, Shortage, Shortfall, Verdict, reserve_mb, shortfall
 
 
@@ -25,9 +25,9 @@ class TrialRoom:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read or MemoryReader()
-        self._promises = promises or Promises()
         self._clock = clock
         self._reading = self._read()
+        self._promises = promises or Promises(shared_folder(self._reading.total_mb))
         self._reserve_mb = reserve_mb(self._reading.total_mb, reserve)
         self._own = Promise(clock(), cap_mb)
         self._shortage = Shortage(self._reserve_mb)

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tuning import promises
-from tuning.promises import Promise, Promises, default_folder
+from tuning.promises import Promise, Promises, shared_folder
 
 HOLDER = """
 import sys, time
@@ -76,7 +76,11 @@ def test_untaken_is_what_the_cap_still_allows(held_mb, untaken_mb):
 def test_the_folder_is_the_user_s_alone(folder):
     assert others(Promises(folder)) == []
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert str(os.getuid()) in default_folder().name
+    assert str(os.getuid()) in shared_folder(8000.0).name
+
+
+def test_a_control_group_has_another_folder_than_its_machine():
+    assert shared_folder(8000.0) == shared_folder(8000.3) != shared_folder(2000.0)
 
 
 def test_a_folder_that_others_may_write_to_is_refused(folder, tmp_path):
