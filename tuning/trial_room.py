@@ -1,6 +1,7 @@
 """The room of one trial on its machine: whether it may start, what it is promised, and when it has to leave."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from tuning.room import SHORT_S, Shortage, Shortfall, Verdict, reserve_mb, short
 
 
 class TrialRoom:
-    """Leaving the context gives the room back."""
+    """Leaving the context gives the room back, for good: a thread that still checks it promises nothing anew."""
 
     def __init__(
         self,
@@ -32,12 +33,15 @@ class TrialRoom:
         self._own = Promise(clock(), cap_mb)
         self._shortage = Shortage(self._reserve_mb)
         self._last_short = float("-inf")
+        self._lock = threading.Lock()
+        self._is_over = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError):
+            self._is_over = True
             self._promises.withdraw()
 
     @property
@@ -77,7 +81,7 @@ class TrialRoom:
     @contextmanager
     def _others(self) -> Iterator[list[Promise]]:
         """The promises of other trials, locked; none are known where their folder cannot be used."""
-        with contextlib.ExitStack() as stack:
+        with self._lock, contextlib.ExitStack() as stack:
             others = []
             with contextlib.suppress(OSError):
                 stack.enter_context(self._promises.locked())
@@ -86,5 +90,6 @@ class TrialRoom:
 
     def _write(self, promise: Promise) -> None:
         self._own = promise
-        with contextlib.suppress(OSError):  # a full disk: the others do not know of it
-            self._promises.write(promise)
+        if not self._is_over:
+            with contextlib.suppress(OSError):  # a full disk: the others do not know of it
+                self._promises.write(promise)

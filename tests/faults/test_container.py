@@ -6,6 +6,7 @@ import pytest
 from control_groups import control_group
 from product import settings, tiny
 
+
 @pytest.fixture
 def group():
     with control_group(2000, 0.5) as made:

@@ -12,7 +12,7 @@ from tuning.capped.run_capped import tree_memory_mb
 from tuning.on_ray.attempt import Attempt
 from tuning.trial_room import TrialRoom
 
-ASK_S = 1.0
+ASK_S = 0.5
 """How often a trial asks whether to leave."""
 LOOK_S = 0.25
 """How often it looks at the memory of its node."""

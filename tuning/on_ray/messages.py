@@ -26,6 +26,10 @@ def left_for_room(node: str, free_mb: float) -> Message:
     return {"kind": "left_for_room", "node": node, "free_mb": free_mb}
 
 
+GIVES_ROW_BACK: Message = {"kind": "gives_row_back"}
+"""The trial has waited long for room: its row may run on another node. It stays, without a row, where it waits."""
+
+
 def started(node: str) -> Message:
     """An attempt at the row runs on a node."""
     return {"kind": "started", "node": node}
@@ -60,6 +64,8 @@ def deliver(message: Message, row: int, decisions: Decisions, *, stopped: bool) 
             decisions.waits(row, attempt, message["text"])
         case "left_for_room":
             decisions.left_for_room(row, attempt, message["node"], message["free_mb"])
+        case "gives_row_back":
+            decisions.gives_row_back(row, attempt)
         case "started":
             decisions.started(row, attempt, message["node"])
         case "report":

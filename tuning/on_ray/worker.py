@@ -65,9 +65,9 @@ class Task:
         return {"row": self.row, "task": json.dumps(asdict(self))}
 
     @classmethod
-    def from_ray(cls, config: Mapping[str, Any]) -> Self:
-        """The task, from Ray's configuration of the trial."""
-        return cls(**json.loads(config["task"]))
+    def from_ray(cls, config: Mapping[str, Any]) -> Self | None:
+        """The task, from Ray's configuration of the trial; None if its row was given back."""
+        return cls(**json.loads(config["task"])) if config["task"] else None
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class TrialSettings:
     shared_files: SharedFiles
     drivers_node: str
     """Ray's id of the node that has the shared files."""
-    reserve_mb: int | None = None
+    reserve_mb: int | None
+    has_other_nodes: bool
+    """Whether a row that waits for room on one node may go to another."""
 
 
 def run_trial(task: Task, objective: PickledObjective, settings: TrialSettings, store: Any) -> None:
@@ -93,7 +95,7 @@ def run_trial(task: Task, objective: PickledObjective, settings: TrialSettings, 
     node = socket.gethostname()
     attempt = Attempt(store, task.row)
     with TrialRoom(settings.cap_mb, settings.reserve_mb) as room:
-        if wait_for_room(room, attempt, node):
+        if wait_for_room(room, attempt, node, settings.has_other_nodes):
             attempt.report(messages.started(node))
             end = _run_row(task, objective, settings, attempt, node, room)
         else:

@@ -396,3 +396,40 @@ def test_all_lost_at_once_runs_each_row_once_also_one_that_left_for_room(begin):
     assert search.decisions.restart_all()
     assert search.decisions.next_row().number == number
     assert search.decisions.next_row().number != number
+
+
+def test_a_row_that_is_given_back_may_start_elsewhere_and_its_place_counts_no_more(begin):
+    search = begin(concurrency=1)
+    number = search.decisions.next_row().number
+    search.decisions.waits(number, 1, WORDS)
+    assert search.decisions.next_row() is None
+    search.decisions.gives_row_back(number, 1)
+    assert search.decisions.snapshot(0.0).waiting == {}
+    assert not search.decisions.is_done
+    assert search.decisions.next_row().number == number
+    assert search.decisions.snapshot(0.0).waiting == {number: WORDS}
+    search.decisions.started(number, 2, "desktop")
+    search.decisions.gives_row_back(number, 1)
+    assert search.decisions.next_row() is None, "it runs"
+
+
+def test_an_attempt_that_is_started_again_may_wait_for_room_and_give_its_row_back(begin):
+    search = begin(concurrency=1)
+    number = search.start()
+    search.decisions.restarted(number, "killed")
+    search.decisions.waits(number, 2, WORDS)
+    assert search.decisions.snapshot(0.0).waiting == {number: WORDS}
+    search.decisions.gives_row_back(number, 2)
+    assert search.decisions.next_row().number == number
+
+
+def test_a_late_word_of_a_lost_attempt_does_not_keep_a_newer_one_from_waiting(begin):
+    search = begin(concurrency=1)
+    number = search.decisions.next_row().number
+    search.decisions.started(number, 1, "here")  # it is dead by now
+    search.decisions.waits(number, 3, WORDS)
+    assert search.decisions.snapshot(0.0).waiting == {number: WORDS}
+    search.decisions.reported(number, 1, EpochReport(1, 0.3))
+    assert search.row(number).reports == ()
+    search.decisions.gives_row_back(number, 3)
+    assert search.decisions.next_row().number == number

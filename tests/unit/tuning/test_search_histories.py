@@ -1,8 +1,8 @@
 """Thousands of searches as they may happen: decisions, ledger and sampler against a made-up world.
 
-Trials report in any order, wait for room, leave nodes that run short of memory, processes are lost, attempts that
-were given up go on talking, and the driver is killed between any two writes or in the middle of one, and begun again.
-Each history follows from its seed alone.
+Trials report in any order, wait for room, give their rows back, and leave nodes that run short of memory. Processes
+are lost, attempts that were given up go on talking, and the driver is killed between any two writes or in the middle
+of one, and begun again. Each history follows from its seed alone.
 """
 
 import json
@@ -101,6 +101,7 @@ class World:
         self.concurrency = self.rng.randint(1, 3)
         self.loss_rate = self.rng.choice([0.0, 0.05, 0.2])
         self.short_rate = self.rng.choice([0.0, 0.1, 0.4])
+        self.move_rate = self.rng.choice([0.0, 0.5])
         self.room_left = 0
         self.kills_left = self.rng.randint(0, 3)
         self.attempts = {}  # the checkpoint store's: they outlive a driver
@@ -151,7 +152,7 @@ class World:
         leave_at = self.rng.choice([None, None, None, self.rng.uniform(0, 60)])
         running, given_up = {}, []
         self.lost = {}
-        while True:
+        for _ in range(20_000):
             self.now += self.rng.random()
             asked = leave_at is not None and self.now >= leave_at
             is_leaving = decisions.leave_if_due(asked)
@@ -176,6 +177,10 @@ class World:
                 again = self._lose(decisions, process)
                 if again is not None:
                     running[process.number] = again
+            elif process.unheard[:1] == [("waits",)] and self.rng.random() < self.move_rate:
+                decisions.gives_row_back(process.number, process.attempt)
+                del running[process.number]  # it stays where it is, without a row
+                continue
             elif process.unheard and self.rng.random() < 0.6:
                 self._hear(decisions, process, stops=self.rng.random() < 0.05)
             elif is_leaving and not process.is_done:
@@ -189,6 +194,7 @@ class World:
             if process.number in running and (ended or (process.is_done and not process.unheard)):
                 given_up.append(running.pop(process.number))
                 decisions.left(process.number)
+        raise AssertionError("the search does not end")
 
     def _begin(self, number, config):
         self.attempts[number] = self.attempts.get(number, 0) + 1

@@ -56,6 +56,13 @@ def test_a_trial_takes_its_room_and_gives_it_back(machine):
         assert third.take() is None
 
 
+def test_room_that_was_given_back_is_not_promised_again_by_a_late_check(machine):
+    with machine.room() as room:
+        room.take()
+    room.check(held_mb=500)
+    assert not list(machine.folder.glob("trial-*"))
+
+
 def test_the_reserve_may_be_asked_for(machine):
     machine.available_mb = 1076
     with machine.room(reserve=100) as small:

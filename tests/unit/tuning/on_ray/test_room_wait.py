@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tuning.on_ray.room_wait import ASK_S, LOOK_S, REPORT_S, SILENT_S, wait_for_room
+from tuning.on_ray import messages
+from tuning.on_ray.room_wait import ASK_S, GIVE_BACK_S, LOOK_S, REPORT_S, SILENT_S, wait_for_room
 from tuning.room import Shortfall
 
 
@@ -27,12 +28,13 @@ class Wait:
     def sleep(self, seconds):
         self.now += seconds
 
-    def run(self):
+    def run(self, may_move=False):
         room = SimpleNamespace(take=self.take)
         attempt = SimpleNamespace(
-            stop_asked=self.stop_asked, report=lambda message: self.said.append((self.now, message["text"]))
+            stop_asked=self.stop_asked,
+            report=lambda message: self.said.append((self.now, message.get("text", message["kind"]))),
         )
-        return wait_for_room(room, attempt, "laptop", lambda: self.now, self.sleep)
+        return wait_for_room(room, attempt, "laptop", may_move, lambda: self.now, self.sleep)
 
 
 @pytest.fixture
@@ -61,11 +63,30 @@ def test_what_it_waits_for_is_reported_again_with_new_figures(wait):
     assert wait.said[1][1].endswith("1493 are free")
 
 
-def test_it_leaves_when_asked_to_within_a_second(wait):
+def test_where_its_row_may_go_elsewhere_it_gives_it_back_once_and_keeps_the_place_until_there_is_room(wait):
+    wait.until = 3 * GIVE_BACK_S
+    assert not wait.run(may_move=True)
+    assert wait.now == wait.until
+    assert wait.said[-1] == (GIVE_BACK_S, messages.GIVES_ROW_BACK["kind"])
+    assert all("waits for room" in text for _, text in wait.said[:-1])
+
+
+def test_with_room_in_time_it_keeps_its_row(wait):
+    wait.until = GIVE_BACK_S - LOOK_S
+    assert wait.run(may_move=True)
+
+
+def test_without_its_row_it_leaves_when_asked_to(wait):
+    wait.leaves = 2 * GIVE_BACK_S
+    assert not wait.run(may_move=True)
+    assert wait.now <= wait.leaves + ASK_S
+
+
+def test_it_leaves_when_asked_to_soon(wait):
     wait.leaves = 7.1
     assert not wait.run()
     assert wait.leaves <= wait.now <= wait.leaves + ASK_S
-    assert wait.asked <= 10, "the store is not asked at each look"
+    assert wait.asked <= 16, "the store is not asked at each look"
 
 
 def test_a_search_that_leaves_already_starts_nothing(wait):

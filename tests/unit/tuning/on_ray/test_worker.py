@@ -37,6 +37,7 @@ class Worker:
         self.results = []
         self.child = lambda call: "completed"
         self.call = None
+        self.has_other_nodes = False
         self.available_mb = 8000.0  # of as many, so the reserve is 800
 
     def run_capped(self, function, objective, config, scratch, shared, **words):
@@ -47,7 +48,7 @@ class Worker:
         return outcome
 
     def run(self, known_epochs=0, mode="max", shared_files=NO_FILES):
-        settings = TrialSettings(mode, 500, 7.0, shared_files, NODE)
+        settings = TrialSettings(mode, 500, 7.0, shared_files, NODE, None, self.has_other_nodes)
         run_trial(Task(3, {"x": 0.5}, known_epochs), OBJECTIVE, settings, self.store)
 
     def room(self, cap_mb, reserve):
@@ -288,6 +289,18 @@ def test_a_trial_that_waits_for_room_leaves_when_asked_to(trial):
     trial.store.target.ask_to_stop()
     thread.join(5)
     assert (trial.kinds[-1], trial.call) == ("paused", None)
+
+
+def test_in_a_cluster_a_trial_that_waits_long_gives_its_row_back_and_ends_when_there_is_room(trial, monkeypatch):
+    monkeypatch.setattr(room_wait, "GIVE_BACK_S", 0.1)
+    trial.available_mb, trial.has_other_nodes = 1000, True
+    thread = threading.Thread(target=trial.run)
+    thread.start()
+    during(5, lambda: "gives_row_back" in trial.kinds)
+    trial.available_mb = 1100
+    thread.join(5)
+    assert (trial.kinds[-1], trial.call) == ("paused", None)
+    assert not list((trial.folder / "promises").glob("trial-*"))
 
 
 def test_a_trial_on_a_node_that_is_short_of_memory_is_asked_to_leave(trial):
