@@ -20,6 +20,7 @@ from tuning.decisions import Decisions
 from tuning.errors import ClusterError
 from tuning.ledger import Ledger
 from tuning.observer import Ended, Observer
+from tuning.on_ray import messages
 from tuning.on_ray.asha import LedgerAsha
 from tuning.on_ray.callbacks import Callback, FirstError, Searcher, Stopper, trial_name
 from tuning.on_ray.shared_files import SharedFiles
@@ -146,7 +147,10 @@ class TuneRun:
         objective, settings, store = self._objective, self._trial_settings, self._store.handle
 
         def trainable(config: dict[str, Any]) -> None:  # is pickled, so it must not refer to `self`
-            if (task := Task.from_ray(config)) is not None:
+            task = Task.from_ray(config)
+            if task is None:  # Ray has started a trial again that has no row any more
+                tune.report(messages.as_result(messages.PAUSED, 0))
+            else:
                 run_trial(task, objective, settings, store)
 
         return trainable

@@ -185,13 +185,16 @@ def test_a_trial_worker_gets_its_task_and_what_all_trials_share(begin, monkeypat
 
 
 def test_a_trial_whose_row_was_given_back_does_nothing_if_ray_starts_it_again(begin, monkeypatch):
+    said = []
     monkeypatch.setattr(run, "run_trial", failing(AssertionError("it has no row")))
+    monkeypatch.setattr(run.tune, "report", said.append)
 
     def move(tuner):
         trial = tuner.suggest()
         trial.trial_id = "waits"
         tuner.report(trial, messages.GIVES_ROW_BACK)
         tuner.trainable(trial.config)
+        tuner.callback.on_trial_result(0, [], trial, said[0])
         again = tuner.suggest()
         assert again.config["row"] == trial.config["row"]
         tuner.callback.on_trial_complete(0, [], trial)
