@@ -14,48 +14,17 @@ from tuning import ledger
 
 RESERVE_MB = 800
 ONE_SETTING = {"space": {"x": {"uniform": [0, 1]}}, "default": {"x": 0.5}}
-TAKER = """
-import sys, time
-from tuning.machine import this_machine
-until_mb, step_mb = map(int, sys.argv[1:])
-held = []
-while this_machine().available_bytes / 1e6 > until_mb + step_mb:
-    held.append(bytearray(b"x") * (step_mb * 1_000_000))
-    time.sleep(0.05)
-print("taken", flush=True)
-sys.stdin.read()
-"""
 
 
-class Group:
-    """Starts processes inside a group; `said` is what the search has printed so far."""
+class Search:
+    """A search inside the group; `said` is what it has printed so far."""
 
-    def __init__(self, group, folder):
-        self._group = group
+    def __init__(self, group, folder, **words):
+        settings = {"cap_mb": 200, "reserve_mb": RESERVE_MB} | ONE_SETTING | words
+        command = [sys.executable, toy_search.__file__, str(folder), json.dumps(settings)]
         self._folder = folder
-        self._started = []
+        self.driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=group.enter)
         self.said = []
-
-    def start(self, *command):
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=self._group.enter,
-        )
-        self._started.append(process)
-        return process
-
-    def search(self, **words):
-        settings = {"cap_mb": 200, "reserve_mb": RESERVE_MB} | words
-        self.driver = self.start(toy_search.__file__, str(self._folder), json.dumps(settings))
-
-    def take(self, until_mb):
-        """A program that takes memory until that much is free, and holds it until its input ends."""
-        taker = self.start("-c", TAKER, str(until_mb), "80")
-        assert taker.stdout.readline() == "taken\n"
-        return taker
 
     def wait_for(self, text):
         for line in self.driver.stdout:
@@ -75,45 +44,51 @@ class Group:
         assert not any("lost" in line for line in self.said)
         return rows
 
-    def close(self):
-        for process in self._started:
-            process.kill()
-            process.communicate()
+
+@pytest.fixture
+def group():
+    with control_group(2800, 2.0) as made:
+        yield made
 
 
 @pytest.fixture
-def group(tmp_path):
-    with control_group(2800, 2.0) as limited:
-        made = Group(limited, tmp_path / "search")
-        yield made
-        made.close()
+def gate(tmp_path):
+    """Has to exist before a trial may end."""
+    return tmp_path / "gate"
 
 
-def give_back(taker):
-    taker.communicate()
+@pytest.fixture
+def begin(group, gate, tmp_path):
+    started = []
+
+    def begin(**words):
+        toy = {"epoch_s": 0.2, "ends_after": str(gate)}
+        started.append(Search(group, tmp_path / "search", toy=toy, **words))
+        return started[-1]
+
+    yield begin
+    for search in started:
+        search.driver.kill()
+        search.driver.communicate()
 
 
-def test_trials_leave_when_another_program_takes_the_memory_and_go_on_when_it_is_given_back(group, tmp_path):
-    gate = tmp_path / "gate"
-    group.search(toy={"epoch_s": 0.2, "ends_after": str(gate)}, trials=3, **ONE_SETTING)
+def test_trials_leave_when_another_program_takes_the_memory_and_go_on_when_it_is_given_back(begin, group, gate):
+    search = begin(trials=3)
     for _ in range(2):
-        group.wait_for("reported")
-    taker = group.take(until_mb=RESERVE_MB * 3 // 8)
-    for _ in range(2):
-        group.wait_for("which is short of memory")
-    gate.touch()
-    time.sleep(3)
-    assert not any("finished" in line for line in group.said)
-    give_back(taker)
-    assert [row.starts for row in group.end()] == [2, 2, 1]
+        search.wait_for("reported")
+    with group.with_little_left(RESERVE_MB * 3 // 8):
+        for _ in range(2):
+            search.wait_for("which is short of memory")
+        gate.touch()
+        time.sleep(3)
+        assert not any("finished" in line for line in search.said)
+    assert [row.starts for row in search.end()] == [2, 2, 1]
 
 
-def test_a_trial_waits_for_the_room_that_another_program_takes_before_it_starts(group, tmp_path):
-    gate = tmp_path / "gate"
-    group.search(toy={"epoch_s": 0.2, "ends_after": str(gate)}, trials=2, concurrency=1, **ONE_SETTING)
-    group.wait_for("reported")
-    taker = group.take(until_mb=RESERVE_MB * 5 // 8)
-    gate.touch()
-    group.wait_for("trial 1 waits for room on")
-    give_back(taker)
-    assert [row.starts for row in group.end()] == [1, 1]
+def test_a_trial_waits_for_the_room_that_another_program_takes_before_it_starts(begin, group, gate):
+    search = begin(trials=2, concurrency=1)
+    search.wait_for("reported")
+    with group.with_little_left(RESERVE_MB * 5 // 8):
+        gate.touch()
+        search.wait_for("trial 1 waits for room on")
+    assert [row.starts for row in search.end()] == [1, 1]

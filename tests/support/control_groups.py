@@ -1,6 +1,8 @@
 """Control groups with less than the machine has, as in a container; only root can make them."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +12,17 @@ import pytest
 
 ROOT = Path("/sys/fs/cgroup")
 MB = 1_000_000
+_TAKER = """
+import sys, time
+from tuning.machine import this_machine
+until_mb, step_mb = int(sys.argv[1]), 50
+held = []
+while this_machine().available_bytes / 1e6 > until_mb + step_mb:
+    held.append(bytearray(b"x") * (step_mb * 1_000_000))
+    time.sleep(0.05)
+print("taken", flush=True)
+sys.stdin.read()
+"""
 
 
 class Group:
@@ -38,6 +51,20 @@ class Group:
         """In the child, before the command."""
         for inner in self._inner:
             (inner / "cgroup.procs").write_text(str(os.getpid()))
+
+    @contextmanager
+    def with_little_left(self, left_mb: int) -> Iterator[None]:
+        """Within the context a program takes the group's memory, step by step, until about that much is left."""
+        command = [sys.executable, "-c", _TAKER, str(left_mb)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=self.enter
+        ) as taker:
+            try:
+                assert taker.stdout is not None
+                assert taker.stdout.readline() == "taken\n"
+                yield
+            finally:
+                taker.kill()
 
     def remove(self) -> None:
         for folder in [*self._inner, *self._outer]:
