@@ -325,7 +325,7 @@ def test_a_row_that_left_a_node_short_of_memory_goes_on_on_another(tmp_path):
             space=LINE.to_json(),
         )
         for _ in range(2):
-            driver.wait_for_part("reported")
+            driver.wait_for_part("started")
         with group.with_little_left(150):
             driver.wait_for_part("short of memory")
             gate.touch()
