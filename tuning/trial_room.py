@@ -27,12 +27,14 @@ class TrialRoom:
     ) -> None:
         self._read = read or MemoryReader()
         self._clock = clock
-        self._reading = self._read()
-        self._promises = promises or Promises(shared_folder(self._reading.total_mb))
-        self._reserve_mb = reserve_mb(self._reading.total_mb, reserve)
+        total_mb = self._read().total_mb
+        self._promises = promises or Promises(shared_folder(total_mb))
+        self._reserve_mb = reserve_mb(total_mb, reserve)
         self._own = Promise(clock(), cap_mb)
         self._shortage = Shortage(self._reserve_mb)
         self._last_short = float("-inf")
+        self.free_mb = 0.0
+        """The machine's available memory when it was short last."""
         self._lock = threading.Lock()
         self._is_over = False
 
@@ -45,37 +47,32 @@ class TrialRoom:
             self._promises.withdraw()
 
     @property
-    def free_mb(self) -> float:
-        """The machine's available memory at the last reading."""
-        return self._reading.available_mb
-
-    @property
     def was_short(self) -> bool:
         """Whether memory is short, or was a moment ago: the kernel may have killed the trial for it."""
         return self._clock() - self._last_short <= SHORT_S
 
     def take(self) -> Shortfall | None:
         """Promise the trial its cap; None if that was possible, else what is missing."""
-        self._reading = self._read()
+        reading = self._read()
         with self._others() as others:
-            missing = shortfall(self._own.cap_mb, self._reserve_mb, self._reading, others)
+            missing = shortfall(self._own.cap_mb, self._reserve_mb, reading, others)
             if missing is None:
                 self._write(replace(self._own, started_at=self._clock()))
         return missing
 
     def check(self, held_mb: float) -> Verdict:
         """What the running trial has to do now; call it several times a second. `held_mb` is what it holds."""
-        self._reading = self._read()
+        reading = self._read()
         with self._others() as others:
             now = self._clock()
-            verdict = self._shortage.decide(self._own, others, self._reading, now)
+            verdict = self._shortage.decide(self._own, others, reading, now)
             own = replace(self._own, held_mb=held_mb)
             if verdict != "stay" and own.leaving_since is None:
                 own = replace(own, leaving_since=now)
             if own != self._own:
                 self._write(own)
         if self._shortage.is_on:
-            self._last_short = now
+            self._last_short, self.free_mb = now, reading.available_mb
         return verdict
 
     @contextmanager

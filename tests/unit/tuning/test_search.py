@@ -71,7 +71,7 @@ def ray(monkeypatch):
     monkeypatch.setattr(search.local_ray, "started", fake.local)
     monkeypatch.setattr(search.cluster, "joined", fake.joined)
     monkeypatch.setattr(search.cluster, "nodes", lambda: fake.nodes)
-    monkeypatch.setattr(search, "this_machine", lambda reserve: Node("here", 2, 2000))
+    monkeypatch.setattr(search, "this_machine", lambda reserve: Node("here", 2, 2000 - (reserve or 0)))
     monkeypatch.setattr(search, "floor_mb", lambda *_, **__: FLOOR_MB - 0.5)
     return fake
 
@@ -247,6 +247,13 @@ def test_a_cap_that_does_not_fit_is_refused_before_anything_starts(run, ray, mon
     with pytest.raises(CapDoesNotFitError, match=f"largest cap that fits now is {2000 - WORKER_MB} MB"):
         run(cap_mb=5000)
     assert ray.started == []
+
+
+def test_the_reserve_that_was_asked_for_is_left_out_of_the_plan(run, ray):
+    run(reserve_mb=900)
+    assert [node.memory_mb for node in ray.capacity.nodes] == [1100]
+    surveyed = survey(Settings(trials=1, max_epochs=1, reserve_mb=900))
+    assert [node.memory_mb for node in surveyed.nodes] == [1100]
 
 
 @pytest.mark.parametrize(("cap_mb", "refused"), [(FLOOR_MB + 15, True), (FLOOR_MB + 16, False)])
