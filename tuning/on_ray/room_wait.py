@@ -16,7 +16,7 @@ from tuning.trial_room import TrialRoom
 LOOK_S = 0.25
 ASK_S = 0.5
 """How often it asks whether to leave."""
-SILENT_S = 2.0
+SILENT_S = 3.0
 """A shorter wait is not reported: the memory of the trial before is being freed."""
 REPORT_S = 5.0
 """How often the figures are reported again."""

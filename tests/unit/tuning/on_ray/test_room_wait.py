@@ -59,8 +59,8 @@ def test_what_it_waits_for_is_reported_again_with_new_figures(wait):
     wait.until = SILENT_S + 2 * REPORT_S + LOOK_S
     assert wait.run()
     assert [now for now, _ in wait.said] == [SILENT_S, SILENT_S + REPORT_S, SILENT_S + 2 * REPORT_S]
-    assert wait.said[0][1] == "waits for room on laptop: 1000 MB and 600 to spare, 1498 are free"
-    assert wait.said[1][1].endswith("1493 are free")
+    assert wait.said[0][1] == "waits for room on laptop: 1000 MB and 600 to spare, 1497 are free"
+    assert wait.said[1][1].endswith("1492 are free")
 
 
 def test_where_its_row_may_go_elsewhere_it_gives_it_back_once_and_keeps_the_place_until_there_is_room(wait):
