@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tuning import machine
 from tuning.errors import CapDoesNotFitError, ClusterError
+from tuning.room import reserve_mb
 
 WORKER_MB = 160
 """Memory of a trial's Ray worker, apart from the trial itself."""
@@ -90,13 +91,15 @@ def trials_at_once(node: Node, cap_mb: int, cpus_per_trial: float = 1.0) -> int:
     return max(0, min(int(node.cpus / cpus_per_trial), node.memory_mb // (cap_mb + WORKER_MB)))
 
 
-def this_machine() -> Node:
+def this_machine(reserve: float | None = None) -> Node:
     """What this machine can give to trials now: the available memory, less Ray's own, less a reserve for the rest.
 
-    The reserve is a tenth of the machine's memory, at least 512 MB.
+    Raises:
+        CapDoesNotFitError: the reserve that was asked for is more than the machine has.
     """
     here = machine.this_machine()
     total_mb, available_mb = here.memory_bytes // 1_000_000, here.available_bytes // 1_000_000
-    reserve_mb = max(512, total_mb // 10)
+    if reserve is not None and reserve >= total_mb:
+        raise CapDoesNotFitError(f"a reserve of {reserve:g} MB leaves nothing of this machine's {total_mb} MB", 0)
     cores = max(1, int(here.cores))  # a trial has whole cores: on a share of one, two would only take turns
-    return Node(socket.gethostname(), cores, max(0, available_mb - RAY_MB - reserve_mb))
+    return Node(socket.gethostname(), cores, max(0, int(available_mb - RAY_MB - reserve_mb(total_mb, reserve))))

@@ -14,6 +14,7 @@ from tuning.fit import Fit
 from tuning.forecast import Forecast
 from tuning.ledger import EpochReport, Finish, Ledger, Row
 from tuning.observer import Ended, Observer, Snapshot, best_row
+from tuning.rows_without_room import RowsWithoutRoom
 from tuning.sampler import Sampler
 from tuning.settings import Settings
 from tuning.space import Config, Space
@@ -63,6 +64,7 @@ class Decisions:
         """Rows at work that are to run again once their process has left."""
         self._started_at: dict[int, float] = {}
         self._training: set[int] = set()
+        self._without_room = RowsWithoutRoom(observer.noted)
         self._attempts: dict[int, int] = {}
         self._least_attempts: dict[int, int] = {}
         self._losses = Counter[int]()
@@ -126,28 +128,30 @@ class Decisions:
 
     @property
     def has_no_more(self) -> bool:
-        """Whether no further row will be run, unless a process is lost."""
-        if self._ended is not None:
-            return True
-        may_go_on = self._fit is not None and self._running  # after a hit of its cap
-        return not self._left_over and not may_go_on and len(self._ledger.rows) >= self._ledger.target
+        """Whether no further row will be run; a trial that runs may yet leave its node, and its row wait."""
+        return self._ended is not None or self.is_done
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the search has all of its trials, and none of them runs."""
+        return not self._left_over and not self._running and len(self._ledger.rows) >= self._ledger.target
 
     def restart_all(self) -> bool:
         """All trials were lost at once: the unfinished ones wait to run again; False if it has happened too often."""
         self._losses_of_all += 1
         if self._losses_of_all > self._settings.restarts:
             return False
-        self._left_over = _open_rows(self._ledger)
-        self._to_go_on.clear()
         for number in list(self._running):
             self.left(number)
+        self._left_over = _open_rows(self._ledger)
+        self._to_go_on.clear()
         return True
 
     # messages of trials
 
     def started(self, number: int, attempt: int, node: str) -> None:
         """An attempt at a row has started training on that node."""
-        if attempt < max(self._least_attempts.get(number, 0), self._attempts.get(number, 0)):
+        if self._is_outdated(number, attempt):
             return
         if number not in self._running or self._ledger.rows[number].finish is not None:
             return
@@ -156,6 +160,7 @@ class Decisions:
         self._attempts[number] = attempt
         self._training.add(number)
         self._started_at[number] = self._clock()
+        self._without_room.started(number)
         self._observer.started(self._ledger.start(number, node))
 
     def fitted(self, number: int, attempt: int, forecast: Forecast) -> None:
@@ -185,10 +190,42 @@ class Decisions:
         """A trial has a message for the user."""
         self._observer.noted(f"trial {number}: {text}")
 
+    # room that shrinks
+
+    def waits(self, number: int, attempt: int, text: str) -> None:
+        """A trial cannot start yet, since its node has no room; `text` says what for."""
+        if self._is_waiting(number, attempt):
+            self._without_room.waits(number, text)
+
+    def gives_row_back(self, number: int, attempt: int) -> None:
+        """A trial that waits for room leaves its row to another node; it keeps its place, without a row."""
+        if self._is_waiting(number, attempt):
+            self._running.discard(number)
+            self._left_over.append(number)
+
+    def _is_waiting(self, number: int, attempt: int) -> bool:
+        """Whether an attempt that says so still waits to start; an earlier one that was thought to train is gone."""
+        if number not in self._running or self._is_outdated(number, attempt):
+            return False
+        if attempt > self._attempts.get(number, attempt):
+            self._fence(number)
+            self._training.discard(number)
+        return number not in self._training and self._ledger.rows[number].finish is None
+
+    def left_for_room(self, number: int, attempt: int, node: str, free_mb: float) -> None:
+        """A trial has left a node that is short of memory; its row waits, once its process has gone."""
+        if self._is_current(number, attempt):
+            self._fence(number)
+            self._training.discard(number)
+            self._without_room.leaves(number, node, free_mb)
+
     # lost processes
 
     def restarted(self, number: int, error: str) -> None:
         """A trial's process was lost, and Ray starts another attempt."""
+        self._training.discard(number)
+        if self._without_room.gone(number):  # nothing of it was lost
+            return
         self._losses[number] += 1
         self._fence(number)
         self._observer.noted(f"trial {number} lost its process and is started again ({error})")
@@ -196,7 +233,7 @@ class Decisions:
     def lost(self, number: int, error: str) -> None:
         """A trial's process was lost, and Ray starts no other attempt."""
         row = self._ledger.rows[number]
-        if row.finish is not None or number in self._to_go_on:
+        if row.finish is not None or number in self._to_go_on or self._without_room.is_leaving(number):
             return
         if self._losses[number] < self._settings.restarts:  # Ray gives up at once on a worker lost between two trials
             self.restarted(number, error)
@@ -212,11 +249,17 @@ class Decisions:
         if number in self._to_go_on:
             self._to_go_on.remove(number)
             self._left_over.insert(0, number)
+        if self._without_room.gone(number):
+            self._left_over.append(number)
 
     def _fence(self, number: int) -> None:
         """Ignore every further message of the current attempt."""
         if number in self._attempts:
             self._least_attempts[number] = self._attempts.pop(number) + 1
+
+    def _is_outdated(self, number: int, attempt: int) -> bool:
+        """Whether a newer attempt at the row is known, or this one was lost."""
+        return attempt < max(self._least_attempts.get(number, 0), self._attempts.get(number, 0))
 
     def _is_current(self, number: int, attempt: int) -> bool:
         """Whether to listen to a message: it comes from the newest attempt at an unfinished row."""
@@ -264,6 +307,7 @@ class Decisions:
             elapsed_s=self._clock() - self._began,
             best=best_row(self._ledger.rows, self._settings.mode),
             leaving=self._ended is not None,
+            waiting=self._without_room.waiting(self._running),
         )
 
     # how a row ends

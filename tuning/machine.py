@@ -93,18 +93,22 @@ class _Group:
     version: Literal[1, 2]
 
     def memory(self) -> Iterator[_Budget]:
-        """Its memory limits; file pages that can be dropped at any time do not count as used."""
+        """Its memory limits. File pages that can be dropped at any time do not count as used, nor do half of those
+        that were used twice: most of them are files that a program has read, the rest are its own code.
+        """
         if self.version == 2:
             files = [("memory.max", "memory.current"), ("memory.high", "memory.current")]
-            droppable = self._counter("memory.stat", "inactive_file")
+            total = ""
         else:
             files = [(f"memory.{kind}limit_in_bytes", f"memory.{kind}usage_in_bytes") for kind in ("", "memsw.")]
-            droppable = self._counter("memory.stat", "total_inactive_file")
+            total = "total_"
             above = self._counter(
                 "memory.stat", "hierarchical_memory_limit"
             )  # includes groups that are not visible here
             if 0 < above < _NO_LIMIT:
                 yield _Budget(above, 0)
+        inactive, active = (self._counter("memory.stat", f"{total}{kind}_file") for kind in ("inactive", "active"))
+        droppable = inactive + active // 2
         for limit_file, used_file in files:
             limit = self._first_number(limit_file)
             if limit is not None and limit < _NO_LIMIT:

@@ -1,7 +1,7 @@
 """Watching a search while it runs: the calls that an observer gets, and a snapshot of the search."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tuning.ledger import EpochReport, Row
@@ -26,6 +26,8 @@ class Snapshot:
     best: Row | None
     leaving: bool
     """Trials have been asked to save and leave."""
+    waiting: Mapping[int, str] = field(default_factory=dict)
+    """Of running trials, those that wait for room on their node, and what for."""
 
 
 class Observer:

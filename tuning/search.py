@@ -55,7 +55,7 @@ class SearchResult:
 def survey(settings: Settings) -> Capacity:
     """The capacity for a new search; starts no Ray."""
     if settings.address is None:
-        return _capacity([this_machine()], settings)
+        return _capacity([this_machine(settings.reserve_mb)], settings)
     with cluster.joined(settings.address):
         return _capacity(cluster.nodes(), settings)
 
@@ -115,7 +115,7 @@ def run_search(
         capacity: Capacity | None = None
         connection: AbstractContextManager[None]
         if settings.address is None:
-            node = this_machine()
+            node = this_machine(settings.reserve_mb)
             capacity = capacity_for(ledger, [node], settings)  # refuses before anything starts
             connection = local_ray.started(node, should_stop)
         else:

@@ -22,6 +22,8 @@ class Settings:
     """Without `cap_mb` and `concurrency`: run fewer trials at once rather than give each less than this."""
     concurrency: int | None = None
     """Trials at once; None for as many as fit."""
+    reserve_mb: int | None = None
+    """Memory that each node keeps free for everything else; None for a tenth of what it has, at least 512 MB."""
     cpus_per_trial: float = 1.0
     address: str | None = None
     """HOST:PORT of a Ray cluster that this machine is a node of; None to start a local Ray for this search."""
@@ -40,7 +42,7 @@ class Settings:
         for name in ("trials", "max_epochs", "grace_epochs", "failures_to_stop"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("cap_mb", "concurrency", "cpus_per_trial"):
+        for name in ("cap_mb", "concurrency", "cpus_per_trial", "reserve_mb"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above 0, not {value:g}")

@@ -85,7 +85,7 @@ class SearchView(Observer):
                 f"{row.last_epoch}/{self._epochs}",
                 percent(last.value if last else None),
                 f"{last.peak_mb:.0f} of {snapshot.cap_mb} MB" if last else f"of {snapshot.cap_mb} MB",
-                Text(settings_in_words(row, self._default)),
+                Text(snapshot.waiting.get(number) or settings_in_words(row, self._default)),
             )
         return Group(head, drawn)
 
@@ -97,7 +97,8 @@ class SearchView(Observer):
         parts = [
             f"{done} of {snapshot.target} trials",
             f"best {percent(best)}" + (f" (trial {snapshot.best.number})" if snapshot.best else ""),
-            f"{len(snapshot.running)} running",
+            f"{len(snapshot.running) - len(snapshot.waiting)} running",
+            f"{len(snapshot.waiting)} waiting for room" if snapshot.waiting else "",
             f"{counts['completed']} completed",
             f"{counts['stopped']} stopped",
             f"{counts['memory_cap']} capped",

@@ -1,67 +1,16 @@
 """Commands inside a control group with less than the machine has, as in a container (root only)."""
 
 import json
-import os
-import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
+from control_groups import control_group
 from product import settings, tiny
-
-ROOT = Path("/sys/fs/cgroup")
-MB = 1_000_000
-
-
-class Group:
-    """A group with a limit, and one below it without, in which commands are run."""
-
-    def __init__(self, name: str) -> None:
-        self._has_one_tree = (ROOT / "cgroup.controllers").exists()
-        trees = [ROOT] if self._has_one_tree else [ROOT / "memory", ROOT / "cpu"]
-        if self._has_one_tree:
-            (ROOT / "cgroup.subtree_control").write_text("+memory +cpu")
-        self._outer = [tree / name for tree in trees]
-        self._inner = [outer / "inner" for outer in self._outer]
-        for inner in self._inner:
-            inner.mkdir(parents=True)
-
-    def limit(self, memory_mb: int, cores: float) -> None:
-        memory, cpu = self._outer[0], self._outer[-1]
-        if self._has_one_tree:
-            (memory / "memory.max").write_text(str(memory_mb * MB))
-            (cpu / "cpu.max").write_text(f"{cores * 100000:.0f} 100000")
-        else:
-            (memory / "memory.limit_in_bytes").write_text(str(memory_mb * MB))
-            (cpu / "cpu.cfs_quota_us").write_text(f"{cores * 100000:.0f}")
-
-    def enter(self) -> None:
-        """In the child, before the command."""
-        for inner in self._inner:
-            (inner / "cgroup.procs").write_text(str(os.getpid()))
-
-    def remove(self) -> None:
-        for folder in [*self._inner, *self._outer]:
-            until = time.monotonic() + 5
-            while folder.exists() and time.monotonic() < until:  # busy until its last process is buried
-                with suppress(OSError):
-                    folder.rmdir()
-                    break
-                time.sleep(0.05)
 
 
 @pytest.fixture
 def group():
-    made = None
-    try:
-        made = Group(f"seqpipe-test-{os.getpid()}")
-        made.limit(2000, 0.5)
-    except OSError as error:
-        if made is not None:
-            made.remove()
-        pytest.skip(f"control groups cannot be made here: {error}")
-    yield made
-    made.remove()
+    with control_group(2000, 0.5) as made:
+        yield made
 
 
 def test_a_search_is_planned_for_what_the_group_above_leaves(place, group):

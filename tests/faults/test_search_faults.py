@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import toy_search
+from control_groups import control_group
 from toy_search import EPOCHS, Toy, search
 
 from tuning import ledger
@@ -47,6 +48,12 @@ class Driver:
             if said.strip() == line:
                 return
         raise AssertionError(f"never said {line!r}")
+
+    def wait_for_part(self, words):
+        for said in self._process.stdout:
+            if words in said:
+                return
+        raise AssertionError(f"never said {words!r}")
 
     def kill(self):
         self._known = psutil.Process(self._process.pid).children(recursive=True)
@@ -209,15 +216,20 @@ class Nodes:
         self.start("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
         self.wait_for(1)
 
-    def start(self, *arguments, within=()):
+    def start(self, *arguments, within=(), preexec_fn=None):
         self.processes.append(
             subprocess.Popen(
                 [*within, str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1",
                  "--node-ip-address=127.0.0.1", "--memory=600000000", "--object-store-memory=80000000", *arguments],
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env=os.environ | self.environment | {MARK: self.mark},
+                env=os.environ | self.environment | {MARK: self.mark}, preexec_fn=preexec_fn,
             )
         )  # fmt: skip
+
+    def add_in(self, group):
+        """A second node, inside a control group."""
+        self.start(f"--address={self.address}", preexec_fn=group.enter)
+        self.wait_for(2)
 
     def add(self, hidden):
         """A second node, which does not see what lies in a folder: no disk is shared."""
@@ -296,6 +308,30 @@ def test_a_search_on_a_cluster_of_two_nodes_without_a_shared_disk(tmp_path):
     assert driver.gone_within(10), driver.left()
     (carried,) = (Path(os.environ["XDG_CACHE_HOME"]) / "seqpipe" / "inputs").iterdir()
     assert (carried / "scale").read_text() == "2"
+
+
+def test_a_row_that_left_a_node_short_of_memory_goes_on_on_another(tmp_path):
+    gate = tmp_path / "gate"
+    with control_group(1500, 2.0) as group, nodes() as two:
+        two.add_in(group)
+        driver = Driver(
+            tmp_path / "s",
+            two.environment,
+            toy={"epoch_s": 0.2, "ends_after": str(gate)},
+            trials=2,
+            address=two.address,
+            concurrency=None,
+            reserve_mb=400,
+            space=LINE.to_json(),
+        )
+        for _ in range(2):
+            driver.wait_for_part("started")
+        with group.with_little_left(150):
+            driver.wait_for_part("short of memory")
+            gate.touch()
+            assert "ended finished" in driver.end(), "though the node is short of memory until then"
+    assert [row.finish.outcome for row in rows(tmp_path / "s")] == ["completed", "completed"]
+    assert sorted(row.starts for row in rows(tmp_path / "s")) == [1, 2]
 
 
 def test_a_cluster_that_does_not_let_us_in_or_runs_something_else_is_one_clear_line():

@@ -184,7 +184,7 @@ def test_a_trial_that_works_keeps_a_search_alive_in_which_others_fail(tmp_path):
 
 def test_the_memory_of_a_trial_stays_what_it_was_and_what_an_unfinished_one_needs(tmp_path, monkeypatch):
     def with_memory(memory_mb, trials):
-        monkeypatch.setattr("tuning.search.this_machine", lambda: Node("here", 2, memory_mb))
+        monkeypatch.setattr("tuning.search.this_machine", lambda reserve: Node("here", 2, memory_mb))
         noting = Noting()
         result = search(
             tmp_path, Toy(), Space.parse({"x": {"uniform": [0, 1]}}), {"x": 0.5},

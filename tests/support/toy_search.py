@@ -32,6 +32,8 @@ class Toy:
     trace: str = ""
     fails: str = ""
     reads: bool = False
+    ends_after: str = ""
+    """A file that has to exist before the last epoch begins."""
 
     def __call__(self, trial: Trial) -> None:
         self.note(trial, "begin")
@@ -47,6 +49,9 @@ class Toy:
         held = []
         for epoch in range(done + 1, EPOCHS + 1):
             time.sleep(self.epoch_s)
+            while self.ends_after and epoch == EPOCHS and not Path(self.ends_after).exists():
+                time.sleep(self.epoch_s)
+                trial.leave_if_asked()
             if trial.config.get("hog"):
                 held.append(bytearray(100_000_000))
             if self.fails == "diverge":

@@ -86,6 +86,12 @@ class CappedCall:
         with contextlib.suppress(ConnectionError):  # it ended before it received the call; `ending` says how
             send_frame(self._data, CALL, call)
 
+    def kill(self, reason: str) -> None:
+        """End the child and everything that it started, now; any thread may call this, and at any time."""
+        self.stop_reason = self.stop_reason or reason
+        with contextlib.suppress(OSError):  # the call is over
+            self._control.shutdown(socket.SHUT_WR)
+
     def listen(self, on_message: Callable[[object], None], should_stop: Callable[[], str | None] | None) -> None:
         """Pass messages on, and a request to stop, until the child and everything that it started are gone."""
         frames = FrameReader()
@@ -119,8 +125,8 @@ class CappedCall:
             self.last_frame = kind, body
 
     def _stop_for(self, reason: str | None) -> None:
-        self.stop_reason = reason
         if reason is not None:
+            self.stop_reason = self.stop_reason or reason
             with contextlib.suppress(ConnectionError):
                 self._control.sendall(b"s")
 

@@ -82,6 +82,7 @@ class Capped(Generic[T]):
         traceback: the child's traceback, if there was an exception.
         signal: the number of the signal that ended the child, if killed.
         stop_reason: what `should_stop` returned, if it asked for a stop; the outcome is how the function responded.
+            Or why the tree was killed by what `on_start` got.
         peak_mb: the most that the tree was measured to hold since the function started, MB (10^6 bytes).
         floor_mb: what it held when the function started; None if it never did.
         cap_mb: the cap.
@@ -109,6 +110,7 @@ def run_capped(
     on_message: Callable[[object], None] | None = None,
     should_stop: Callable[[], str | None] | None = None,
     grace_s: float = 30.0,
+    on_start: Callable[[Callable[[str], None]], object] | None = None,
     output: Path | None = None,
 ) -> Capped[T]:
     """Call `function(*args)` in a child process whose process tree may hold `cap_mb` and no more.
@@ -133,6 +135,8 @@ def run_capped(
         should_stop: asked here every 50 ms, between messages, until it returns a reason. Then the child gets a
             SIGTERM, which ends a function that has set no handler for it.
         grace_s: seconds that the function then has to return, before it is killed.
+        on_start: called here once, with a function that ends the whole tree at once. Any thread may call that, with
+            the reason, which becomes `stop_reason`; after the call it does nothing.
         output: a file that the child's stdout and stderr are appended to; by default they are the caller's.
 
     Raises:
@@ -145,6 +149,8 @@ def run_capped(
     started = time.monotonic()
     pickled = pickled_call(function, args, warm_up, sends=on_message is not None)
     with CappedCall(cap_mb, time_limit_s, grace_s, output) as call:
+        if on_start is not None:
+            on_start(call.kill)
         call.send(pickled)
         call.listen(on_message or _unexpected, should_stop)
     ending = call.ending

@@ -92,6 +92,8 @@ class Callback(_NotPickled, tune.Callback):  # type: ignore[misc]
         self._decisions = decisions
         self._errors = errors
         self._tick = tick
+        self._without_row: set[str] = set()
+        """Ray's ids of the trials that have given their rows back."""
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         with self._errors.kept():
@@ -103,19 +105,27 @@ class Callback(_NotPickled, tune.Callback):  # type: ignore[misc]
             messages.deliver(
                 result["message"], trial.config["row"], self._decisions, stopped=bool(result.get("done"))
             )
+            if result["message"]["kind"] == messages.GIVES_ROW_BACK["kind"]:
+                self._without_row.add(trial.trial_id)
+                trial.config["task"] = ""  # should Ray start it again
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         with self._errors.kept():
-            self._decisions.left(trial.config["row"])
+            if trial.trial_id not in self._without_row:
+                self._decisions.left(trial.config["row"])
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process was lost, and Ray starts it again."""
         with self._errors.kept():
+            if trial.trial_id in self._without_row:
+                return
             self._decisions.restarted(trial.config["row"], _last_line_of_error(trial))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A trial's process was lost, and Ray does not start it again."""
         with self._errors.kept():
+            if trial.trial_id in self._without_row:
+                return
             self._decisions.lost(trial.config["row"], _last_line_of_error(trial))
             self._decisions.left(trial.config["row"])
 

@@ -17,6 +17,20 @@ PAUSED: Message = {"kind": "paused"}
 """The trial has left for now; its row stays open."""
 
 
+def waiting(text: str) -> Message:
+    """The trial waits for room on its node, as the text says."""
+    return {"kind": "waiting", "text": text}
+
+
+def left_for_room(node: str, free_mb: float) -> Message:
+    """The trial has left a node that is short of memory; its row is to go on when there is room."""
+    return {"kind": "left_for_room", "node": node, "free_mb": free_mb}
+
+
+GIVES_ROW_BACK: Message = {"kind": "gives_row_back"}
+"""The trial has waited long for room: its row may run on another node. It stays, without a row, where it waits."""
+
+
 def started(node: str) -> Message:
     """An attempt at the row runs on a node."""
     return {"kind": "started", "node": node}
@@ -52,6 +66,12 @@ def deliver(message: Message, row: int, decisions: Decisions, *, stopped: bool) 
     """Tell the search; `stopped`: the scheduler ends the trial for this report."""
     attempt = message["attempt"]
     match message["kind"]:
+        case "waiting":
+            decisions.waits(row, attempt, message["text"])
+        case "left_for_room":
+            decisions.left_for_room(row, attempt, message["node"], message["free_mb"])
+        case "gives_row_back":
+            decisions.gives_row_back(row, attempt)
         case "started":
             decisions.started(row, attempt, message["node"])
         case "fitted":

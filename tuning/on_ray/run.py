@@ -22,6 +22,7 @@ from tuning.errors import ClusterError
 from tuning.fit import Fit
 from tuning.ledger import Ledger
 from tuning.observer import Ended, Observer
+from tuning.on_ray import messages
 from tuning.on_ray.asha import LedgerAsha
 from tuning.on_ray.callbacks import Callback, FirstError, Searcher, Stopper, trial_name
 from tuning.on_ray.shared_files import SharedFiles
@@ -73,7 +74,13 @@ class TuneRun:
         drivers_node = ray.get_runtime_context().get_node_id()
         self._store = StoreActor(self._folder / CHECKPOINTS, shared_files.folder, drivers_node, should_stop, clock)
         self._trial_settings = TrialSettings(
-            settings.mode, capacity.cap_mb, settings.grace_s, shared_files, drivers_node
+            settings.mode,
+            capacity.cap_mb,
+            settings.grace_s,
+            shared_files,
+            drivers_node,
+            settings.reserve_mb,
+            has_other_nodes=len(capacity.nodes) > 1,
         )
         self.overhead_mb = 0.0
         """The most that this run was measured to hold on this machine beside its trials."""
@@ -147,7 +154,11 @@ class TuneRun:
         objective, settings, store = self._objective, self._trial_settings, self._store.handle
 
         def trainable(config: dict[str, Any]) -> None:  # is pickled, so it must not refer to `self`
-            run_trial(Task.from_ray(config), objective, settings, store)
+            task = Task.from_ray(config)
+            if task is None:  # Ray has started a trial again that has no row any more
+                tune.report(messages.as_result(messages.PAUSED, 0))
+            else:
+                run_trial(task, objective, settings, store)
 
         return trainable
 
@@ -164,7 +175,7 @@ class TuneRun:
         )
 
     def _tick(self) -> None:
-        if self._ask_is_due() and self.decisions.leave_if_due(self._should_stop()):
+        if self._ask_is_due() and (self.decisions.leave_if_due(self._should_stop()) or self.decisions.is_done):
             self._store.ask_to_stop()
         if self._tick_is_due():
             self._observer.ticked(self.decisions.snapshot(self.overhead_mb))

@@ -5,13 +5,11 @@ Contract: a trial *returns* how it ended. Only a lost process raises, and only t
 The objective stays pickled here: a worker that unpickled it would hold everything that it imports a second time.
 """
 
-import contextlib
 import json
 import os
 import shutil
 import socket
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +25,8 @@ from tuning.capped.run_capped import CapTooLowError, process_memory_mb, run_capp
 from tuning.ledger import Finish, Row
 from tuning.on_ray import messages
 from tuning.on_ray.attempt import Attempt
+from tuning.on_ray.leaving import Leaving
+from tuning.on_ray.room_wait import wait_for_room
 from tuning.on_ray.shared_files import SharedFiles
 from tuning.sampler import Mode
 from tuning.trial import (
@@ -39,13 +39,12 @@ from tuning.trial import (
     run_objective,
     warm_up_objective,
 )
-from tuning.trial_end import Progress, finish_of
+from tuning.trial_end import LostTrialError, Progress, finish_of
+from tuning.trial_room import TrialRoom
 
 _SCRATCH = "trial-"
 _LEAVE_S = "120"
 """How long Ray waits for a stopped trial to free its worker, before it starts the next one there."""
-ASK_S = 1.0
-"""How often a trial asks whether to leave."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,9 @@ class Task:
         return {"row": self.row, "task": json.dumps(asdict(self))}
 
     @classmethod
-    def from_ray(cls, config: Mapping[str, Any]) -> Self:
-        """The task, from Ray's configuration of the trial."""
-        return cls(**json.loads(config["task"]))
+    def from_ray(cls, config: Mapping[str, Any]) -> Self | None:
+        """The task, from Ray's configuration of the trial; None if its row was given back."""
+        return cls(**json.loads(config["task"])) if config["task"] else None
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,9 @@ class TrialSettings:
     shared_files: SharedFiles
     drivers_node: str
     """Ray's id of the node that has the shared files."""
+    reserve_mb: int | None
+    has_other_nodes: bool
+    """Whether a row that waits for room on one node may go to another."""
 
 
 def run_trial(task: Task, objective: PickledObjective, settings: TrialSettings, store: Any) -> None:
@@ -94,14 +96,23 @@ def run_trial(task: Task, objective: PickledObjective, settings: TrialSettings, 
     Raises:
         LostTrialError: the row's process was lost.
     """
-    started_at = time.monotonic()
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _LEAVE_S
     node = socket.gethostname()
     attempt = Attempt(store, task.row)
-    attempt.report(messages.started(node))
-    if attempt.stop_asked():
-        attempt.report(messages.PAUSED)
-        return
+    with TrialRoom(settings.cap_mb, settings.reserve_mb) as room:
+        if wait_for_room(room, attempt, node, settings.has_other_nodes):
+            attempt.report(messages.started(node))
+            end = _run_row(task, objective, settings, attempt, node, room)
+        else:
+            end = messages.PAUSED
+    attempt.report(end)
+
+
+def _run_row(
+    task: Task, objective: PickledObjective, settings: TrialSettings, attempt: Attempt, node: str, room: TrialRoom
+) -> messages.Message:
+    """Run the row from its newest checkpoint; what to report of its end."""
+    started_at = time.monotonic()
     with _scratch_folder() as scratch:
         attempt.fetch_checkpoint(scratch)
         progress = Progress(settings.mode)
@@ -109,12 +120,17 @@ def run_trial(task: Task, objective: PickledObjective, settings: TrialSettings, 
             progress.add(report)
             if report.epoch > task.known_epochs:  # its driver was killed before it could record this
                 attempt.report(messages.reported(report))
-        finish = _run_objective(task, objective, settings, scratch, attempt, progress)
+        leaving = Leaving(attempt, room)
+        try:
+            finish = _run_objective(task, objective, settings, scratch, attempt, progress, leaving)
+        except LostTrialError:
+            if not leaving.is_for_room:
+                raise
+            finish = None  # the kernel was faster
     if finish is None:
-        attempt.report(messages.PAUSED)
-    else:
-        duration_s = round(time.monotonic() - started_at, 3)
-        attempt.report(messages.finished(replace(finish, node=node, duration_s=duration_s)))
+        return messages.left_for_room(node, room.free_mb) if leaving.is_for_room else messages.PAUSED
+    duration_s = round(time.monotonic() - started_at, 3)
+    return messages.finished(replace(finish, node=node, duration_s=duration_s))
 
 
 @contextmanager
@@ -137,10 +153,12 @@ def _run_objective(
     scratch: Path,
     attempt: Attempt,
     progress: Progress,
+    leaving: Leaving,
 ) -> Finish | None:
     shared = attempt.shared_folder(settings.shared_files, settings.drivers_node)
+    relay = _Relay(attempt, progress, leaving)
     try:
-        with _Relay(attempt, progress) as relay:
+        with leaving:
             result = run_capped(
                 run_objective,
                 objective,
@@ -154,6 +172,7 @@ def _run_objective(
                 on_message=relay.on_message,
                 should_stop=relay.should_stop,
                 grace_s=settings.grace_s,
+                on_start=leaving.on_start,
             )
     except CapTooLowError as error:  # on a node whose imports take more memory than the driver's
         return Finish("memory_cap", peak_mb=error.floor_mb, cap_mb=settings.cap_mb)
@@ -161,28 +180,19 @@ def _run_objective(
 
 
 class _Relay:
-    """Relays the child's messages to the search, and the search's request to leave to the child."""
+    """Relays the child's messages to the search, and to the child that it has to leave."""
 
-    def __init__(self, attempt: Attempt, progress: Progress) -> None:
+    def __init__(self, attempt: Attempt, progress: Progress, leaving: Leaving) -> None:
         self._attempt = attempt
         self._progress = progress
-        self._pid: int | None = None
+        self._leaving = leaving
         self._peak_mb = 0.0  # so far, of the child alone; the whole tree's is known at the end
-        self._stop = threading.Event()
-        self._over = threading.Event()
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._poll_for_stop, name="stop", daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()  # the worker process goes on with another trial
 
     def on_message(self, message: object) -> None:
         """Handle a message of the child."""
         match message:
             case Began():
-                self._pid = message.pid
+                self._leaving.pid = message.pid
             case Fitted(forecast):
                 self._attempt.report(messages.fitted(forecast))
             case Reported(report):
@@ -195,18 +205,11 @@ class _Relay:
     def should_stop(self) -> str | None:
         """Why the child is to leave; asked some twenty times a second."""
         self._measure()
-        return "the search leaves" if self._stop.is_set() else None
+        return self._leaving.should_stop()
 
     def _measure(self) -> None:
-        if self._pid is not None:
-            self._peak_mb = max(self._peak_mb, process_memory_mb(self._pid))
-
-    def _poll_for_stop(self) -> None:
-        with contextlib.suppress(ray.exceptions.RayError):  # the search has ended, and this process is about to
-            while not self._attempt.stop_asked():
-                if self._over.wait(ASK_S):
-                    return
-            self._stop.set()
+        if self._leaving.pid is not None:
+            self._peak_mb = max(self._peak_mb, process_memory_mb(self._leaving.pid))
 
     def _send_checkpoint(self, folder: Path) -> None:
         try:

@@ -76,3 +76,11 @@ def test_ray_and_the_system_keep_their_share_of_this_machine(monkeypatch, total_
     monkeypatch.setattr(machine, "this_machine", lambda: here)
     assert capacity.this_machine().memory_mb == given_mb
     assert capacity.this_machine().cpus == 2, "whole cores"
+
+
+def test_the_reserve_may_be_asked_for_and_must_leave_something_of_the_machine(monkeypatch):
+    monkeypatch.setattr(machine, "this_machine", lambda: machine.Machine(8000 * 10**6, 7000 * 10**6, 2))
+    assert capacity.this_machine(3000).memory_mb == 7000 - RAY_MB - 3000
+    assert capacity.this_machine(7999).memory_mb == 0
+    with pytest.raises(CapDoesNotFitError, match="a reserve of 8000 MB leaves nothing of this machine's 8000 MB"):
+        capacity.this_machine(8000)

@@ -330,7 +330,6 @@ def test_a_search_in_which_nothing_fits_has_finished_and_not_failed(begin, forec
     forecasts.answers = dict.fromkeys(range(3), INFEASIBLE)
     assert search.decisions.next_row() is None
     assert search.decisions.has_no_more
-    assert not search.decisions.has_rows_left
     assert search.decisions.conclusion() == "finished"
 
 
@@ -514,6 +513,116 @@ def test_ray_goes_on_asking_while_a_trial_may_hit_its_cap(begin, forecasts):
     search.decisions.left(number)
     assert not search.decisions.has_no_more
     search.decisions.next_row()
+
+
+WORDS = "waits for room on laptop: 900 MB and 384 to spare, 700 are free"
+
+
+def leave_for_room(search, number, attempt=1):
+    search.decisions.left_for_room(number, attempt, "laptop", 310.4)
+    search.decisions.left(number)
+
+
+def test_a_row_that_left_for_room_is_run_again_before_new_ones_and_the_user_reads_it_once(begin):
+    search = begin(concurrency=2)
+    number = search.start()
+    search.decisions.left_for_room(number, 1, "laptop", 310.4)
+    assert search.observer.notes == [
+        "trial 0 left laptop, which is short of memory (310 MB free); it goes on when there is room"
+    ]
+    assert search.decisions.next_row().number == 1, "its process is still there"
+    search.decisions.left(number)
+    assert search.decisions.next_row().number == number
+    search.decisions.waits(number, 2, WORDS)
+    assert len(search.observer.notes) == 1
+    search.decisions.started(number, 2, "desktop")
+    assert search.row(number).finish is None
+    assert search.row(number).node == "desktop"
+    leave_for_room(search, number, 2)
+    assert len(search.observer.notes) == 2, "it ran in between"
+
+
+def test_a_row_that_left_for_room_was_not_lost(begin):
+    search = begin(restarts=0, concurrency=1)
+    for attempt in (1, 2, 3):
+        number = search.decisions.next_row().number
+        search.decisions.started(number, attempt, "laptop")
+        search.decisions.left_for_room(number, attempt, "laptop", 310.0)
+        if attempt == 2:
+            search.decisions.lost(number, "its worker ended")
+        search.decisions.left(number)
+    assert (number, search.row(number).finish) == (0, None)
+    number = search.decisions.next_row().number
+    search.decisions.started(number, 4, "laptop")
+    search.decisions.left_for_room(number, 4, "laptop", 310.0)
+    search.decisions.restarted(number, "its worker ended")
+    search.decisions.started(number, 5, "laptop")
+    search.decisions.finished(number, 5, COMPLETED)
+    search.decisions.left(number)
+    assert search.row(0).finish == COMPLETED
+    assert search.decisions.next_row().number == 1, "it does not wait any more"
+    assert not any("lost" in note for note in search.observer.notes)
+
+
+def test_what_an_attempt_says_after_it_left_for_room_is_ignored(begin):
+    search = begin()
+    number = search.start()
+    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    search.decisions.reported(number, 1, EpochReport(1, 0.3))
+    search.decisions.finished(number, 1, COMPLETED)
+    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    assert search.row(number).reports == ()
+    assert search.row(number).finish is None
+
+
+def test_an_outdated_attempt_does_not_make_a_row_wait(begin):
+    search = begin()
+    number = search.start()
+    search.decisions.restarted(number, "killed")
+    search.decisions.started(number, 2, "here")
+    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    search.decisions.waits(number, 1, WORDS)
+    assert search.decisions.snapshot(0.0).waiting == {}
+    search.decisions.finished(number, 2, COMPLETED)
+    assert search.row(number).finish == COMPLETED
+
+
+def test_a_trial_that_waits_for_room_is_shown_and_noted_once_until_it_starts(begin):
+    search = begin()
+    number = search.decisions.next_row().number
+    search.decisions.waits(number, 1, WORDS)
+    search.decisions.waits(number, 1, "waits for 800")
+    assert search.observer.notes == [f"trial 0 {WORDS}"]
+    assert search.decisions.snapshot(0.0).waiting == {number: "waits for 800"}
+    assert number in search.decisions.snapshot(0.0).running
+    search.decisions.started(number, 1, "laptop")
+    assert search.decisions.snapshot(0.0).waiting == {}
+
+
+def test_a_waiting_trial_that_is_gone_does_not_wait(begin):
+    search = begin()
+    number = search.decisions.next_row().number
+    search.decisions.waits(number, 1, WORDS)
+    search.decisions.left(number)
+    assert search.decisions.snapshot(0.0).waiting == {}
+    search.decisions.waits(number, 1, WORDS)
+    assert search.decisions.snapshot(0.0).waiting == {}
+
+
+def test_a_search_that_leaves_waits_for_no_trial_that_waits_for_room(begin):
+    search = begin()
+    search.decisions.waits(search.decisions.next_row().number, 1, WORDS)
+    assert search.decisions.leave_if_due(asked=True)
+    assert search.decisions.has_left
+
+
+def test_ray_is_asked_for_more_rows_as_long_as_one_that_runs_may_come_back(begin):
+    search = begin(trials=1)
+    number = search.start()
+    assert not search.decisions.has_no_more
+    leave_for_room(search, number)
+    assert not search.decisions.has_no_more
+    assert search.decisions.next_row().number == number
     search.decisions.started(number, 2, "here")
     search.decisions.finished(number, 2, COMPLETED)
     search.decisions.left(number)
@@ -544,3 +653,49 @@ def test_one_that_may_go_on_is_stopped_by_its_value_though_it_was_over_its_cap(
     search.decisions.reported(number, 1 + halvings, EpochReport(1, 0.6, peak_mb=1001), stopped=True)
     finish = search.row(number).finish
     assert (finish.outcome, finish.value, finish.peak_mb) == (outcome, value, 1001)
+
+
+def test_all_lost_at_once_runs_each_row_once_also_one_that_left_for_room(begin):
+    search = begin()
+    number = search.start()
+    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    assert search.decisions.restart_all()
+    assert search.decisions.next_row().number == number
+    assert search.decisions.next_row().number != number
+
+
+def test_a_row_that_is_given_back_may_start_elsewhere_and_its_place_counts_no_more(begin):
+    search = begin(concurrency=1)
+    number = search.decisions.next_row().number
+    search.decisions.waits(number, 1, WORDS)
+    assert search.decisions.next_row() is None
+    search.decisions.gives_row_back(number, 1)
+    assert search.decisions.snapshot(0.0).waiting == {}
+    assert not search.decisions.is_done
+    assert search.decisions.next_row().number == number
+    assert search.decisions.snapshot(0.0).waiting == {number: WORDS}
+    search.decisions.started(number, 2, "desktop")
+    search.decisions.gives_row_back(number, 1)
+    assert search.decisions.next_row() is None, "it runs"
+
+
+def test_an_attempt_that_is_started_again_may_wait_for_room_and_give_its_row_back(begin):
+    search = begin(concurrency=1)
+    number = search.start()
+    search.decisions.restarted(number, "killed")
+    search.decisions.waits(number, 2, WORDS)
+    assert search.decisions.snapshot(0.0).waiting == {number: WORDS}
+    search.decisions.gives_row_back(number, 2)
+    assert search.decisions.next_row().number == number
+
+
+def test_a_late_word_of_a_lost_attempt_does_not_keep_a_newer_one_from_waiting(begin):
+    search = begin(concurrency=1)
+    number = search.decisions.next_row().number
+    search.decisions.started(number, 1, "here")  # it is dead by now
+    search.decisions.waits(number, 3, WORDS)
+    assert search.decisions.snapshot(0.0).waiting == {number: WORDS}
+    search.decisions.reported(number, 1, EpochReport(1, 0.3))
+    assert search.row(number).reports == ()
+    search.decisions.gives_row_back(number, 3)
+    assert search.decisions.next_row().number == number

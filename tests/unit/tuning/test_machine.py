@@ -1,5 +1,6 @@
 import math
 import os
+import shutil
 from pathlib import Path
 
 import psutil
@@ -44,13 +45,20 @@ def tree(tmp_path):
     return make
 
 
-def v2(limit: object = "max", used: int = 0, inactive_file: int = 0, cpu: str = "max 100000") -> dict[str, object]:
-    stat = f"anon 1\ninactive_file {inactive_file}\nactive_file 7"
+def v2(
+    limit: object = "max", used: int = 0, inactive_file: int = 0, cpu: str = "max 100000", active_file: int = 0
+) -> dict[str, object]:
+    stat = f"anon 1\ninactive_file {inactive_file}\nactive_file {active_file}"
     return {"memory.max": limit, "memory.current": used, "memory.stat": stat, "cpu.max": cpu}
 
 
-def v1(limit: object, used: int = 0, inactive_file: int = 0, above: object = V1_NO_LIMIT) -> dict[str, object]:
-    stat = f"inactive_file 1\nhierarchical_memory_limit {above}\ntotal_inactive_file {inactive_file}"
+def v1(
+    limit: object, used: int = 0, inactive_file: int = 0, above: object = V1_NO_LIMIT, active_file: int = 0
+) -> dict[str, object]:
+    stat = (
+        f"inactive_file 1\nhierarchical_memory_limit {above}\ntotal_inactive_file {inactive_file}\n"
+        f"total_active_file {active_file}"
+    )
     return {"memory.limit_in_bytes": limit, "memory.usage_in_bytes": used, "memory.stat": stat}
 
 
@@ -76,6 +84,13 @@ def test_a_flat_group_of_version_2(tree):
     assert (found.memory_bytes, found.available_bytes, found.cores) == (2 * GB, 2 * GB - GB + GB // 4, 0.5)
     assert found.threads == 1
     assert found.limits == "limited to 2 GB and 0.5 cores by a control group"
+
+
+def test_half_of_the_file_pages_that_were_used_twice_can_be_dropped(tree, tmp_path):
+    for version, groups, mount, folder in ((v2, "0::/a\n", V2, "/a"), (v1, "4:memory:/a\n", V1_MEMORY, "memory/a")):
+        shutil.rmtree(tmp_path / "proc", ignore_errors=True)
+        root = tree(groups, [mount], **{folder: version(2 * GB, used=GB, active_file=GB // 2)})
+        assert this_machine(root).available_bytes == GB + GB // 4
 
 
 def test_a_limit_of_a_group_far_above_counts(tree):

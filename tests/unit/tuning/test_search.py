@@ -74,7 +74,7 @@ def ray(monkeypatch):
     monkeypatch.setattr(search.local_ray, "started", fake.local)
     monkeypatch.setattr(search.cluster, "joined", fake.joined)
     monkeypatch.setattr(search.cluster, "nodes", lambda: fake.nodes)
-    monkeypatch.setattr(search, "this_machine", lambda: Node("here", 2, 2000))
+    monkeypatch.setattr(search, "this_machine", lambda reserve: Node("here", 2, 2000 - (reserve or 0)))
     monkeypatch.setattr(search, "floor_mb", lambda *_, **__: FLOOR_MB - 0.5)
     return fake
 
@@ -252,6 +252,13 @@ def test_a_cap_that_does_not_fit_is_refused_before_anything_starts(run, ray, mon
     assert ray.started == []
 
 
+def test_the_reserve_that_was_asked_for_is_left_out_of_the_plan(run, ray):
+    run(reserve_mb=900)
+    assert [node.memory_mb for node in ray.capacity.nodes] == [1100]
+    surveyed = survey(Settings(trials=1, max_epochs=1, reserve_mb=900))
+    assert [node.memory_mb for node in surveyed.nodes] == [1100]
+
+
 @pytest.mark.parametrize(("cap_mb", "refused"), [(FLOOR_MB + 15, True), (FLOOR_MB + 16, False)])
 def test_a_cap_that_the_imports_alone_fill_is_refused(run, ray, tmp_path, cap_mb, refused):
     if not refused:
@@ -267,10 +274,10 @@ def test_a_cap_that_the_imports_alone_fill_is_refused(run, ray, tmp_path, cap_mb
 def test_the_cap_is_remembered_and_a_smaller_one_later_is_said(run, ray, tmp_path, monkeypatch):
     noted = Notes()
     run(trials=1, observer=noted)
-    monkeypatch.setattr(search, "this_machine", lambda: Node("here", 2, 3000))
+    monkeypatch.setattr(search, "this_machine", lambda reserve: Node("here", 2, 3000))
     run(trials=2, observer=noted)
     assert (read(tmp_path / "s").cap_mb, noted.notes) == (FITS, [])
-    monkeypatch.setattr(search, "this_machine", lambda: Node("here", 2, 1000))
+    monkeypatch.setattr(search, "this_machine", lambda reserve: Node("here", 2, 1000))
     run(trials=3, observer=noted)
     assert read(tmp_path / "s").cap_mb == 1000 // 2 - WORKER_MB
     assert noted.notes == [f"less memory is free than before: a trial may hold {500 - WORKER_MB} MB now, not {FITS}"]

@@ -1,8 +1,9 @@
 """Thousands of searches as they may happen: decisions, ledger and sampler against a made-up world.
 
-Trials report in any order, processes are lost, attempts that were given up go on talking, and the driver is killed
-between any two writes or in the middle of one, and begun again. In half of the searches memory is forecast: forecasts
-come late, or never, some are too low, and some trials need too much. Each history follows from its seed alone.
+Trials report in any order, wait for room, give their rows back, and leave nodes that run short of memory. Processes
+are lost, attempts that were given up go on talking, and the driver is killed between any two writes or in the middle
+of one, and begun again. In half of the searches memory is forecast: forecasts come late, or never, some are too low,
+and some trials need too much. Each history follows from its seed alone.
 """
 
 import json
@@ -117,6 +118,9 @@ class World:
         )
         self.concurrency = self.rng.randint(1, 3)
         self.loss_rate = self.rng.choice([0.0, 0.05, 0.2])
+        self.short_rate = self.rng.choice([0.0, 0.1, 0.4])
+        self.move_rate = self.rng.choice([0.0, 0.5])
+        self.room_left = 0
         self.kills_left = self.rng.randint(0, 3)
         self.forecasts = self.rng.choice([None, None, "come", "come late", "never come"])
         self.attempts = {}  # the checkpoint store's: they outlive a driver
@@ -172,7 +176,7 @@ class World:
         leave_at = self.rng.choice([None, None, None, self.rng.uniform(0, 60)])
         running, given_up = {}, []
         self.lost = {}
-        while True:
+        for _ in range(20_000):
             self.now += self.rng.random()
             if self.forecasts == "come" or (self.forecasts == "come late" and self.rng.random() < 0.1):
                 self._forecast()
@@ -199,10 +203,17 @@ class World:
                 again = self._lose(decisions, process)
                 if again is not None:
                     running[process.number] = again
+            elif process.unheard[:1] == [("waits",)] and self.rng.random() < self.move_rate:
+                decisions.gives_row_back(process.number, process.attempt)
+                del running[process.number]  # it stays where it is, without a row
+                continue
             elif process.unheard and self.rng.random() < 0.6:
                 self._hear(decisions, process, stops=self.rng.random() < 0.05)
             elif is_leaving and not process.is_done:
                 process.is_done = True  # it saves, and leaves
+            elif self.rng.random() < self.short_rate and process.is_known and not process.is_done:
+                process.is_done = True
+                process.unheard.append(("left for room",))
             else:
                 self._work(process)
             ended = ledger.rows[process.number].finish is not None
@@ -210,6 +221,7 @@ class World:
             if process.number in running and (ended or leaves):
                 given_up.append(running.pop(process.number))
                 decisions.left(process.number)
+        raise AssertionError("the search does not end")
 
     def _fit(self):
         self.pending.clear()
@@ -238,6 +250,7 @@ class World:
         epoch = self.checkpoints.get(number, 0)
         process = Process(number, self.attempts[number], dict(config), epoch, halvings)
         self.run_with.add((number, halvings))
+        process.unheard += [("waits",)] * self.rng.choice([0, 0, 1, 3])
         process.unheard.append(("started",))
         if self.forecasts:
             process.unheard.append(("fitted",))
@@ -267,6 +280,11 @@ class World:
         number, attempt = process.number, process.attempt
         before = self.ledger.rows[number]
         match process.unheard.pop(0):
+            case ("waits",):
+                decisions.waits(number, attempt, "waits for room")
+            case ("left for room",):
+                decisions.left_for_room(number, attempt, "node", 300.0)
+                self.room_left += 1
             case ("started",):
                 process.is_known = True
                 decisions.started(number, attempt, "node")
@@ -368,12 +386,15 @@ def check_fit(world, rows):
 
 @pytest.mark.parametrize("block", range(10))
 def test_every_history_ends_each_row_once_and_loses_nothing(tmp_path, block):
+    left_for_room = 0
     for seed in range(block * 200, (block + 1) * 200):
         world, rows = history(tmp_path / str(seed), seed)
+        left_for_room += world.room_left
         try:
             check(world, rows)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
+    assert left_for_room > 50
 
 
 def test_the_same_holds_for_the_sampler_that_learns(tmp_path):

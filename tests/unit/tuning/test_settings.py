@@ -13,6 +13,7 @@ from tuning.settings import Settings
         ({"cap_mb": 0}, "cap_mb must be above 0, not 0"),
         ({"concurrency": -1}, "concurrency must be above 0"),
         ({"cpus_per_trial": 0.0}, "cpus_per_trial must be above 0"),
+        ({"reserve_mb": -1}, "reserve_mb must be above 0"),
         ({"grace_epochs": 4}, "grace_epochs 4 is more than the 3 epochs of a trial"),
         ({"reduction_factor": 1.0}, "reduction_factor must be above 1"),
     ],

@@ -66,6 +66,20 @@ def test_the_live_table_shows_each_running_trial(view, monkeypatch):
     assert "of 900 MB" in text
 
 
+def test_a_trial_that_waits_for_room_says_what_for(view, monkeypatch):
+    drawn = io.StringIO()
+    view._watcher.is_live = True
+    monkeypatch.setattr(view._watcher, "console", lambda: Console(file=drawn, width=120, force_terminal=True))
+    waiting = snapshot(waiting={3: "waits for room on laptop: 900 MB and 384 to spare, 700 are free"})
+    view.ticked(waiting)
+    view.close()
+    line = next(each for each in drawn.getvalue().splitlines() if "waits for room" in each)
+    assert line.split()[1::2][:2] == ["3", "0/5"]
+    assert "900 MB and 384 to spare, 700 are free" in line
+    assert "1 running, 1 waiting for room, 1 completed" in view.headline(waiting)
+    assert "waiting" not in view.headline(snapshot())
+
+
 def test_in_a_pipe_nothing_is_drawn(view, capsys):
     view.ticked(snapshot())
     assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import hogs
@@ -106,6 +107,33 @@ def test_a_function_that_ignores_a_stop_is_killed(function, number):
     )
     assert (result.outcome, result.signal, result.stop_reason) == ("killed", number, "enough")
     assert result.duration_s < 3
+
+
+def test_another_thread_can_kill_the_tree_at_once_even_while_the_caller_is_busy(tmp_path):
+    pids, kills, done = tmp_path / "pids", [], []
+
+    def listen(message: object) -> None:
+        threading.Timer(0.1, kills[0], ["no room"]).start()
+        time.sleep(1.0)
+        done.append(all_gone(members(pids), 0.1))
+
+    result = run_capped(
+        hogs.with_family, str(pids), cap_mb=CAP_MB, grace_s=60, on_message=listen, on_start=kills.append
+    )
+    assert (result.outcome, result.stop_reason, done) == ("killed", "no room", [True])
+    kills[0]("the call is over")
+
+
+def test_a_kill_after_a_stop_keeps_the_reason_of_the_stop():
+    kills = []
+
+    def stop() -> str:
+        threading.Timer(0.3, kills[0], ["too slow"]).start()
+        return "enough"
+
+    result = run_capped(hogs.hang_and_ignore, cap_mb=CAP_MB, grace_s=60, should_stop=stop, on_start=kills.append)
+    assert (result.outcome, result.stop_reason) == ("killed", "enough")
+    assert result.duration_s < 5
 
 
 def test_ctrl_c_in_the_caller_ends_the_tree_and_goes_on_up(tmp_path):

@@ -27,6 +27,9 @@ class Decided:
     def reported(self, row, attempt, report, *, stopped):
         self.calls.append(("reported", row, attempt, report, stopped))
 
+    def gives_row_back(self, row, attempt):
+        self.calls.append(("gives back", row, attempt))
+
     def left(self, row):
         self.calls.append(("left", row))
 
@@ -148,6 +151,17 @@ def test_a_lost_process_that_ray_starts_again_is_passed_on_with_the_last_line_of
 def test_a_process_that_ray_gives_up_is_lost_and_then_gone(decided, callback, error_file):
     callback.on_trial_error(0, [], ray_trial(4, error_file))
     assert decided.calls == [("lost", 4, "no word of why"), ("left", 4)]
+
+
+def test_of_a_trial_that_gave_its_row_back_nothing_more_is_passed_on(decided, callback):
+    trial = SimpleNamespace(trial_id="ab12", config={"row": 4, "task": "{...}"}, error_file=None)
+    callback.on_trial_result(0, [], trial, messages.as_result(messages.GIVES_ROW_BACK, 2))
+    for call in (callback.on_trial_complete, callback.on_trial_error, callback.on_trial_recover):
+        call(0, [], trial)
+    assert decided.calls == [("gives back", 4, 2)]
+    assert Task.from_ray(trial.config) is None
+    callback.on_trial_complete(0, [], SimpleNamespace(trial_id="other", config={"row": 4}))
+    assert decided.calls[-1] == ("left", 4)
 
 
 def test_each_step_of_ray_s_loop_is_a_tick(decided, callback):

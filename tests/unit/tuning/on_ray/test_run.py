@@ -176,13 +176,52 @@ def test_a_trial_worker_gets_its_task_and_what_all_trials_share(begin, monkeypat
         tuner.trainable(trial.config)
         tuner.complete(trial)
 
-    search = begin(mode="min", grace_s=9.0)
+    search = begin(mode="min", grace_s=9.0, reserve_mb=300)
     search.play(one)
     [(task, objective, settings, store)] = called
     assert task == Task(0, {"x": 0.5}, 0, PLAN.cap_mb)
     assert objective is OBJECTIVE
     assert (settings.mode, settings.cap_mb, settings.grace_s, settings.drivers_node) == ("min", 500, 9.0, NODE)
+    assert (settings.reserve_mb, settings.has_other_nodes) == (300, False)
     assert store is search.store
+
+
+def test_a_trial_whose_row_was_given_back_does_nothing_if_ray_starts_it_again(begin, monkeypatch):
+    said = []
+    monkeypatch.setattr(run, "run_trial", failing(AssertionError("it has no row")))
+    monkeypatch.setattr(run.tune, "report", said.append)
+
+    def move(tuner):
+        trial = tuner.suggest()
+        trial.trial_id = "waits"
+        tuner.report(trial, messages.GIVES_ROW_BACK)
+        tuner.trainable(trial.config)
+        tuner.callback.on_trial_result(0, [], trial, said[0])
+        again = tuner.suggest()
+        assert again.config["row"] == trial.config["row"]
+        tuner.callback.on_trial_complete(0, [], trial)
+        assert not search.run.decisions.is_done
+        tuner.complete(again)
+
+    search = begin(trials=1)
+    assert search.play(move) == "finished"
+    assert search.ledger.rows[0].finish == COMPLETED
+
+
+def test_trials_without_a_row_are_asked_to_leave_when_the_search_has_all_of_its_trials(begin, ray):
+    def wait(tuner):
+        trial = tuner.suggest()
+        trial.trial_id = "waits"
+        tuner.report(trial, messages.GIVES_ROW_BACK)
+        again = tuner.suggest()
+        steps(tuner, ray, 2, ASK_S + 0.01)
+        assert "ask_to_stop" not in search.store.calls
+        tuner.complete(again)
+        steps(tuner, ray, 1, ASK_S)
+        assert search.store.target.stop_asked()
+
+    search = begin(trials=1)
+    assert search.play(wait) == "finished"
 
 
 def test_what_is_sent_to_the_workers_does_not_hold_the_search(begin):

@@ -11,15 +11,19 @@ from types import SimpleNamespace
 import pytest
 from fake_ray import NODE, Handle
 
+from tuning import room
 from tuning.capped.run_capped import Capped, CapTooLowError
 from tuning.forecast import Forecast
 from tuning.ledger import EpochReport
-from tuning.on_ray import attempt, worker
+from tuning.memory_pressure import MemoryReading
+from tuning.on_ray import attempt, leaving, room_wait, worker
 from tuning.on_ray.checkpoint_store import CheckpointStore
 from tuning.on_ray.shared_files import SharedFiles
 from tuning.on_ray.worker import Task, TrialSettings, run_trial
+from tuning.promises import Promises
 from tuning.trial import REPORTS, WORK, Began, CheckpointReady, Fitted, PickledObjective, Reported
 from tuning.trial_end import LostTrialError
+from tuning.trial_room import TrialRoom
 
 OBJECTIVE = PickledObjective(b"objective", b"warm-up", ())
 NO_FILES = SharedFiles("", ())
@@ -34,6 +38,8 @@ class Worker:
         self.results = []
         self.child = lambda call: "completed"
         self.call = None
+        self.has_other_nodes = False
+        self.available_mb = 8000.0  # of as many, so the reserve is 800
 
     def run_capped(self, function, objective, config, scratch, shared, memory_mb, halvings, **words):
         plan = {"memory_mb": memory_mb, "halvings": halvings}
@@ -44,8 +50,16 @@ class Worker:
         return outcome
 
     def run(self, known_epochs=0, mode="max", shared_files=NO_FILES, memory_mb=500.0, halvings=0):
-        settings = TrialSettings(mode, 500, 7.0, shared_files, NODE)
+        settings = TrialSettings(mode, 500, 7.0, shared_files, NODE, None, self.has_other_nodes)
         run_trial(Task(3, {"x": 0.5}, known_epochs, memory_mb, halvings), OBJECTIVE, settings, self.store)
+
+    def room(self, cap_mb, reserve):
+        return TrialRoom(
+            cap_mb,
+            reserve,
+            read=lambda: MemoryReading(8000, self.available_mb),
+            promises=Promises(self.folder / "promises"),
+        )
 
     @property
     def messages(self):
@@ -66,7 +80,15 @@ def trial(tmp_path, monkeypatch, ray):
     monkeypatch.setattr(attempt, "tune", SimpleNamespace(report=made.results.append))
     monkeypatch.setattr(worker, "run_capped", made.run_capped)
     monkeypatch.setattr(worker, "process_memory_mb", lambda pid: 60.0)
-    monkeypatch.setattr(worker, "ASK_S", 0.005)
+    monkeypatch.setattr(worker, "TrialRoom", made.room)
+    monkeypatch.setattr(leaving, "ASK_S", 0.005)
+    monkeypatch.setattr(leaving, "LOOK_S", 0.005)
+    monkeypatch.setattr(leaving, "tree_memory_mb", lambda pid: 60.0)
+    monkeypatch.setattr(room, "SHORT_S", 0.05)
+    monkeypatch.setattr(room, "VERY_SHORT_S", 0.05)
+    monkeypatch.setattr(room, "LEAVE_S", 0.2)
+    for name, seconds in {"LOOK_S": 0.005, "ASK_S": 0.005, "SILENT_S": 0.02, "REPORT_S": 0.02}.items():
+        monkeypatch.setattr(room_wait, name, seconds)
     return made
 
 
@@ -244,8 +266,122 @@ def test_after_the_trial_nobody_polls_for_its_stop(trial):
 def test_a_trial_that_starts_while_the_search_leaves_does_not_run(trial):
     trial.store.target.ask_to_stop()
     trial.run()
-    assert trial.kinds == ["started", "paused"]
+    assert trial.kinds == ["paused"]
     assert trial.call is None
+
+
+def during(seconds, done):
+    """Wait until that is so."""
+    until = time.monotonic() + seconds
+    while not done() and time.monotonic() < until:
+        time.sleep(0.002)
+    assert done()
+
+
+def test_a_trial_waits_for_room_says_so_and_starts_when_there_is_some(trial):
+    trial.available_mb = 1000
+    thread = threading.Thread(target=trial.run)
+    thread.start()
+    time.sleep(0.5)
+    during(5, lambda: len(trial.results) >= 2)
+    assert set(trial.kinds) == {"waiting"}
+    assert trial.messages[0]["text"] == (
+        f"waits for room on {socket.gethostname()}: 500 MB and 600 to spare, 1000 are free"
+    )
+    assert trial.call is None
+    trial.available_mb = 1100
+    thread.join(5)
+    assert trial.kinds[-2:] == ["started", "finished"]
+    assert trial.messages[-1]["finish"]["duration_s"] < 0.5, "the wait is not its own time"
+
+
+def test_a_trial_that_waits_for_room_leaves_when_asked_to(trial):
+    trial.available_mb = 1000
+    thread = threading.Thread(target=trial.run)
+    thread.start()
+    during(5, lambda: trial.results)
+    trial.store.target.ask_to_stop()
+    thread.join(5)
+    assert (trial.kinds[-1], trial.call) == ("paused", None)
+
+
+def test_in_a_cluster_a_trial_that_waits_long_gives_its_row_back_and_ends_when_there_is_room(trial, monkeypatch):
+    monkeypatch.setattr(room_wait, "GIVE_BACK_S", 0.1)
+    trial.available_mb, trial.has_other_nodes = 1000, True
+    thread = threading.Thread(target=trial.run)
+    thread.start()
+    during(5, lambda: "gives_row_back" in trial.kinds)
+    trial.available_mb = 1100
+    thread.join(5)
+    assert (trial.kinds[-1], trial.call) == ("paused", None)
+    assert not list((trial.folder / "promises").glob("trial-*"))
+
+
+def test_a_trial_on_a_node_that_is_short_of_memory_is_asked_to_leave(trial):
+    def child(call):
+        call.on_message(Began(42))
+        assert call.should_stop() is None
+        trial.available_mb = 390
+        during(5, lambda: call.should_stop() is not None)
+        assert call.should_stop() == "memory is short"
+        return "paused"
+
+    trial.child = child
+    trial.run()
+    assert trial.kinds == ["started", "left_for_room"]
+    assert (trial.messages[-1]["node"], trial.messages[-1]["free_mb"]) == (socket.gethostname(), 390)
+    assert not list((trial.folder / "promises").glob("trial-*")), "its room is given back"
+
+
+@pytest.mark.parametrize("available_mb", [390, 190])
+def test_one_that_does_not_leave_is_killed_and_its_row_waits_all_the_same(trial, available_mb):
+    killed = []
+
+    def child(call):
+        call.on_start(killed.append)
+        trial.available_mb = available_mb
+        during(5, lambda: killed)
+        return ended("killed", stop_reason=killed[0])
+
+    trial.child = child
+    trial.run()
+    assert killed[0] == "memory is short"
+    assert trial.kinds == ["started", "left_for_room"]
+
+
+def test_one_that_the_kernel_kills_for_want_of_memory_is_not_lost(trial):
+    def child(call):
+        trial.available_mb = 10
+        time.sleep(0.05)
+        return ended("killed", error="ended by SIGKILL")
+
+    trial.child = child
+    trial.run()
+    assert trial.kinds == ["started", "left_for_room"]
+
+
+def test_a_trial_that_ends_while_memory_is_short_has_ended(trial):
+    def child(call):
+        trial.available_mb = 300
+        during(5, lambda: call.should_stop() is not None)
+        call.on_message(Reported(EpochReport(1, 0.5)))
+        return "completed"
+
+    trial.child = child
+    trial.run()
+    assert trial.kinds == ["started", "report", "finished"]
+
+
+def test_where_the_search_leaves_too_the_trial_leaves_for_that(trial):
+    def child(call):
+        trial.available_mb = 300
+        trial.store.target.ask_to_stop()
+        during(5, lambda: call.should_stop() == "the search leaves")
+        return "paused"
+
+    trial.child = child
+    trial.run()
+    assert trial.kinds == ["started", "paused"]
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(trial, monkeypatch):
