@@ -236,6 +236,15 @@ def test_a_forecast_that_is_awaited_when_the_run_ends_is_given_up():
     over.set()
 
 
+def test_of_several_forecasts_those_that_hang_are_given_up():
+    over = threading.Event()
+    with forecasting(None, print) as begin:
+        begin(lambda: 900.0).result(5)
+        hanging = [begin(over.wait), begin(over.wait)]
+    assert waiting._given_up == hanging
+    over.set()
+
+
 def test_a_forecaster_that_its_close_ends_is_not_stuck():
     over = threading.Event()
     with forecasting(Closing(over.set), print) as begin:
