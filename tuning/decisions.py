@@ -201,6 +201,7 @@ class Decisions:
         """A trial that waits for room leaves its row to another node; it keeps its place, without a row."""
         if self._is_waiting(number, attempt):
             self._running.discard(number)
+            self._to_go_on.discard(number)
             self._left_over.append(number)
 
     def _is_waiting(self, number: int, attempt: int) -> bool:

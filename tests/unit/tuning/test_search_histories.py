@@ -202,7 +202,7 @@ class World:
                 del running[process.number]
                 again = self._lose(decisions, process)
                 if again is not None:
-                    running[process.number] = again
+                    running[process.number] = process = again
             elif process.unheard[:1] == [("waits",)] and self.rng.random() < self.move_rate:
                 decisions.gives_row_back(process.number, process.attempt)
                 del running[process.number]  # it stays where it is, without a row
