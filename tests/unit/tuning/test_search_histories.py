@@ -178,7 +178,7 @@ class World:
                 if again is not None:
                     running[process.number] = again
             elif process.unheard[:1] == [("waits",)] and self.rng.random() < self.move_rate:
-                decisions.gives_row_back(process.number, process.attempt)
+                assert decisions.gives_row_back(process.number, process.attempt)
                 del running[process.number]  # it stays where it is, without a row
                 continue
             elif process.unheard and self.rng.random() < 0.6:
@@ -191,7 +191,7 @@ class World:
             else:
                 self._work(process)
             ended = ledger.rows[process.number].finish is not None
-            if process.number in running and (ended or (process.is_done and not process.unheard)):
+            if running.get(process.number) is process and (ended or (process.is_done and not process.unheard)):
                 given_up.append(running.pop(process.number))
                 decisions.left(process.number)
         raise AssertionError("the search does not end")
