@@ -194,15 +194,18 @@ class Decisions:
 
     def waits(self, number: int, attempt: int, text: str) -> None:
         """A trial cannot start yet, since its node has no room; `text` says what for."""
-        if self._is_waiting(number, attempt):
+        if self._is_waiting(number, attempt) and self._ledger.rows[number].finish is None:
             self._without_room.waits(number, text)
 
-    def gives_row_back(self, number: int, attempt: int) -> None:
-        """A trial that waits for room leaves its row to another node; it keeps its place, without a row."""
-        if self._is_waiting(number, attempt):
-            self._running.discard(number)
-            self._to_go_on.discard(number)
+    def gives_row_back(self, number: int, attempt: int) -> bool:
+        """A trial that waits for room leaves its row to another node, and keeps its place; whether it had the row."""
+        if not self._is_waiting(number, attempt):
+            return False
+        self._running.discard(number)
+        self._to_go_on.discard(number)
+        if self._ledger.rows[number].finish is None:  # else an earlier attempt had finished it, and was lost
             self._left_over.append(number)
+        return True
 
     def _is_waiting(self, number: int, attempt: int) -> bool:
         """Whether an attempt that says so still waits to start; an earlier one that was thought to train is gone."""
@@ -211,7 +214,7 @@ class Decisions:
         if attempt > self._attempts.get(number, attempt):
             self._fence(number)
             self._training.discard(number)
-        return number not in self._training and self._ledger.rows[number].finish is None
+        return number not in self._training
 
     def left_for_room(self, number: int, attempt: int, node: str, free_mb: float) -> None:
         """A trial has left a node that is short of memory; its row waits, once its process has gone."""

@@ -102,10 +102,10 @@ class Callback(_NotPickled, tune.Callback):  # type: ignore[misc]
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
         """A message came; `done` in its result: the scheduler ends the trial for it."""
         with self._errors.kept():
-            messages.deliver(
-                result["message"], trial.config["row"], self._decisions, stopped=bool(result.get("done"))
-            )
-            if result["message"]["kind"] == messages.GIVES_ROW_BACK["kind"]:
+            message, row = result["message"], trial.config["row"]
+            if message["kind"] != messages.GIVES_ROW_BACK["kind"]:
+                messages.deliver(message, row, self._decisions, stopped=bool(result.get("done")))
+            elif self._decisions.gives_row_back(row, message["attempt"]):
                 self._without_row.add(trial.trial_id)
                 trial.config["task"] = ""  # should Ray start it again
 

@@ -70,8 +70,6 @@ def deliver(message: Message, row: int, decisions: Decisions, *, stopped: bool) 
             decisions.waits(row, attempt, message["text"])
         case "left_for_room":
             decisions.left_for_room(row, attempt, message["node"], message["free_mb"])
-        case "gives_row_back":
-            decisions.gives_row_back(row, attempt)
         case "started":
             decisions.started(row, attempt, message["node"])
         case "fitted":

@@ -675,8 +675,8 @@ def test_a_row_that_is_given_back_may_start_elsewhere_and_its_place_counts_no_mo
     assert search.decisions.next_row().number == number
     assert search.decisions.snapshot(0.0).waiting == {number: WORDS}
     search.decisions.started(number, 2, "desktop")
-    search.decisions.gives_row_back(number, 1)
-    assert search.decisions.next_row() is None, "it runs"
+    assert not search.decisions.gives_row_back(number, 1), "it runs"
+    assert search.decisions.next_row() is None
 
 
 def test_an_attempt_that_is_started_again_may_wait_for_room_and_give_its_row_back(begin):
@@ -699,3 +699,13 @@ def test_a_late_word_of_a_lost_attempt_does_not_keep_a_newer_one_from_waiting(be
     assert search.row(number).reports == ()
     search.decisions.gives_row_back(number, 3)
     assert search.decisions.next_row().number == number
+
+
+def test_a_row_that_a_lost_attempt_had_finished_is_given_back_and_not_run_again(begin):
+    search = begin(trials=1, concurrency=1)
+    number = search.decisions.next_row().number
+    search.decisions.started(number, 1, "here")  # late words of an attempt that is lost
+    search.decisions.finished(number, 1, COMPLETED)
+    assert search.decisions.gives_row_back(number, 2)
+    assert search.decisions.is_done
+    assert search.decisions.next_row() is None

@@ -204,7 +204,7 @@ class World:
                 if again is not None:
                     running[process.number] = process = again
             elif process.unheard[:1] == [("waits",)] and self.rng.random() < self.move_rate:
-                decisions.gives_row_back(process.number, process.attempt)
+                assert decisions.gives_row_back(process.number, process.attempt)
                 del running[process.number]  # it stays where it is, without a row
                 continue
             elif process.unheard and self.rng.random() < 0.6:
@@ -218,7 +218,7 @@ class World:
                 self._work(process)
             ended = ledger.rows[process.number].finish is not None
             leaves = process.is_done and not process.unheard and self.rng.random() < 0.8
-            if process.number in running and (ended or leaves):
+            if running.get(process.number) is process and (ended or leaves):
                 given_up.append(running.pop(process.number))
                 decisions.left(process.number)
         raise AssertionError("the search does not end")

@@ -19,6 +19,7 @@ class Decided:
         self.memory_mb = 450.0
         self.has_left = False
         self.only_awaits_forecast = False
+        self.has_row = True
         self.calls = []
 
     def next_row(self):
@@ -29,6 +30,7 @@ class Decided:
 
     def gives_row_back(self, row, attempt):
         self.calls.append(("gives back", row, attempt))
+        return self.has_row
 
     def left(self, row):
         self.calls.append(("left", row))
@@ -162,6 +164,15 @@ def test_of_a_trial_that_gave_its_row_back_nothing_more_is_passed_on(decided, ca
     assert Task.from_ray(trial.config) is None
     callback.on_trial_complete(0, [], SimpleNamespace(trial_id="other", config={"row": 4}))
     assert decided.calls[-1] == ("left", 4)
+
+
+def test_a_trial_that_had_no_row_to_give_back_is_one_as_any_other(decided, callback):
+    trial = SimpleNamespace(trial_id="ab12", config={"row": 4, "task": "{...}"}, error_file=None)
+    decided.has_row = False
+    callback.on_trial_result(0, [], trial, messages.as_result(messages.GIVES_ROW_BACK, 2))
+    callback.on_trial_complete(0, [], trial)
+    assert decided.calls == [("gives back", 4, 2), ("left", 4)]
+    assert trial.config["task"]
 
 
 def test_each_step_of_ray_s_loop_is_a_tick(decided, callback):

@@ -38,7 +38,6 @@ def delivered(message, attempt=3, stopped=False):
         (messages.finished(FINISH), [("finished", 7, 3, FINISH)]),
         (messages.note("disk full"), [("noted", 7, "disk full")]),
         (messages.PAUSED, []),
-        (messages.GIVES_ROW_BACK, [("gives_row_back", 7, 3)]),
         (messages.waiting("waits"), [("waits", 7, 3, "waits")]),
         (messages.left_for_room("there", 310.5), [("left_for_room", 7, 3, "there", 310.5)]),
     ],
