@@ -10,7 +10,7 @@ from pipeline.training.memory_cache import memory_of
 from pipeline.training.memory_forecast import Line, StepMemory
 from pipeline.training.models import build_model
 from sequencer_models import cache_folder
-from sequencer_models.activation_checkpointing import checkpoint_activations
+from sequencer_models.activation_checkpointing import Blocks, checkpoint_activations
 from sequencer_models.flops import training_flops
 
 
@@ -34,7 +34,7 @@ def measured(monkeypatch):
     measured = []
 
     def measure(model, numerics):
-        checkpoints = any(getattr(module, "checkpoint_activations", False) is True for module in model.modules())
+        checkpoints = any(isinstance(one, Blocks) and one.checkpoint_activations for one in model.modules())
         measured.append(checkpoints)
         return StepMemory((Line(1.0, 2.0 - checkpoints),), (Line(0.0, 0.5),))
 
