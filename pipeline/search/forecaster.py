@@ -33,15 +33,18 @@ class TrialForecaster:
         return Forecast(fit.peak_mb, fit.change_in_words(whole))
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, also one that has not answered yet."""
         if self._idle is not None:
             self._idle.cancel()
+        self._trainings.close()
+
+    def _close_idle(self) -> None:
         with self._lock:
             self._trainings.close()
 
     def _end_when_idle(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
-        self._idle = threading.Timer(IDLE_S, self.close)
+        self._idle = threading.Timer(IDLE_S, self._close_idle)
         self._idle.daemon = True
         self._idle.start()

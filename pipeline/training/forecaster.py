@@ -137,7 +137,7 @@ class TrainingForecaster:
         )
 
     def close(self) -> None:
-        """End the process; the next question starts another."""
+        """End the process, also while another thread waits for it; the next question starts another."""
         child, self._child = self._child, None
         if child is not None:
             assert child.stdin is not None
@@ -154,16 +154,20 @@ class TrainingForecaster:
         assert child.stdout is not None
         request = {"config": config.model_dump(mode="json"), "classes": classes, **more}
         line = ""
-        with contextlib.suppress(OSError):
+        try:
             child.stdin.write(json.dumps(request) + "\n")
             child.stdin.flush()
             if not select.select([child.stdout], [], [], ANSWER_S)[0]:
-                self.close()
                 raise MachineUnfitError(
                     f"no forecast within {ANSWER_S:.0f} s; try again when the machine is less busy"
                 )
             line = child.stdout.readline()
-        if not line:
+        except (OSError, ValueError):
+            pass  # it has ended, or another thread has closed it
+        except BaseException:
+            self.close()  # its answer would be taken for that to the next question
+            raise
+        if not line.endswith("\n"):
             self.close()
             raise MachineUnfitError(f"the process that forecasts trainings ended (exit code {child.returncode})")
         answer: Mapping[str, Any] = json.loads(line)

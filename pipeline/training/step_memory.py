@@ -103,11 +103,12 @@ def _highest(few: Sequence[int], more: Sequence[int]) -> tuple[Line, ...]:
         few, more = [max(few)], [max(more)]
     slopes = [(b - a) / (MORE - FEW) for a, b in zip(few, more, strict=True)]
     lines = {Line((a - FEW * slope) / 1e6, slope / 1e6) for a, slope in zip(few, slopes, strict=True)}
-    kept: list[Line] = []
-    images = 1
-    while images <= 1 << 16:
-        best = max(lines, key=lambda line: (line.at(images), line.mb_per_image))
-        if best not in kept:
-            kept.append(best)
-        images *= 2
+    kept = [max(lines, key=lambda line: (line.at(1), line.mb_per_image))]
+    while steeper := [line for line in lines if line.mb_per_image > kept[-1].mb_per_image]:
+        kept.append(min(steeper, key=lambda line: (_overtakes_at(line, kept[-1]), -line.mb_per_image)))
     return tuple(kept)
+
+
+def _overtakes_at(steeper: Line, line: Line) -> float:
+    """The number of images from which on the steeper line is the higher one."""
+    return (line.fixed_mb - steeper.fixed_mb) / (steeper.mb_per_image - line.mb_per_image)

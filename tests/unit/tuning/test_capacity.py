@@ -1,7 +1,7 @@
 import pytest
 
 from tuning import capacity, machine
-from tuning.capacity import RAY_MB, WORKER_MB, Node, capacity_of
+from tuning.capacity import RAY_MB, WORKER_MB, Node, capacity_of, trials_at_once
 from tuning.errors import CapDoesNotFitError, ClusterError
 
 LAPTOPS = [Node("one", 4, 5000), Node("two", 2, 3000)]
@@ -19,6 +19,21 @@ def test_as_many_trials_run_as_memory_and_cores_hold():
     assert fitted(LAPTOPS, 1000, 2, 1.0).concurrency == 2
     assert fitted(LAPTOPS, 4000, 2, 1.0).fits == (1, 0)
     assert fitted(LAPTOPS, 4000, 2, 1.0).concurrency == 1
+
+
+@pytest.mark.parametrize(
+    ("node", "cap_mb", "cpus", "count"),
+    [
+        (Node("here", 8, 3 * (900 + WORKER_MB)), 900, 1.0, 3),
+        (Node("here", 8, 3 * (900 + WORKER_MB) - 1), 900, 1.0, 2),
+        (Node("here", 2, 100_000), 900, 1.0, 2),
+        (Node("here", 7, 100_000), 900, 2.0, 3),
+        (Node("here", 8, 0), 900, 1.0, 0),
+        (Node("here", 8, -5000), 900, 1.0, 0),
+    ],
+)
+def test_a_node_holds_as_many_trials_as_its_memory_and_its_cores_allow(node, cap_mb, cpus, count):
+    assert trials_at_once(node, cap_mb, cpus) == count
 
 
 def test_what_ray_is_asked_for_covers_the_worker():

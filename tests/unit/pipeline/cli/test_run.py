@@ -7,11 +7,13 @@ from offline_store import OfflineConnection
 
 from pipeline.cli import capped_command
 from pipeline.cli.commands import app
-from pipeline.errors import BudgetExhaustedError, ConfigError, MemoryCapError
+from pipeline.errors import BudgetExhaustedError, ConfigError, MachineUnfitError, MemoryCapError
 from pipeline.stages import register, train
 from pipeline.stages.catalog import STAGES
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import Tracker
+from pipeline.training import forecaster
+from pipeline.training.forecaster import TrainingForecast
 
 MODEL = ("-m", "vanilla", "--set", "data.source=synthetic")
 
@@ -32,6 +34,30 @@ def run(house, monkeypatch, capsys):
     return command
 
 
+@pytest.fixture(autouse=True)
+def forecasts(monkeypatch):
+    """The forecasts of trainings: of each what it is asked for, or why there is none; no process is started."""
+
+    class Forecaster:
+        fails: Exception | None = None
+        asked: list[str] = []  # noqa: RUF012
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def forecast(self, config):
+            self.asked.append(config.model.name)
+            if self.fails:
+                raise self.fails
+            return TrainingForecast(850.4, 900.0, 32, False, 99.6, 61.0, 0.5, 30.0)
+
+    monkeypatch.setattr(forecaster, "TrainingForecaster", Forecaster)
+    return Forecaster
+
+
 @pytest.fixture
 def capped(monkeypatch):
     """The calls for another process; none is started."""
@@ -48,9 +74,13 @@ def capped(monkeypatch):
 def test_a_dry_run_shows_the_plan_and_runs_nothing(house, run):
     code, out = run("train", *MODEL, "--dry-run")
     assert not code
-    assert [line.split() for line in out.splitlines()[1:]] == [
+    plan, forecast = out.split("forecast for this machine")
+    assert [line.split() for line in plan.splitlines()[1:]] == [
         ["vanilla", stage, "run", "missing:", "not", "made", "yet"] for stage in ("prepare", "train")
     ]
+    [line] = [line for line in forecast.splitlines() if line.startswith("vanilla")]
+    for cell in ("850 MB", "900 MB", "32", "1 min 1 s for ", "100", "0.5", "30 MB"):
+        assert cell in line
     assert house.ran == []
     assert not house.workspace.hidden.exists()
 
@@ -61,6 +91,30 @@ def test_a_dry_run_in_json_has_a_decision_for_each_stage_of_each_model(run):
     assert (vanilla["model"], small["model"]) == ("vanilla", "small")
     assert set(vanilla["stages"]["train"]) == {"would", "state", "why", "fingerprint"}
     assert [one["would"] for one in small["stages"].values()] == ["skip", "run"]
+    assert vanilla["forecast"] == {
+        "peak_mb": 850.4, "limit_mb": 900.0, "micro_batch_size": 32, "checkpointing": False, "images_per_s": 99.6,
+        "seconds": 61.0, "pflop": 0.5, "disk_mb": 30.0, "fits": True,
+    }  # fmt: skip
+
+
+def test_a_training_that_would_not_run_is_not_forecast(run, forecasts):
+    assert "forecast" not in json.loads(run("prepare", *MODEL, "--dry-run", "--json")[1])["models"][0]
+    run("train", *MODEL)
+    out = run("all", *MODEL, "-m", "small", "--dry-run", "--json")[1]
+    assert ["forecast" in model for model in json.loads(out)["models"]] == [False, True]
+    run("all", *MODEL, "--dry-run")
+    assert forecasts.asked == ["small"]
+
+
+def test_a_forecast_that_fails_leaves_the_dry_run_working(house, monkeypatch, capsys, forecasts):
+    monkeypatch.chdir(house.workspace.root)
+    (house.workspace.root / "mlflow.yaml").touch()
+    forecasts.fails = MachineUnfitError("no answer")
+    assert not app(["run", "train", *MODEL, "--dry-run"], standalone_mode=False)
+    said = capsys.readouterr()
+    assert "no forecast: no answer" in said.err
+    assert "missing: not made yet" in said.out
+    assert "forecast for this machine" not in said.out
 
 
 def test_it_runs_through_the_stage_that_is_named_and_says_what_was_done(house, run):
@@ -148,6 +202,6 @@ def test_the_runs_of_a_command_that_was_killed_at_its_cap_are_closed(run, monkey
 
 
 def test_a_time_that_is_used_up_ends_it_and_says_which_command_goes_on(house, run):
-    with pytest.raises(BudgetExhaustedError, match="the same command without --fresh goes on"):
+    with pytest.raises(BudgetExhaustedError, match="the same command without --fresh resumes"):
         run("all", *MODEL, "--fresh", "--set", "compute.max_time_s=1e-9")
     assert house.ran == []

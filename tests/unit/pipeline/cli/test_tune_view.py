@@ -13,8 +13,10 @@ from pipeline.config.resolution import resolve
 from pipeline.search.report import SearchReport
 from pipeline.search.request import Request
 from pipeline.search.run import SearchOutcome, Survey
+from pipeline.search.space_forecast import TrialForecast
 from pipeline.search.store import SearchFolder, SearchStatus
 from pipeline.tracking.delivery import RunIdentity
+from pipeline.training.forecaster import TrainingForecast
 from pipeline.workspace.paths import Workspace
 from tuning.capacity import Capacity, Node
 from tuning.search import SearchResult
@@ -133,5 +135,47 @@ def test_as_json_a_dry_run_has_its_keys(folder, capsys):
     request = Request(resolve("small"), SPACE, trials=30)
     show_survey(Survey(request, folder, SearchStatus(20, 20, 12, 0.5), CAPACITY), True)
     told = json.loads(capsys.readouterr().out)
-    assert list(told) == ["search", "model", "target", "finished", "space", "default", "plan"]
+    assert list(told) == ["search", "model", "target", "finished", "space", "default", "plan", "forecasts"]
+    assert told["forecasts"] == {}
     assert (told["target"], told["finished"], told["space"]) == (30, 12, SPACE.to_json())
+
+
+FORECASTS = [
+    TrialForecast(
+        name, {"train.learning_rate": 0.001}, TrainingForecast(peak, 900.0, images, True, speed, seconds, 0.5, 30.0)
+    )
+    for name, peak, images, speed, seconds in (("default", 850.4, 32, 99.6, 61.0), ("largest", 950.0, 1, None, None))
+]
+
+
+def test_a_dry_run_shows_the_forecast_trials(folder, capsys):
+    request = Request(resolve("small"), SPACE, trials=30)
+    show_survey(Survey(request, folder, None, CAPACITY, FORECASTS), False)
+    text = capsys.readouterr().out
+    epochs = request.config.train.epochs
+    [default] = [line for line in text.splitlines() if line.startswith("default ")]
+    for cell in (
+        "850 MB",
+        "900 MB",
+        "32, activation checkpointing",
+        f"1 min 1 s for {epochs} epochs",
+        "100",
+        "30 MB",
+    ):
+        assert cell in default
+    [largest] = [line for line in text.splitlines() if line.startswith("largest ")]
+    assert "950 MB: does not fit" in largest
+    show_survey(Survey(request, folder, None, CAPACITY, FORECASTS), True)
+    told = json.loads(capsys.readouterr().out)["forecasts"]
+    assert list(told) == ["default", "largest"]
+    assert told["default"]["config"] == {"train.learning_rate": 0.001}
+    assert (told["default"]["peak_mb"], told["default"]["fits"], told["largest"]["fits"]) == (850.4, True, False)
+
+
+def test_a_dry_run_without_a_forecast_says_why(folder, capsys):
+    request = Request(resolve("small"), SPACE, trials=30)
+    show_survey(Survey(request, folder, None, CAPACITY, (), "no answer"), False)
+    said = capsys.readouterr()
+    assert "no forecast: no answer" in said.err
+    assert "forecast for this machine" not in said.out
+    assert said.out.splitlines()[-1] == "not started yet; 30 trials in all"

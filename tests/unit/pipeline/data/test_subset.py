@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from pipeline.config.schema import CIFAR10_CLASSES
-from pipeline.data.subset import SubsetIndices, choose
+from pipeline.config.schema import CIFAR10_CLASSES, DataConfig
+from pipeline.data.subset import SubsetIndices, choose, expected_images
+from pipeline.data.synthetic import SyntheticSpec
 from pipeline.errors import ConfigError
 
 rng = np.random.default_rng(3)
@@ -59,6 +60,22 @@ def test_the_choice_is_the_same_on_every_platform_and_numpy():
     labels = np.repeat(np.arange(2, dtype=np.uint8), 10)
     subset = choose(labels, labels, ("a", "b"), classes=("a", "b"), fraction=1.0, validation_fraction=0.3, seed=42)
     assert subset.validation.indices.tolist() == [1, 4, 8, 11, 12, 18]
+
+
+@pytest.mark.parametrize("source", ["synthetic", "auto"])
+@pytest.mark.parametrize(("fraction", "validation_fraction"), [(1.0, 0.1), (0.333, 0.07), (0.05, 0.5)])
+@pytest.mark.parametrize("classes", [FOUR, CIFAR10_CLASSES])
+def test_the_expected_counts_are_those_that_are_chosen(source, fraction, validation_fraction, classes):
+    data = DataConfig(
+        source=source, fraction=fraction, validation_fraction=validation_fraction, classes=list(classes)
+    )
+    per_class = SyntheticSpec().train_per_class if source == "synthetic" else 5000
+    labels = np.repeat(np.arange(10, dtype=np.uint8), per_class)
+    subset = choose(
+        labels, TEST, CIFAR10_CLASSES,
+        classes=data.class_names, fraction=fraction, validation_fraction=validation_fraction, seed=0,
+    )  # fmt: skip
+    assert expected_images(data) == (len(subset.train), len(subset.validation))
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,17 @@ import shutil
 import psutil
 import pytest
 
+from pipeline.config.resolution import resolve
 from pipeline.errors import MachineUnfitError, WorkspaceError
 from pipeline.maintenance import doctor
 from pipeline.maintenance.doctor import Finding, examine
 from pipeline.tracking.connection import StoreConnection
+from pipeline.training.forecaster import ArchitectureMemory, TrainingForecaster
+from pipeline.training.memory_forecast import LIBRARIES_MB, Line, StepMemory, TrainingMemory
 from pipeline.workspace.manifests import MANIFEST
 from pipeline.workspace.paths import Workspace
+from sequencer_models.catalog import MODELS
+from tuning.capacity import WORKER_MB, Node
 from tuning.capped import run_capped as memory
 from tuning.machine import Machine
 
@@ -19,6 +24,32 @@ OF_THE_MACHINE = {"python", "memory", "disk"}
 def _mlflow_settings_of_the_test(monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
+
+
+PLAIN, CHECKPOINTED = (StepMemory((Line(0.0, each),), (Line(0.0, 0.1),)) for each in (10.0, 4.0))
+
+
+@pytest.fixture(autouse=True)
+def forecasts(monkeypatch):
+    """What the process that forecasts would answer of each model: 10 MB an image, 4 with activation checkpointing."""
+
+    class Forecaster(TrainingForecaster):
+        fails: list[MachineUnfitError] = []  # noqa: RUF012
+        asked: list[str] = []  # noqa: RUF012
+        closed = 0
+
+        def memory(self, config, classes):
+            Forecaster.asked.append(config.model.name)
+            for error in self.fails:
+                raise error
+            blocks = None if config.model.name == "vanilla" else CHECKPOINTED
+            return ArchitectureMemory(TrainingMemory(1.0, PLAIN, blocks, 1e9), 300.0 - LIBRARIES_MB, "cpu")
+
+        def close(self):
+            Forecaster.closed += 1
+
+    monkeypatch.setattr(doctor, "TrainingForecaster", Forecaster)
+    return Forecaster
 
 
 def by_name(findings: list[Finding]) -> dict[str, Finding]:
@@ -69,6 +100,40 @@ def test_variables_that_change_a_run_are_told_and_those_that_may_not(monkeypatch
         Finding("CC", "note", "clang: the C compiler that is tried first"),
         Finding("MPLBACKEND", "note", "not used: there is no window"),
     ]
+
+
+def test_each_model_says_what_it_needs_and_how_many_trials_fit(forecasts, monkeypatch):
+    monkeypatch.setattr(doctor.capacity, "this_machine", lambda: Node("here", 8, 5000))
+    found = by_name(doctor._models())
+    assert list(found) == list(MODELS) == forecasts.asked
+    batch = resolve("small").train.batch_size
+    states = 2 * (3 + (resolve("small").train.ema_decay is not None))
+    whole, least = 300 + states + 10 * batch, 300 + states + 1 + 4
+    at_once = 5000 // (whole + WORKER_MB)
+    assert found["small"] == Finding(
+        "small",
+        "ok",
+        f"a trial holds {whole} MB, at least {least} with 1 image at once and activation checkpointing; "
+        f"{at_once} at once fit here, caps up to {5000 - WORKER_MB} MB",
+    )
+    assert "with 1 image at once; " in found["vanilla"].found, "it has no blocks"
+    assert forecasts.closed == 1
+
+
+@pytest.mark.parametrize(("memory_mb", "severity"), [(300, "note"), (480, "ok")])
+def test_a_model_of_which_no_trial_fits_is_a_note(monkeypatch, memory_mb, severity):
+    monkeypatch.setattr(doctor.capacity, "this_machine", lambda: Node("here", 8, memory_mb))
+    found = by_name(doctor._models())["small"]
+    assert found.severity == severity
+    assert f"; 0 at once fit here, caps up to {max(0, memory_mb - WORKER_MB)} MB" in found.found
+
+
+def test_models_that_cannot_be_forecast_are_one_finding(tmp_path, forecasts):
+    forecasts.fails = [MachineUnfitError("no forecast within 300 s")]
+    findings = examine(Workspace(tmp_path))
+    assert Finding("models", "bad", "no forecast within 300 s") in findings
+    assert "small" not in by_name(findings)
+    assert forecasts.closed == 1
 
 
 @pytest.mark.parametrize(("free_mb", "verdict"), [(1499, "bad"), (1501, "ok")])

@@ -6,6 +6,7 @@ from ledgers import end, row, run_trial
 
 from pipeline.errors import BudgetExhaustedError, ConfigError, InterruptedRunError, MachineUnfitError, MemoryCapError
 from pipeline.search import run
+from pipeline.search.forecaster import TrialForecaster
 from pipeline.search.report import SearchReport
 from pipeline.search.request import Request
 from pipeline.search.run import SearchOutcome, search, survey
@@ -34,12 +35,19 @@ class Trials:
         self.surveyed = []
         self.settings = None
         self.extend = None
+        self.no_forecast = None
 
     def survey(self, settings):
         self.surveyed.append(settings)
         if self.refuses:
             raise self.refuses
         return CAPACITY
+
+    def forecast_space(self, base, space, cap_mb):
+        self.forecast_asked = base, space, cap_mb
+        if self.no_forecast:
+            raise self.no_forecast
+        return ["the forecasts"]
 
     def run_search(
         self,
@@ -56,7 +64,9 @@ class Trials:
         cache_folder,
         should_stop,
         extend,
+        forecast,
     ):
+        self.forecast = forecast
         self.settings, self.extend, self.trial, self.cache_folder = settings, extend, trial, cache_folder
         with Ledger(folder, identity) as ledger:
             ledger.raise_target(settings.trials)
@@ -81,6 +91,7 @@ def trials(monkeypatch):
     monkeypatch.setattr(run.tuning_search, "survey", trials.survey)
     monkeypatch.setattr(run.tuning_search, "run_search", trials.run_search)
     monkeypatch.setattr(run.local_ray, "require_loopback", lambda: None)
+    monkeypatch.setattr(run, "forecast_space", trials.forecast_space)
     monkeypatch.setattr("pipeline.search.report._draw", lambda *_: [])  # a second of drawing
     monkeypatch.setattr(TrainTrial, "shared_files", [])  # the data is a stand-in too
     return trials
@@ -271,6 +282,27 @@ def test_a_survey_shows_what_a_command_would_search_and_changes_nothing(house, t
     found = survey(request_for(trials=None), house.workspace)
     assert (found.target, found.status, found.capacity) == (30, None, CAPACITY)
     assert not house.workspace.hidden.exists()
+
+
+def test_a_survey_forecasts_trials_under_the_cap_with_the_settings_that_trials_have(
+    house, trials, request_for, space
+):
+    found = survey(request_for(), house.workspace)
+    assert (found.forecasts, found.no_forecast) == (["the forecasts"], "")
+    assert trials.forecast_asked == (request_for().base_config(), space, CAPACITY.cap_mb)
+
+
+def test_a_survey_without_a_forecast_says_why_and_has_the_rest(house, trials, request_for):
+    trials.no_forecast = MachineUnfitError("no answer")
+    found = survey(request_for(), house.workspace)
+    assert (found.forecasts, found.no_forecast, found.capacity) == ((), "no answer", CAPACITY)
+
+
+def test_the_search_forecasts_with_the_settings_that_trials_have(command, trials):
+    command()
+    assert isinstance(trials.forecast, TrialForecaster)
+    assert trials.forecast.base == trials.trial.base
+    assert trials.forecast.classes == len(trials.trial.prepared.class_names)
 
 
 def test_a_survey_with_fresh_is_that_of_a_new_search(command, house, trials, request_for):

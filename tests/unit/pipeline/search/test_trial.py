@@ -17,8 +17,13 @@ from pipeline.stop import StopToken
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.tracking.delivery import Tracker
 from pipeline.training import checkpoint as checkpoints
+from pipeline.training import memory_plan
+from pipeline.training.memory_forecast import LIBRARIES_MB, Line, StepMemory, TrainingMemory
+from pipeline.training.numerics import Numerics
+from pipeline.training.numerics_file import FILE_NAME
 from pipeline.workspace.paths import Workspace
-from tuning.trial import WORK, CheckpointReady, Diverged, Paused, Reported, Trial
+from tuning.forecast import Forecast
+from tuning.trial import WORK, CheckpointReady, Diverged, Fitted, Paused, Reported, Trial
 
 VALUES = {"train.learning_rate": 0.004, "model.hidden": 12}
 CONFIG = config_with("train.epochs=3", "train.ema_decay=0.9")
@@ -49,8 +54,14 @@ class Told:
     stop_after: int = 10**9
     """Epochs after which it is asked to leave."""
 
-    def trial(self, values=VALUES):
-        return Trial(values, self.scratch, self.messages.append, lambda: len(self.reports) >= self.stop_after)
+    def trial(self, values=VALUES, **words):
+        return Trial(
+            values, self.scratch, self.messages.append, lambda: len(self.reports) >= self.stop_after, **words
+        )
+
+    @property
+    def fitted(self):
+        return [message.forecast for message in self.messages if isinstance(message, Fitted)]
 
     @property
     def reports(self):
@@ -182,6 +193,61 @@ def test_memory_that_was_refused_is_told_so_that_the_cap_is_seen(told, prepared,
     monkeypatch.setattr("pipeline.training.loop.Training.fit", refuse)
     with pytest.raises(MemoryError):
         TrainTrial(CONFIG, prepared)(told.trial())
+
+
+@pytest.fixture
+def made_up_memory(monkeypatch):
+    """10 MB an image beside 1000, whatever the model."""
+    step = StepMemory((Line(0.0, 10.0),), (Line(0.0, 0.1),))
+    memory = TrainingMemory(0.0, step, None, 1e9)
+    monkeypatch.setattr(memory_plan, "memory_of", lambda config, classes, numerics: memory)
+    monkeypatch.setattr(memory_plan, "tree_memory_mb", lambda pid: 1000.0 - LIBRARIES_MB)
+
+
+def numerics_in(told):
+    return Numerics.from_json(json.loads((told.scratch / WORK / FILE_NAME).read_bytes()))
+
+
+@pytest.mark.usefixtures("made_up_memory")
+def test_a_trial_says_first_how_it_is_fitted_to_its_memory(told, prepared):
+    TrainTrial(CONFIG, prepared)(told.trial(memory_mb=1080.0))
+    assert isinstance(told.messages[0], Fitted)
+    assert told.fitted == [Forecast(1080.0, "8 images at once")]
+    assert numerics_in(told).micro_batch_size == 8
+
+
+@pytest.mark.usefixtures("made_up_memory")
+def test_a_trial_that_has_room_says_that_nothing_is_changed(told, prepared):
+    TrainTrial(CONFIG, prepared)(told.trial(memory_mb=5000.0))
+    assert told.fitted == [Forecast(1160.0, "")]
+
+
+@pytest.mark.usefixtures("made_up_memory")
+def test_a_trial_without_a_cap_says_nothing(told, prepared):
+    TrainTrial(CONFIG, prepared)(told.trial())
+    assert told.fitted == []
+
+
+@pytest.mark.usefixtures("made_up_memory")
+def test_a_trial_that_has_no_room_takes_the_least_and_goes_on(told, prepared):
+    TrainTrial(CONFIG, prepared)(told.trial(memory_mb=10.0))
+    assert told.fitted == [Forecast(1010.0, "1 image at once")]
+    assert len(told.reports) == 3
+
+
+@pytest.mark.usefixtures("made_up_memory")
+def test_a_trial_that_hit_its_cap_goes_on_from_its_checkpoint_with_half(told, prepared, tmp_path):
+    told.stop_after = 1
+    with pytest.raises(Paused):
+        TrainTrial(CONFIG, prepared)(told.trial(memory_mb=1080.0))
+    again = told.resume_in(tmp_path / "again")
+    again.stop_after = 1
+    with pytest.raises(Paused):
+        TrainTrial(CONFIG, prepared)(again.trial(memory_mb=1080.0, halvings=1))
+    last = again.resume_in(tmp_path / "last")
+    TrainTrial(CONFIG, prepared)(last.trial(memory_mb=1080.0, halvings=1))
+    assert again.fitted == last.fitted == [Forecast(1040.0, "4 images at once")]
+    assert [each.epoch for each in (*told.reports, *again.reports, *last.reports)] == [1, 2, 3]
 
 
 def test_what_is_loaded_first_is_what_a_trial_needs(prepared):

@@ -145,6 +145,25 @@ def bench() -> Bench:
     return Bench()
 
 
+class Recorder(SilentReporter):
+    """Remembers its notes and warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.notes: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
 @pytest.fixture
 def leave_at() -> type[LeaveAt]:
     return LeaveAt

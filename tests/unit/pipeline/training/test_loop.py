@@ -13,6 +13,7 @@ from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Progress
 from pipeline.training.learning_rate import learning_rate_at
 from pipeline.training.validation import evaluate
+from sequencer_models.activation_checkpointing import checkpoint_activations
 
 FREE = ("images_per_second", "trained_s", "peak_memory_mb", "epoch_s", "steps_s")  # differ from run to run
 
@@ -100,6 +101,28 @@ def test_micro_batches_train_like_whole_batches(bench, tmp_path, micro_batch_siz
     for name, value in whole.model.state_dict().items():
         torch.testing.assert_close(parts.model.state_dict()[name], value, rtol=2e-3, atol=2e-4)
     assert parts.progress.rows[0]["train/loss"] == pytest.approx(whole.progress.rows[0]["train/loss"], rel=1e-4)
+
+
+def test_activation_checkpointing_changes_no_bit_of_a_training_and_may_change_at_a_resume(
+    bench, tmp_path, leave_after
+):
+    bench = dataclasses.replace(bench, name="small")  # with dropout and stochastic depth
+    checkpointed = dataclasses.replace(bench, edit=lambda model: checkpoint_activations(model, True))
+    plain = weights_of(bench.fit(tmp_path / "plain"))
+    assert_same_weights(weights_of(checkpointed.fit(tmp_path / "checkpointed")), plain)
+    with pytest.raises(BudgetExhaustedError):
+        bench.fit(tmp_path / "changed", leave_after(5))
+    assert_same_weights(weights_of(checkpointed.fit(tmp_path / "changed")), plain)
+
+
+def test_fewer_images_at_once_from_a_resume_on_change_the_last_bits_only(bench, tmp_path, leave_after):
+    bench = dataclasses.replace(bench, architecture={"hidden": 8, "layers": 1, "dropout": 0.0})
+    whole = weights_of(bench.fit(tmp_path / "whole"))
+    with pytest.raises(BudgetExhaustedError):
+        bench.fit(tmp_path / "halved", leave_after(5))
+    halved = bench.with_numerics(micro_batch_size=4, halvings=1).fit(tmp_path / "halved")
+    for name, value in weights_of(halved).items():
+        torch.testing.assert_close(value, whole[name], rtol=2e-3, atol=2e-4)
 
 
 def test_micro_batches_see_the_images_that_the_whole_batch_would_have_seen(bench, tmp_path):

@@ -1,87 +1,136 @@
+"""How a training is fitted into its memory, with made-up figures: 10 MB an image, 4 with activation checkpointing."""
+
 import dataclasses
+import sys
 
 import pytest
-import torch
 
+from pipeline.config.resolution import resolve
 from pipeline.errors import MemoryCapError
 from pipeline.training import memory_plan
-from sequencer_models import catalog, kernels
-from sequencer_models.kernels import Kernels
+from pipeline.training.memory_forecast import LIBRARIES_MB, MLFLOW_MB, Line, StepMemory, TrainingMemory
+from pipeline.training.memory_limit import Limit
+from pipeline.training.numerics import Numerics
+
+NUMERICS = Numerics("cpu", "fp32", 1, "eager", "matmul", 128, "2.13", "Some CPU")
+HELD_MB = 100.0
+STATES_MB = 2 * 3 * 5.0
+"""Weights of 5 MB and Adam's two averages, and a checkpoint's copy of them."""
+BASE_MB = HELD_MB + LIBRARIES_MB + STATES_MB
+
+
+def step(mb_per_image: float) -> StepMemory:
+    return StepMemory((Line(0.0, mb_per_image),), (Line(0.0, 0.1),))
+
+
+@pytest.fixture(autouse=True)
+def _made_up(monkeypatch):
+    memory = TrainingMemory(5.0, step(10.0), step(4.0), 1e9)
+    monkeypatch.setattr(memory_plan, "memory_of", lambda config, classes, numerics: memory)
+    monkeypatch.setattr(memory_plan, "tree_memory_mb", lambda pid: HELD_MB)
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
+
+
+def config_with(*settings: str):
+    return resolve("small", None, ["train.batch_size=128", "train.ema_decay=null", *settings], {})
+
+
+def chosen(numerics: Numerics) -> tuple[int, bool | None]:
+    return numerics.micro_batch_size, numerics.activation_checkpointing
 
 
 @pytest.fixture
-def model():
-    return catalog.build("small", 3, dims=(32, 64), depths=(2, 2), drop_path=0.1)
+def fit(recorder):
+    def fit(mb: float, kind: str = "trial", *settings: str) -> tuple[int, bool | None]:
+        return chosen(memory_plan.fitted(Limit(mb, kind), config_with(*settings), 10, NUMERICS, recorder))
+
+    return fit
 
 
-@pytest.fixture
-def numerics(bench, monkeypatch):
-    monkeypatch.setattr(memory_plan, "tree_memory_mb", lambda pid: 100.0)
-    return bench.numerics
+def test_what_fits_is_not_changed_and_nothing_is_said(fit, recorder):
+    assert fit(BASE_MB + 1280) == (128, False)
+    assert not recorder.notes
+    assert not recorder.warnings
 
 
-def held_mb(model, numerics) -> float:
-    """What the plan says one image needs, less that image."""
-    with pytest.raises(MemoryCapError, match="needs") as caught:
-        memory_plan.micro_batch_size(1.0, 8, model, numerics, checkpointing=False)
-    return float(str(caught.value).split("needs ")[1].split(" MB")[0])
+@pytest.mark.parametrize(
+    ("kind", "beside_mb", "whose"),
+    [
+        ("trial", 0.0, ""),
+        ("cap", MLFLOW_MB, " (--max-memory-mb)"),
+        ("container", MLFLOW_MB, " (the container's limit)"),
+        ("free", MLFLOW_MB, " that are free now"),
+    ],
+)
+def test_fewer_images_at_once_are_noted_with_the_limit(fit, recorder, kind, beside_mb, whose):
+    mb = BASE_MB + beside_mb + 5 + 640  # the 5 for gradients that are there before a part
+    assert fit(mb, kind) == (64, False)
+    assert recorder.notes == [f"64 images at once, to stay within {mb:.0f} MB{whose}"]
+    assert fit(mb - 1, kind) == (43, False)
 
 
-def test_what_is_kept_is_what_autograd_saves(numerics):
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 5))
-    # the pixels for the linear layer's gradient, and for the loss the log-probabilities and the label
-    assert memory_plan.kept_mb_per_image(model, numerics, checkpointing=False) * 1e6 == 4 * 3072 + 4 * 5 + 8
+def test_mlflow_that_is_loaded_is_already_in_what_is_held(fit, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", object())
+    assert fit(BASE_MB + 1280, "free") == (128, False)
 
 
-@pytest.mark.usefixtures("native_kernel")
-def test_the_native_kernel_keeps_less_than_nn_lstm_and_bf16_less_than_fp32(model, numerics):
-    eager = memory_plan.kept_mb_per_image(model, numerics, checkpointing=False)
-    kernels.select(Kernels(lstm="native"))
-    native = memory_plan.kept_mb_per_image(model, numerics, checkpointing=False)
-    bf16 = memory_plan.kept_mb_per_image(model, dataclasses.replace(numerics, precision="bf16"), checkpointing=False)
-    assert native < eager
-    assert bf16 < 0.6 * native
+def test_checkpointing_comes_after_the_last_image_and_is_noted(fit, recorder):
+    assert fit(BASE_MB + 5 + 10) == (1, False)
+    assert fit(BASE_MB + 5 + 9) == (2, True)
+    assert recorder.notes[-1].startswith("2 images at once and activation checkpointing, to stay within ")
 
 
-def test_without_the_native_kernel_one_mixer_at_a_time_holds_all_that_nn_lstm_keeps(numerics):
-    one, two, three = (
-        memory_plan.kept_mb_per_image(
-            catalog.build("small", 3, dims=(32,), depths=(depth,), pointwise=(), drop_path=0.0),
-            numerics,
-            checkpointing=False,
-        )
-        for depth in (1, 2, 3)
+def test_checkpointing_that_the_config_asks_for_stays_and_is_no_change(fit, recorder):
+    assert fit(BASE_MB + 4 * 128, "trial", "compute.recompute=true") == (128, True)
+    assert not recorder.notes
+
+
+def test_a_micro_batch_of_the_config_is_kept_whatever_the_limit(fit, recorder):
+    for kind in ("trial", "cap", "container", "free"):
+        assert fit(1, kind, "compute.micro_batch_size=128") == (128, None)
+    assert not recorder.notes
+
+
+def test_a_trial_for_which_there_is_too_little_takes_the_least_and_goes_on(fit, recorder):
+    assert fit(1) == (1, True)
+    assert not recorder.warnings
+
+
+@pytest.mark.parametrize(("kind", "advice"), [("cap", "--max-memory-mb"), ("container", "the container's limit")])
+def test_a_cap_that_does_not_hold_an_image_is_refused_with_the_figure(fit, kind, advice):
+    needed = BASE_MB + MLFLOW_MB + 5 + 4
+    with pytest.raises(MemoryCapError) as caught:
+        fit(needed - 1, kind)
+    assert str(caught.value) == (
+        f"{needed - 1:.0f} MB are too few: this training needs {needed:.0f} MB with 1 image at once and activation "
+        f"checkpointing.\nGive it as many ({advice}), or choose a smaller model."
     )
-    assert two - one == pytest.approx(three - two)
-    assert two - one < 0.5 * one
+    assert fit(needed, kind) == (1, True)
 
 
-def test_activation_checkpointing_keeps_less(model, numerics):
-    kept = [memory_plan.kept_mb_per_image(model, numerics, checkpointing) for checkpointing in (False, True)]
-    assert kept[1] < 0.8 * kept[0]
+def test_too_little_free_memory_is_a_warning_and_the_least_is_tried(fit, recorder):
+    needed = BASE_MB + MLFLOW_MB + 5 + 4
+    assert fit(needed - 1, "free") == (1, True)
+    (warning,) = recorder.warnings
+    assert warning == (
+        f"this training needs {needed:.0f} MB even with 1 image at once and activation checkpointing, of "
+        f"{needed - 1:.0f} MB that are free now: close other programs, or choose a smaller model"
+    )
+    assert not recorder.notes
 
 
-def test_a_higher_cap_lets_more_images_in_up_to_the_whole_batch(model, numerics):
-    needed = held_mb(model, numerics)
-    image = memory_plan.WORKING_SHARE * memory_plan.kept_mb_per_image(model, numerics, checkpointing=False)
-    sizes = [
-        memory_plan.micro_batch_size(needed + more * image, 12, model, numerics, checkpointing=False)
-        for more in (1, 3, 5, 11, 100)
-    ]
-    assert sizes == [2, 4, 6, 12, 12]
+def test_a_moving_average_counts_twice_as_the_weights_do(fit):
+    assert fit(BASE_MB + 1280 + 10, "trial", "train.ema_decay=0.9") == (128, False)
+    assert fit(BASE_MB + 1280 + 9, "trial", "train.ema_decay=0.9") == (64, False)
 
 
-def test_a_batch_is_cut_into_equal_parts(model, numerics):
-    cap = held_mb(model, numerics)
-    image = memory_plan.WORKING_SHARE * memory_plan.kept_mb_per_image(model, numerics, checkpointing=False)
-    assert memory_plan.micro_batch_size(cap + 99 * image, 128, model, numerics, checkpointing=False) == 64
-
-
-def test_counting_leaves_model_and_random_state_alone(model, numerics):
-    model.eval()
-    before = torch.get_rng_state()
-    memory_plan.kept_mb_per_image(model, numerics, checkpointing=False)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert not model.training
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+def test_the_fit_of_given_numerics_is_what_these_need():
+    config = config_with()
+    given = dataclasses.replace(NUMERICS, micro_batch_size=64, activation_checkpointing=True)
+    found = memory_plan.fit_of(config, 10, given, mlflow=False)
+    assert (found.micro_batch_size, found.checkpointing) == (64, True)
+    assert found.peak_mb == pytest.approx(BASE_MB + 5 + 4 * 64)
+    older = dataclasses.replace(NUMERICS, activation_checkpointing=None)
+    assert memory_plan.fit_of(config, 10, older, mlflow=True).peak_mb == pytest.approx(BASE_MB + MLFLOW_MB + 1280)
+    asked = config_with("compute.recompute=true")
+    assert memory_plan.fit_of(asked, 10, older, mlflow=False).checkpointing

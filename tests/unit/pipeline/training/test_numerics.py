@@ -1,7 +1,10 @@
+import dataclasses
 import os
 
+import pytest
 import torch
 
+from pipeline.config.resolution import resolve
 from pipeline.training import numerics as numerics_module
 from pipeline.training.numerics import Numerics
 from sequencer_models import kernel_build, kernels
@@ -23,8 +26,33 @@ def test_the_names_on_disk_are_those_of_earlier_releases():
         "kernel_compiler": "gcc 14",
         "lstm_precision": "bf16",
     }
-    assert list(numerics.to_json().items()) == list(on_disk.items())
-    assert Numerics.from_json(on_disk) == numerics
+    newer = {"activation_checkpointing": None, "halvings": 0}
+    assert list(numerics.to_json().items()) == list((on_disk | newer).items())
+    assert Numerics.from_json(on_disk) == numerics, "of the release before"
+    chosen = dataclasses.replace(numerics, activation_checkpointing=True, halvings=1)
+    assert Numerics.from_json(chosen.to_json()) == chosen
+
+
+def test_images_at_once_are_halved_once_for_each_time():
+    numerics = Numerics("cpu", "fp32", 1, "eager", "matmul", 43, "2.13", "Some CPU")
+    assert numerics.halved(0) == numerics
+    once = numerics.halved(1)
+    assert (once.micro_batch_size, once.halvings) == (22, 1)
+    assert once.halved(1) == once
+    assert once.halved(0) == once
+    assert once.halved(2).micro_batch_size == 11
+    assert numerics.halved(9).micro_batch_size == 1
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_activation_checkpointing_is_as_chosen_or_else_as_the_config_says(asked):
+    config = resolve("small", None, [f"compute.recompute={str(asked).lower()}"], {})
+    numerics = Numerics("cpu", "fp32", 1, "eager", "matmul", 8, "2.13", "Some CPU")
+    assert numerics.checkpoints_activations(config) == asked
+    for chosen in (False, True):
+        assert (
+            dataclasses.replace(numerics, activation_checkpointing=chosen).checkpoints_activations(config) == chosen
+        )
 
 
 def test_the_eager_lstm_takes_the_place_of_a_native_kernel_that_is_gone(monkeypatch):

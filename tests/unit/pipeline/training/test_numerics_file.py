@@ -1,37 +1,31 @@
 import dataclasses
 import json
-import re
 
 import pytest
 
 from pipeline.config.resolution import resolve
 from pipeline.errors import MachineUnfitError, MemoryCapError
-from pipeline.progress import SilentReporter
-from pipeline.training import memory_plan, numerics_file
+from pipeline.training import memory_limit, memory_plan, numerics_file
+from pipeline.training.memory_forecast import Line, StepMemory, TrainingMemory
 from pipeline.training.numerics import Numerics
 from pipeline.training.numerics_file import FILE_NAME, in_words, numerics_of
 from sequencer_models.capabilities import this_machine
 from tuning.machine import Machine
 
 HERE = Numerics("cpu", "bf16", 2, "native 0123", "convolution", 128, "2.13", "Some CPU", "gcc 14", "bf16")
-EAGER = Numerics("cpu", "fp32", 1, "eager", "matmul", 128, "2.13", "Some CPU")
-
-
-class Reports(SilentReporter):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-        self.notes: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+CHOSEN = dataclasses.replace(HERE, activation_checkpointing=False)
+MEMORY = TrainingMemory(
+    5.0,
+    StepMemory((Line(0.0, 10.0),), (Line(0.0, 1.0),)),
+    StepMemory((Line(0.0, 4.0),), (Line(0.0, 1.0),)),
+    1e9,
+)
+"""Where there is memory for the whole batch unless a test says otherwise."""
 
 
 @pytest.fixture
-def reports():
-    return Reports()
+def reports(recorder):
+    return recorder
 
 
 @pytest.fixture
@@ -49,7 +43,9 @@ def machine(monkeypatch):
         return Resolved.numerics
 
     monkeypatch.setattr(numerics_file.resolve_numerics, "resolve", resolved)
-    monkeypatch.setattr(numerics_file.machine, "this_machine", lambda: Machine(10**9, 10**6, 1.0))
+    monkeypatch.setattr(memory_limit.machine, "this_machine", lambda: Machine(10**12, 10**12, 1.0))
+    monkeypatch.setattr(memory_plan, "memory_of", lambda config, classes, numerics: MEMORY)
+    monkeypatch.setattr(memory_plan, "base_mb", lambda mlflow: 0.0)
     return Resolved
 
 
@@ -65,17 +61,17 @@ def start(folder, **changes) -> Numerics:
 
 
 def test_the_first_call_chooses_and_later_ones_read(machine, tmp_path, reports):
-    assert numerics_of(config_with(), 4, tmp_path, reports) == HERE
-    assert Numerics.from_json(json.loads((tmp_path / FILE_NAME).read_bytes())) == HERE
+    assert numerics_of(config_with(), 4, tmp_path, reports) == CHOSEN
+    assert Numerics.from_json(json.loads((tmp_path / FILE_NAME).read_bytes())) == CHOSEN
     machine.numerics = dataclasses.replace(HERE, threads=4, micro_batch_size=64, linear="matmul")
-    assert numerics_of(config_with(), 4, tmp_path, reports) == HERE
+    assert numerics_of(config_with(), 4, tmp_path, reports) == CHOSEN
     assert not reports.warnings
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"device": "cpu"}'])
 def test_a_damaged_file_is_chosen_again(machine, tmp_path, reports, content):
     (tmp_path / FILE_NAME).write_text(content)
-    assert numerics_of(config_with(), 4, tmp_path, reports) == HERE
+    assert numerics_of(config_with(), 4, tmp_path, reports) == CHOSEN
     assert json.loads((tmp_path / FILE_NAME).read_bytes())
 
 
@@ -153,43 +149,87 @@ def test_the_line_on_what_computes(monkeypatch):
     assert in_words(dataclasses.replace(eager, device="cuda"), auto) == "on cuda in bf16, 2 threads"
 
 
-TINY = ("model.dims=[32,64]", "model.depths=[1,1]")
-
-
 def container_of(mb: float):
     return lambda: Machine(int(mb * 1e6), int((mb - 100) * 1e6), 1.0, memory_limit_bytes=int(mb * 1e6))
 
 
-def test_a_containers_limit_sets_the_images_at_once_as_a_cap_does(machine, tmp_path, monkeypatch):
-    machine.numerics = EAGER
-    for module in (numerics_file, memory_plan):
-        monkeypatch.setattr(module, "tree_memory_mb", lambda pid: 100.0)
-    config = config_with(*TINY)
-    found = {}
-    for mb in (500, 550, 100_000):
-        monkeypatch.setattr(numerics_file.machine, "this_machine", container_of(mb))
-        (tmp_path / str(mb)).mkdir()
-        try:
-            found[mb] = numerics_file.numerics_of(config, 4, tmp_path / str(mb), SilentReporter()).micro_batch_size
-        except MemoryCapError as error:
-            found[mb] = str(error)
-    assert re.match(r"500 MB are too few.*\nGive it as many \(the container's limit\)", found[500])
-    assert 1 <= found[550] < config.train.batch_size == found[100_000]
+def needed(images: int, checkpointing: bool = False) -> float:
+    config = config_with()
+    averages = config.train.ema_decay is not None
+    return MEMORY.peak_mb(images, 128, checkpointing=checkpointing, averages=averages, base_mb=0.0)
 
 
-def test_where_no_container_limits_it_the_whole_batch_is_held(machine, tmp_path):
-    machine.numerics = EAGER
-    config = config_with(*TINY)
-    found = numerics_file.numerics_of(config, 4, tmp_path, SilentReporter())
-    assert found.micro_batch_size == config.train.batch_size
+def choice(numerics: Numerics) -> tuple[int, bool | None]:
+    return numerics.micro_batch_size, numerics.activation_checkpointing
 
 
-def test_a_cap_sets_the_images_at_once_unless_the_config_does(machine, tmp_path, reports, monkeypatch):
-    monkeypatch.setattr(memory_plan, "micro_batch_size", lambda *given, advice: 32)
-    machine.numerics = EAGER
-    capped = config_with(*TINY, "compute.max_memory_mb=2000")
-    assert numerics_of(capped, 4, tmp_path, reports).micro_batch_size == 32
-    assert reports.notes == ["32 images at once, to stay within 2000 MB"]
+@pytest.mark.usefixtures("machine")
+def test_a_containers_limit_sets_the_images_at_once_as_a_cap_does(tmp_path, reports, monkeypatch):
+    monkeypatch.setattr(memory_limit, "tree_memory_mb", lambda pid: 100.0)
+    monkeypatch.setattr(memory_limit.machine, "this_machine", container_of(needed(64)))
+    assert choice(numerics_of(config_with(), 4, tmp_path, reports)) == (64, False)
+    monkeypatch.setattr(memory_limit.machine, "this_machine", container_of(needed(1, True) - 1))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(MemoryCapError, match=r"MB are too few.*\nGive it as many \(the container's limit\)"):
+        numerics_of(config_with(), 4, tmp_path / "other", reports)
+    assert not (tmp_path / "other" / FILE_NAME).exists(), "another limit is another choice"
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_cap_sets_the_images_at_once_unless_the_config_does(tmp_path, reports):
+    cap = f"compute.max_memory_mb={needed(32)}"
+    assert choice(numerics_of(config_with(cap), 4, tmp_path, reports)) == (32, False)
+    assert reports.notes == [f"32 images at once, to stay within {needed(32):.0f} MB (--max-memory-mb)"]
     (tmp_path / "chosen").mkdir()
-    chosen = config_with("compute.max_memory_mb=2000", "compute.micro_batch_size=128")
-    assert numerics_of(chosen, 4, tmp_path / "chosen", reports).micro_batch_size == 128
+    chosen = config_with(cap, "compute.micro_batch_size=128")
+    assert numerics_of(chosen, 4, tmp_path / "chosen", reports) == HERE
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_trial_plans_with_its_own_memory(tmp_path, reports):
+    found = numerics_of(config_with(), 4, tmp_path, reports, trial_mb=needed(43))
+    assert choice(found) == (43, False)
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_trial_with_no_room_for_an_image_takes_the_least(tmp_path, reports):
+    assert choice(numerics_of(config_with(), 4, tmp_path, reports, trial_mb=1.0)) == (1, True)
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_trial_that_hit_its_cap_goes_on_with_half_and_is_halved_once(tmp_path, reports):
+    numerics_of(config_with(), 4, tmp_path, reports, trial_mb=needed(43))
+    for _ in range(3):  # it is resumed again and again
+        found = numerics_of(config_with(), 4, tmp_path, reports, trial_mb=1.0, halvings=1)
+        assert (found.micro_batch_size, found.halvings) == (22, 1)
+    assert Numerics.from_json(json.loads((tmp_path / FILE_NAME).read_bytes())) == found
+    assert numerics_of(config_with(), 4, tmp_path, reports, halvings=2).micro_batch_size == 11
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_trial_that_hit_its_cap_before_its_first_checkpoint_plans_again_and_halves(tmp_path, reports):
+    found = numerics_of(config_with(), 4, tmp_path, reports, trial_mb=needed(64), halvings=1)
+    assert (found.micro_batch_size, found.halvings) == (32, 1)
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_resume_keeps_what_was_chosen_whatever_memory_there_is_now(tmp_path, reports):
+    kept = numerics_of(config_with(), 4, tmp_path, reports, trial_mb=needed(2, checkpointing=True))
+    assert choice(kept) == (2, True)
+    for words in ({"trial_mb": 1e6}, {"trial_mb": 1.0}, {}):
+        assert numerics_of(config_with(), 4, tmp_path, reports, **words) == kept
+    assert not reports.warnings
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_training_of_the_previous_release_goes_on_with_what_it_has(tmp_path, reports):
+    content = HERE.to_json()
+    del content["activation_checkpointing"], content["halvings"]
+    before = json.dumps(content | {"micro_batch_size": 77})
+    (tmp_path / FILE_NAME).write_text(before)
+    found = numerics_of(config_with(), 4, tmp_path, reports, trial_mb=1.0)
+    assert (choice(found), found.halvings) == ((77, None), 0)
+    assert not found.checkpoints_activations(config_with())
+    assert found.checkpoints_activations(config_with("compute.recompute=true"))
+    assert (tmp_path / FILE_NAME).read_text() == before, "nothing changed, so nothing is written"
+    assert numerics_of(config_with(), 4, tmp_path, reports, halvings=1).micro_batch_size == 39

@@ -36,9 +36,11 @@ PREPARED = SimpleNamespace(mean=(120.0,) * 3, std=(60.0,) * 3, class_names=("a",
 @pytest.fixture
 def opened(bench, tmp_path):
     @contextmanager
-    def opened(*settings: str, micro_batch_size: int = 4, durable=lambda offset: None, **words):
+    def opened(*settings: str, micro_batch_size: int = 4, chosen=None, durable=lambda offset: None, **words):
         config = resolve("small", None, [*TINY, *settings], {})
-        numerics = dataclasses.replace(bench.numerics, micro_batch_size=micro_batch_size)
+        numerics = dataclasses.replace(
+            bench.numerics, micro_batch_size=micro_batch_size, activation_checkpointing=chosen
+        )
         with open_training(
             config, PREPARED, tmp_path, numerics, SilentReporter(), StopToken(), durable=durable, **words
         ) as found:
@@ -95,6 +97,13 @@ def test_the_config_turns_activation_checkpointing_on(opened, enabled):
     with opened(f"compute.recompute={str(enabled).lower()}", "compute.checkpoint_every_s=7") as found:
         assert found.training.model.levels[0].blocks.checkpoint_activations is enabled
         assert found.training.checkpoint_every_s == 7
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_was_chosen_for_the_memory_comes_before_the_config(opened, asked, chosen):
+    with opened(f"compute.recompute={str(asked).lower()}", chosen=chosen) as found:
+        assert found.training.model.levels[0].blocks.checkpoint_activations is chosen
 
 
 def test_the_writer_keeps_what_the_caller_wants(opened, tmp_path):
