@@ -31,6 +31,10 @@ class SearchView(Observer):
         if row.starts > 1:
             self._watcher.note(f"trial {row.number:>3} goes on on {row.node} after epoch {row.last_epoch}")
 
+    def fitted(self, row: Row) -> None:
+        if row.fitted and row.starts == 1:
+            self._watcher.note(f"trial {row.number:>3}  {row.fitted}, to stay within its memory")
+
     def reported(self, row: Row, report: EpochReport) -> None:
         self._has_worked = True
 
@@ -137,4 +141,5 @@ def finished_line(row: Row, default: Mapping[str, Any]) -> str:
             result = f"after {finish.epochs} epochs"
         case _:
             result = f"{percent(finish.value)}  {finish.epochs} epochs  {memory}"
-    return f"{head}  {result}  {readable(finish.duration_s)}  {settings}"
+    time = "" if finish.is_forecast else f"  {readable(finish.duration_s)}"
+    return f"{head}  {result}{time}  {settings}"

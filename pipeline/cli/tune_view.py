@@ -113,7 +113,8 @@ def _cells(row: "Row", default: "Mapping[str, Any]") -> list[str]:
     finish, settings = row.finish, settings_in_words(row, default)
     if finish is None:
         return [str(row.number), "unfinished", percent(None), str(row.last_epoch), "-", "-", settings]
-    memory, time = f"{finish.peak_mb:.0f} MB", readable(finish.duration_s)
+    memory = f"needs {finish.peak_mb:.0f} MB" if finish.is_forecast else f"{finish.peak_mb:.0f} MB"
+    time = "-" if finish.is_forecast else readable(finish.duration_s)
     return [str(row.number), finish.outcome, percent(finish.value), str(finish.epochs), memory, time, settings]
 
 

@@ -86,6 +86,9 @@ class SearchRuns(Observer):
             self._start([])
         self._write_trial(row)
 
+    def fitted(self, row: Row) -> None:
+        self._write_trial(row)
+
     def reported(self, row: Row, report: EpochReport) -> None:
         # delivery starts here: loading MLflow's client takes seconds of a core that the first trial's start needs
         self._delivers = True
@@ -156,7 +159,7 @@ class SearchRuns(Observer):
     def _write_trial(self, row: Row) -> None:
         """Write what the row has and its journal does not, and deliver it."""
         is_new, self._rows[row.number] = row is not self._rows.get(row.number), row
-        if not row.starts:
+        if not row.starts and not row.is_infeasible:
             return
         run = self._trials.get(row.number) or self._open_trial(row)
         if is_new:
@@ -166,6 +169,9 @@ class SearchRuns(Observer):
 
     def _write(self, run: RunJournal, row: Row) -> None:
         run.tags({"seqpipe.node": row.node, "seqpipe.starts": str(row.starts)})
+        if row.forecast_mb is not None:
+            fitted = {"seqpipe.fitted": row.fitted} if row.fitted else {}
+            run.tags({"seqpipe.forecast_memory_mb": f"{row.forecast_mb:.0f}", **fitted})
         best: float | None = None
         for report in row.reports:
             best = report.value if best is None else max(best, report.value)
@@ -252,7 +258,7 @@ def _end_tags(finish: Finish) -> dict[str, str]:
 
 def _end_metrics(finish: Finish) -> dict[str, float]:
     return {
-        "peak_memory_mb": finish.peak_mb,
+        "forecast_memory_mb" if finish.is_forecast else "peak_memory_mb": finish.peak_mb,
         "duration_s": finish.duration_s,
         "epochs": float(finish.epochs),
     }

@@ -63,8 +63,10 @@ def as_record(row: Row) -> dict[str, Any]:
         "validation_accuracy": finish.value if finish else None,
         "epochs": finish.epochs if finish else row.last_epoch,
         "seconds": round(finish.duration_s, 1) if finish else None,
-        "peak_memory_mb": round(finish.peak_mb, 1) if finish else None,
+        "peak_memory_mb": round(finish.peak_mb, 1) if finish and not finish.is_forecast else None,
         "memory_cap_mb": finish.cap_mb if finish else None,
+        "forecast_memory_mb": round(finish.peak_mb, 1) if finish and finish.is_forecast else row.forecast_mb,
+        "fitted": row.fitted or None,
         "node": row.node,
         "origin": row.origin,
         "error": finish.error if finish and finish.error else None,
@@ -74,6 +76,8 @@ def as_record(row: Row) -> dict[str, Any]:
 
 def memory_in_words(finish: Finish) -> str:
     """The memory of a capped trial; below its cap where an allocation was refused."""
+    if finish.is_forecast:
+        return f"{finish.error} MB: not started"
     if finish.peak_mb >= finish.cap_mb:
         return f"held {finish.peak_mb:.0f} MB, cap {finish.cap_mb:.0f} MB"
     return f"held {finish.peak_mb:.0f} MB and asked for more than its cap of {finish.cap_mb:.0f} MB"

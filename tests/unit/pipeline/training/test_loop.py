@@ -110,7 +110,7 @@ def test_activation_checkpointing_changes_no_bit_of_a_training_and_may_change_at
     checkpointed = dataclasses.replace(bench, edit=lambda model: checkpoint_activations(model, True))
     plain = weights_of(bench.fit(tmp_path / "plain"))
     assert_same_weights(weights_of(checkpointed.fit(tmp_path / "checkpointed")), plain)
-    with pytest.raises(BudgetExhaustedError):
+    with pytest.raises(InterruptedRunError):
         bench.fit(tmp_path / "changed", leave_after(5))
     assert_same_weights(weights_of(checkpointed.fit(tmp_path / "changed")), plain)
 
@@ -118,7 +118,7 @@ def test_activation_checkpointing_changes_no_bit_of_a_training_and_may_change_at
 def test_fewer_images_at_once_from_a_resume_on_change_the_last_bits_only(bench, tmp_path, leave_after):
     bench = dataclasses.replace(bench, architecture={"hidden": 8, "layers": 1, "dropout": 0.0})
     whole = weights_of(bench.fit(tmp_path / "whole"))
-    with pytest.raises(BudgetExhaustedError):
+    with pytest.raises(InterruptedRunError):
         bench.fit(tmp_path / "halved", leave_after(5))
     halved = bench.with_numerics(micro_batch_size=4, halvings=1).fit(tmp_path / "halved")
     for name, value in weights_of(halved).items():
