@@ -10,12 +10,12 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+import pipeline.training.open_training  # noqa: F401 - all that a training imports
 from pipeline.config.schema import RunConfig
 from pipeline.errors import SeqpipeError
 from pipeline.training import resolve_numerics
 from pipeline.training.memory_cache import memory_of
 from pipeline.training.speed import speed_of
-from pipeline.training.warm_up import warm_up
 from tuning.capped.run_capped import tree_memory_mb
 
 _base_mb = 0.0
@@ -41,9 +41,7 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     """The memory of a training; with `images` and `checkpointing` in the request, its speed with these."""
     global _base_mb
     config = RunConfig.model_validate(request["config"])
-    if not _base_mb:
-        warm_up(config)
-        _base_mb = tree_memory_mb(os.getpid())
+    _base_mb = _base_mb or tree_memory_mb(os.getpid())  # before a kernel is built or the machine is measured
     numerics = resolve_numerics.resolve(config.compute, config.train.batch_size)
     if "images" not in request:
         memory = memory_of(config, request["classes"], numerics)

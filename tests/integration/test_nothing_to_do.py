@@ -16,7 +16,8 @@ sys.argv = ["seqpipe", *sys.argv[1:]]
 try:
     main()
 except SystemExit as ended:
-    heavy = [name for name in ("torch", "mlflow", "ray", "numpy", "matplotlib", "rich") if name in sys.modules]
+    names = ("torch", "mlflow", "ray", "numpy", "matplotlib", "rich", "pipeline.training.forecaster")
+    heavy = [name for name in names if name in sys.modules]
     print(f"{ended.code} {heavy}", file=sys.stderr)
 """
 
@@ -40,12 +41,14 @@ def test_a_second_run_does_nothing_says_so_and_is_quick(finished):
     assert snapshot(finished.root / ".seqpipe") == before
 
 
-def test_a_run_with_nothing_to_do_loads_nothing_heavy(finished):
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--dry-run", "--json"]])
+def test_a_run_with_nothing_to_do_loads_nothing_heavy_and_forecasts_nothing(finished, more):
     done = subprocess.run(
-        [sys.executable, "-c", HEAVY, "run", "all", *WORDS],
+        [sys.executable, "-c", HEAVY, "run", "all", *WORDS, *more],
         cwd=finished.root, env=finished.environ, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stderr.splitlines()[-1] == "0 []"
+    assert "forecast" not in done.stdout
 
 
 def test_the_driver_that_looks_for_heavy_imports_sees_them(finished):

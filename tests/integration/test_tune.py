@@ -227,8 +227,14 @@ def test_a_dry_run_shows_space_and_nodes_and_changes_nothing(place):
     assert "train.learning_rate" in done.out
     assert "500 MB for each trial" in done.out
     assert os.uname().nodename in done.out
-    told = json.loads(place.run("tune", *WORDS, "--dry-run", "--json").out)
+    assert "forecast for this machine" in done.out
+    told = json.loads(place.run("tune", *WORDS, "--trial-memory-mb", "450", "--dry-run", "--json").out)
     assert (told["target"], told["finished"]) == (30, 0)
+    forecasts = told["forecasts"]
+    assert [one["config"]["model.hidden"] for one in forecasts.values()] == [16, 8, 4096]
+    assert [one["fits"] for one in forecasts.values()] == [True, True, False]
+    assert forecasts["default"]["images_per_s"] > 0
+    assert forecasts["largest"]["seconds"] is None
     assert told["plan"]["nodes"][0]["fits"] >= 1
     assert snapshot(place.root) == before
 

@@ -17,13 +17,10 @@ MEMORY = TrainingMemory(5.0, STEP, None, 1e9)
 
 
 class Work:
-    """What the process calls; `held_mb` grows with each measurement."""
+    """What the process calls; `held_mb` grows with each call."""
 
     def __init__(self):
-        self.warmed, self.asked, self.held_mb, self.fails = 0, [], 300.0, None
-
-    def warm_up(self, config):
-        self.warmed += 1
+        self.asked, self.held_mb, self.fails = [], 300.0, None
 
     def memory_of(self, config, classes, numerics):
         self.asked.append((config, classes, numerics))
@@ -35,6 +32,7 @@ class Work:
         return 42.0
 
     def resolve(self, compute, batch_size):
+        self.held_mb += 100  # the first time on a machine
         if self.fails:
             raise self.fails
         return NUMERICS
@@ -43,7 +41,7 @@ class Work:
 @pytest.fixture
 def work(monkeypatch):
     work = Work()
-    for name in ("warm_up", "memory_of", "speed_of"):
+    for name in ("memory_of", "speed_of"):
         monkeypatch.setattr(forecast_child, name, getattr(work, name))
     monkeypatch.setattr(forecast_child.resolve_numerics, "resolve", work.resolve)
     monkeypatch.setattr(forecast_child, "tree_memory_mb", lambda pid: work.held_mb)
@@ -58,10 +56,10 @@ def request(**more):
     return {"config": CONFIG.model_dump(mode="json"), "classes": 4, **more}
 
 
-def test_memory_is_answered_with_what_the_imports_hold_before_any_measurement(work):
+def test_memory_is_answered_with_what_the_imports_hold_before_anything_is_measured_or_built(work):
     first, second = (forecast_child.answer_to(request()) for _ in range(2))
     assert first == second
-    assert (first["base_mb"], first["device"], work.warmed) == (300.0, "cpu", 1)
+    assert (first["base_mb"], first["device"]) == (300.0, "cpu")
     assert TrainingMemory.from_json(json.loads(json.dumps(first["memory"]))) == MEMORY
     assert work.asked == [(CONFIG, 4, NUMERICS)] * 2
 
