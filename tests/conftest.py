@@ -88,3 +88,12 @@ def mounted(tmp_path):
     yield place
     place.end()
     subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def round_memory_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forecasts of memory without what was fitted to measurements: a step is its tensors alone."""
+    from pipeline.training import memory_forecast
+
+    monkeypatch.setattr(memory_forecast, "STEP_SHARE", 1.0)
+    monkeypatch.setattr(memory_forecast, "WORKING_COPIES", 0.0)

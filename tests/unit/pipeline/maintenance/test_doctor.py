@@ -17,6 +17,8 @@ from tuning.capacity import WORKER_MB, Node
 from tuning.capped import run_capped as memory
 from tuning.machine import Machine
 
+pytestmark = pytest.mark.usefixtures("round_memory_figures")
+
 OF_THE_MACHINE = {"python", "memory", "disk"}
 
 

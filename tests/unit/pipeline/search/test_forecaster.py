@@ -12,6 +12,8 @@ from pipeline.training.memory_forecast import LIBRARIES_MB
 from tuning.capacity import Node
 from tuning.forecast import Forecast
 
+pytestmark = pytest.mark.usefixtures("round_memory_figures")
+
 BASE_MB = 300 + LIBRARIES_MB + 2 * 3 * 5.0
 NODE = Node("here", 1.0, 1000)
 

@@ -14,6 +14,8 @@ from pipeline.training.forecaster import CHECKPOINTS, WEIGHTS, TrainingForecaste
 from pipeline.training.memory_forecast import LIBRARIES_MB, MLFLOW_MB
 from pipeline.training.memory_limit import Limit
 
+pytestmark = pytest.mark.usefixtures("round_memory_figures")
+
 STATES_MB = 2 * 3 * 5.0
 TRIAL_MB = 300 + LIBRARIES_MB + STATES_MB
 """Without a step."""

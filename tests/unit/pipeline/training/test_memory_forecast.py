@@ -5,6 +5,7 @@ import math
 import pytest
 
 from pipeline.config.resolution import resolve
+from pipeline.training import memory_forecast
 from pipeline.training.memory_forecast import (
     LIBRARIES_MB,
     Fit,
@@ -15,6 +16,8 @@ from pipeline.training.memory_forecast import (
     validation_batch,
     what_counts,
 )
+
+pytestmark = pytest.mark.usefixtures("round_memory_figures")
 
 PLAIN = StepMemory((Line(1.0, 10.0),), (Line(2.0, 1.0),))
 CHECKPOINTED = StepMemory((Line(1.0, 4.0),), (Line(2.0, 1.0),))
@@ -40,6 +43,14 @@ def test_a_peak_is_the_sum_of_all_that_a_training_holds():
     assert peak(BATCH, base_mb=0.0) == peak(BATCH) - 300
     assert peak(6) == 300 + LIBRARIES_MB + weights_twice_with_adam + 61 + 5, "gradients of the parts before"
     assert peak(6, checkpointing=True) == peak(6) - 6 * 6
+
+
+def test_what_libraries_need_grows_with_the_step_and_the_weights(monkeypatch):
+    plain = peak(BATCH)
+    monkeypatch.setattr(memory_forecast, "STEP_SHARE", 1.5)
+    assert peak(BATCH) == plain + 0.5 * 121
+    monkeypatch.setattr(memory_forecast, "WORKING_COPIES", 2.0)
+    assert peak(BATCH) == plain + 0.5 * 121 + 2 * 5
 
 
 def test_where_validation_holds_more_than_a_step_it_is_the_peak():

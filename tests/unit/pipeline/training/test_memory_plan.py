@@ -12,6 +12,8 @@ from pipeline.training.memory_forecast import LIBRARIES_MB, MLFLOW_MB, Line, Ste
 from pipeline.training.memory_limit import Limit
 from pipeline.training.numerics import Numerics
 
+pytestmark = pytest.mark.usefixtures("round_memory_figures")
+
 NUMERICS = Numerics("cpu", "fp32", 1, "eager", "matmul", 128, "2.13", "Some CPU")
 HELD_MB = 100.0
 STATES_MB = 2 * 3 * 5.0

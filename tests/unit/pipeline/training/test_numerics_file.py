@@ -166,7 +166,7 @@ def choice(numerics: Numerics) -> tuple[int, bool | None]:
 @pytest.mark.usefixtures("machine")
 def test_a_containers_limit_sets_the_images_at_once_as_a_cap_does(tmp_path, reports, monkeypatch):
     monkeypatch.setattr(memory_limit, "tree_memory_mb", lambda pid: 100.0)
-    monkeypatch.setattr(memory_limit.machine, "this_machine", container_of(needed(64)))
+    monkeypatch.setattr(memory_limit.machine, "this_machine", container_of(needed(64) + 1))
     assert choice(numerics_of(config_with(), 4, tmp_path, reports)) == (64, False)
     monkeypatch.setattr(memory_limit.machine, "this_machine", container_of(needed(1, True) - 1))
     (tmp_path / "other").mkdir()

@@ -33,15 +33,3 @@ def test_other_weights_can_take_the_place_of_the_models(bench):
     loss, _ = evaluate(model, validation, bench.numerics, zeros)
     assert loss == pytest.approx(torch.tensor(3.0).log().item())
     assert model.training
-
-
-def test_it_can_be_left_between_two_batches(bench):
-    asked = []
-
-    def leave() -> None:
-        asked.append(1)
-        if len(asked) == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(bench.model(), bench.validation(), bench.numerics, before_batch=leave)
