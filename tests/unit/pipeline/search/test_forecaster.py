@@ -74,6 +74,7 @@ def test_each_question_puts_the_end_off(forecast, monkeypatch):
     forecast({}, 10**6, NODE)
     assert [timer.state for timer in timers] == ["cancelled", "runs"]
     assert all(timer.daemon and timer.seconds == forecaster.IDLE_S for timer in timers)
+    assert timers[-1].close == forecast._close_idle, "which waits for a question that has come since"
     forecast.close()
     assert timers[-1].state == "cancelled"
 
