@@ -18,8 +18,8 @@ from tuning.ledger import Finish, Row
 from tuning.space import Config
 from tuning.waiting import Helper, give_up, result_of
 
-SILENT_S = 30.0
-"""How long a forecast may take."""
+SILENT_S = 120.0
+"""How long a forecast may take: a first one may build a kernel, on a machine that is busy."""
 CLOSE_S = 2.0
 """How long the forecaster may take to close."""
 MOST_CORRECTION = 2.0

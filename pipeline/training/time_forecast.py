@@ -38,8 +38,7 @@ class TotalWork:
 class Stopwatch:
     """Times the first steps of a training."""
 
-    def __init__(self, steps: int = TIMED_STEPS) -> None:
-        self._least_steps = steps
+    def __init__(self) -> None:
         self._began: float | None = None
         self._steps = self._images = 0
 
@@ -51,4 +50,4 @@ class Stopwatch:
         self._steps += 1
         self._images += images
         timed_s = now - self._began
-        return self._images / timed_s if self._steps >= self._least_steps and timed_s >= TIMED_S else None
+        return self._images / timed_s if self._steps >= TIMED_STEPS and timed_s >= TIMED_S else None

@@ -7,7 +7,7 @@ import pytest
 from pipeline.config.resolution import resolve
 from pipeline.training import speed, time_forecast
 from pipeline.training.loop import Training
-from pipeline.training.speed import speed_of
+from pipeline.training.speed import Timing, speed_of
 
 
 def config_of(*settings: str):
@@ -21,15 +21,22 @@ def folder(monkeypatch, tmp_path):
     return tmp_path / "cache"
 
 
+class Measured(list):
+    """The numerics of each measurement; `share[0]` is what each has of the processor."""
+
+    share: list[float]
+
+
 @pytest.fixture
 def measured(monkeypatch):
-    measured = []
-
     def measure(config, classes, numerics):
         measured.append(numerics)
-        return 10.0 * len(measured)
+        return Timing(10.0 * len(measured), share[0])
 
+    share = [1.0]
     monkeypatch.setattr(speed, "measure", measure)
+    measured = Measured()
+    measured.share = share
     return measured
 
 
@@ -100,8 +107,15 @@ def test_without_a_folder_that_can_be_written_it_is_timed_again(folder, measured
     assert [of(), of()] == [10, 20]
 
 
+def test_what_a_busy_machine_measures_is_not_kept(folder, measured, of):
+    measured.share[0] = speed.UNDISTURBED - 0.01
+    assert [of(), of()] == [10, 20]
+    measured.share[0] = speed.UNDISTURBED
+    assert [of(), of()] == [30, 30]
+
+
 def test_it_times_whole_steps_of_the_training(bench, monkeypatch):
-    clock, steps = itertools.count(), []
+    clock, busy, steps = itertools.count(), itertools.count(), []
     step = Training.step
 
     def recorded(training, images, labels):
@@ -109,12 +123,20 @@ def test_it_times_whole_steps_of_the_training(bench, monkeypatch):
         step(training, images, labels)
 
     monkeypatch.setattr(Training, "step", recorded)
-    monkeypatch.setattr(speed, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-    config = config_of()
-    found = speed.measure(config, 3, bench.with_numerics(micro_batch_size=4).numerics)
+    times = {"monotonic": lambda: float(next(clock)), "process_time": lambda: 1.2 * next(busy)}
+    monkeypatch.setattr(speed, "time", SimpleNamespace(**times))
+    found = speed.measure(config_of(), 3, bench.with_numerics(micro_batch_size=4, threads=2).numerics)
     assert set(steps) == {(8, True, 4)}
     timed = max(speed.STEPS, int(time_forecast.TIMED_S))  # of a second each
-    assert (len(steps), found) == (1 + timed, 8.0)
+    assert (len(steps), found.images_per_s) == (1 + timed, 8.0)
+    assert found.processor_share == pytest.approx(1.2 / (timed * 2))
+
+
+def test_steps_that_are_long_are_not_repeated(bench, monkeypatch):
+    clock = itertools.count(step=int(speed.ENOUGH_S))
+    times = {"monotonic": lambda: float(next(clock)), "process_time": lambda: 0.0}
+    monkeypatch.setattr(speed, "time", SimpleNamespace(**times))
+    assert speed.measure(config_of(), 3, bench.numerics).images_per_s == 8 / speed.ENOUGH_S
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -123,9 +145,9 @@ def test_it_times_with_activation_checkpointing_as_the_numerics_say(bench, monke
 
     def timed(training):
         found.append(any(getattr(one, "_checkpoints", lambda: False)() for one in training.model.modules()))
-        return 1.0
+        return Timing(1.0, 1.0)
 
     monkeypatch.setattr(speed, "_timed", timed)
     numerics = bench.with_numerics(activation_checkpointing=checkpointing).numerics
-    assert speed.measure(config_of(), 3, numerics) == 1.0
+    assert speed.measure(config_of(), 3, numerics) == Timing(1.0, 1.0)
     assert found == [checkpointing]
