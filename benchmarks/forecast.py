@@ -2,12 +2,11 @@
 
     python benchmarks/forecast.py [--configs 40] [--data FOLDER]
 
-Half of the configs are fitted to a cap between the least and the most that they can do with. Each is trained for two
-epochs on few images, as a trial of a search is. Its time is forecast from timed steps of a process of its own.
+Half of the configs are fitted to a cap between the least and the most that they can do with. Each is trained as a
+trial of a search is, for two epochs of some seconds each. Its time is forecast from timed steps of another process.
 """
 
 import argparse
-import dataclasses
 import math
 import random
 import statistics
@@ -26,8 +25,9 @@ from measuring.workspaces import Place, with_data
 
 from pipeline.config.resolution import resolve, with_values
 from pipeline.config.schema import RunConfig
+from pipeline.data.subset import expected_images
 from pipeline.search.space import default_space
-from pipeline.search.trial import TrainTrial, warm_up
+from pipeline.search.trial import warm_up
 from pipeline.training.forecaster import TrainingForecaster
 from sequencer_models.catalog import MODELS
 from tuning.capped.run_capped import run_capped
@@ -35,7 +35,9 @@ from tuning.space import Choice, Integer, LogUniform, Parameter
 
 SEED = 7
 NO_CAP_MB = 100_000
-SETS = ("data.fraction=0.02", "train.epochs=2", "compute.device=cpu")
+SETS = ("train.epochs=2", "compute.device=cpu")
+EPOCH_S = 6.0
+"""What an epoch is to take at the forecast speed: in a shorter one a checkpoint's write counts for much."""
 PICTURE = "forecast.png"
 
 
@@ -44,10 +46,11 @@ def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name, TrainingForecaster() as forecaster:
         folder = Path(name)
         place = with_data(Place(folder / "place", folder / "cache"), options.data)
-        training = training_trial(resolve("small", sets=SETS), place.root)
         for number in range(options.configs):
             config = drawn(draws, list(MODELS)[number % len(MODELS)])
-            row = compare(forecaster, training, config, draws.random() if number % 2 else None, folder / str(number))
+            row = compare(
+                forecaster, place.root, config, draws.random() if number % 2 else None, folder / str(number)
+            )
             say(f"{number}: " + ", ".join(f"{key} {value}" for key, value in row.items()))
             rows.append(row)
     draw(rows)
@@ -77,7 +80,7 @@ def _value(draws: random.Random, parameter: Parameter) -> Any:
 
 
 def compare(
-    forecaster: TrainingForecaster, training: TrainTrial, config: RunConfig, tightness: float | None, folder: Path
+    forecaster: TrainingForecaster, root: Path, config: RunConfig, tightness: float | None, folder: Path
 ) -> dict[str, Any]:
     """What was forecast, and what was measured; `tightness`: where its cap lies between the least and the most."""
     memory = forecaster.memory(config, len(config.data.class_names))
@@ -87,7 +90,9 @@ def compare(
         cap_mb = math.ceil(least + tightness * (most - least))
     forecast = forecaster.forecast_trial(config, cap_mb)
     (folder / "work").mkdir(parents=True)
-    trial = dataclasses.replace(training, base=config)
+    speed = forecast.images_per_s or 0.0
+    fraction = min(1.0, max(0.01, EPOCH_S * speed / expected_images(config.data)[0]))
+    trial = training_trial(with_values(config, {"data.fraction": round(fraction, 3)}), root)
     found = run_capped(
         train_alone,
         trial,

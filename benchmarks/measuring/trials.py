@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -35,8 +36,7 @@ HOGS = ("batch", "leak", "pages")
 def training_trial(config: RunConfig, root: Path) -> TrainTrial:
     """The objective of `seqpipe tune`, with the data prepared from a workspace's data set."""
     workspace = Workspace(root)
-    folder = root / "prepared"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="prepared-", dir=root))
     context = Context(workspace, SilentReporter(), StopToken(), load_mlflow(workspace, {}), None)
     return TrainTrial(config, prepare.prepare(config, folder, context))
 

@@ -59,7 +59,7 @@ class CheckpointWriter:
         journal_offset: int,
         best: dict[str, Tensor] | None = None,
     ) -> None:
-        """Hand over a snapshot; waits only while an earlier one is still being written."""
+        """Hand over a snapshot."""
         self._raise()
         described = {
             "format": FORMAT,

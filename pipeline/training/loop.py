@@ -203,7 +203,11 @@ class Training:
         progress.rows = [*progress.rows, {"epoch": progress.epoch, **row}]
 
     def save(self, best: dict[str, Tensor] | None = None) -> None:
-        """Hand a checkpoint to the writer, with the best weights if they are new."""
+        """Hand a checkpoint to the writer, with the best weights if they are new.
+
+        The one before it has to be on disk: two at once would take memory that no forecast counts.
+        """
+        self.writer.wait()
         now = time.monotonic()
         self.progress.trained_s += now - self._counted_at
         self._counted_at = self._saved_at = now

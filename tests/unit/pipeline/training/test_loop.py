@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from pipeline.errors import InterruptedRunError, MemoryCapError, TrainingDivergedError
 from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training import checkpoint as checkpoints
+from pipeline.training import checkpoint_writer
 from pipeline.training.checkpoint import Progress
 from pipeline.training.learning_rate import learning_rate_at
 from pipeline.training.validation import evaluate
@@ -341,3 +343,22 @@ def test_best_weights_of_an_epoch_beyond_the_checkpoint_are_found_again(bench, l
     assert again.progress.best_epoch >= 2
     assert checkpoints.best_epoch(tmp_path / "cut") == again.progress.best_epoch
     assert_same_weights(weights_of(whole), weights_of(again))
+
+
+def test_memory_holds_one_checkpoint_at_a_time_however_slowly_they_are_written(bench, tmp_path, monkeypatch):
+    save_weights, snapshot, busy = checkpoint_writer.save_weights, checkpoints.snapshot, []
+
+    def slowly(*given):
+        time.sleep(0.05)
+        return save_weights(*given)
+
+    monkeypatch.setattr(checkpoint_writer, "save_weights", slowly)
+    with bench.training(tmp_path) as training:
+
+        def noted(*given):
+            busy.append(training.writer.busy)
+            return snapshot(*given)
+
+        monkeypatch.setattr(checkpoints, "snapshot", noted)
+        training.fit()
+    assert busy == [False] * training.config.epochs
