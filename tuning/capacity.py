@@ -100,6 +100,8 @@ def this_machine(reserve: float | None = None) -> Node:
     here = machine.this_machine()
     total_mb, available_mb = here.memory_bytes // 1_000_000, here.available_bytes // 1_000_000
     if reserve is not None and reserve >= total_mb:
-        raise CapDoesNotFitError(f"a reserve of {reserve:g} MB leaves nothing of this machine's {total_mb} MB", 0)
+        raise CapDoesNotFitError(
+            f"a reserve of {reserve:g} MB leaves nothing of this machine's {total_mb} MB; ask for less", 0
+        )
     cores = max(1, int(here.cores))  # a trial has whole cores: on a share of one, two would only take turns
     return Node(socket.gethostname(), cores, max(0, int(available_mb - RAY_MB - reserve_mb(total_mb, reserve))))

@@ -51,6 +51,15 @@ TrialMemory = Annotated[
         show_default=False,
     ),
 ]
+Reserve = Annotated[
+    int | None,
+    typer.Option(
+        "--reserve-mb",
+        min=1,
+        help="Memory that stays free for everything else. Default: a tenth of the machine's, at least 512 MB.",
+        show_default=False,
+    ),
+]
 MaxTime = Annotated[
     str | None, typer.Option("--max-time", help="Leave after this long (90s, 15m, 1h30m), resumable: exit code 4.")
 ]
@@ -88,6 +97,7 @@ def tune(
     model: Model = None,
     trials: Trials = None,
     trial_memory_mb: TrialMemory = None,
+    reserve_mb: Reserve = None,
     max_time: MaxTime = None,
     concurrency: Concurrency = None,
     searcher: SearcherOption = Searcher.optuna,
@@ -121,6 +131,7 @@ def tune(
         extend=extend,
         fresh=fresh,
         cap_mb=trial_memory_mb,
+        reserve_mb=reserve_mb,
         concurrency=concurrency,
         searcher=searcher.value,
         scheduler=scheduler.value,

@@ -24,6 +24,7 @@ class Request:
     extend: int = 0
     fresh: bool = False
     cap_mb: int | None = None
+    reserve_mb: int | None = None
     concurrency: int | None = None
     searcher: Literal["optuna", "random"] = "optuna"
     scheduler: Literal["asha", "none"] = "asha"
@@ -52,6 +53,7 @@ class Request:
             searcher=self.searcher,
             scheduler=self.scheduler,
             cap_mb=self.cap_mb,
+            reserve_mb=self.reserve_mb,
             least_cap_mb=LEAST_TRIAL_MB,
             concurrency=self.concurrency,
             cpus_per_trial=float(self._threads),

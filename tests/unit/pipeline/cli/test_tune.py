@@ -52,7 +52,7 @@ def test_every_flag_is_part_of_the_request(called, tmp_path):
     (tmp_path / "space.yaml").write_text("model.hidden: {choice: [8, 16]}")
     tune(
         "-m", "vanilla", "--trials", "7", "--trial-memory-mb", "900", "--max-time", "15m", "--concurrency", "3",
-        "--searcher", "random", "--scheduler", "none", "--seed", "4", "--extend", "2", "--fresh", "--address", "a:1",
+        "--reserve-mb", "700", "--searcher", "random", "--scheduler", "none", "--seed", "4", "--extend", "2", "--fresh", "--address", "a:1",
         "--space", str(tmp_path / "space.yaml"), "--set", "train.epochs=5", "--device", "cpu", "--json",
     )  # fmt: skip
     request = called["searched"]
@@ -66,6 +66,7 @@ def test_every_flag_is_part_of_the_request(called, tmp_path):
         900,
         3,
     )
+    assert request.reserve_mb == 700
     assert (request.searcher, request.scheduler, request.address, request.max_time_s) == (
         "random",
         "none",

@@ -51,9 +51,11 @@ def test_a_search_is_done_with_its_trials_or_with_its_space(asked, words, status
 
 
 def test_settings_of_a_new_search_are_the_flags_and_the_defaults(asked):
-    settings = asked(cap_mb=900, concurrency=3, searcher="random", scheduler="none", address="a:1").settings(None)
+    words = {"searcher": "random", "scheduler": "none", "address": "a:1"}
+    settings = asked(cap_mb=900, reserve_mb=700, concurrency=3, **words).settings(None)
     assert (settings.trials, settings.max_epochs, settings.mode, settings.seed) == (DEFAULT_TRIALS, 2, "max", 0)
     assert (settings.cap_mb, settings.least_cap_mb, settings.concurrency) == (900, LEAST_TRIAL_MB, 3)
+    assert settings.reserve_mb == 700
     assert (settings.searcher, settings.scheduler, settings.address) == ("random", "none", "a:1")
 
 
