@@ -52,7 +52,8 @@ def test_every_flag_is_part_of_the_request(called, tmp_path):
     (tmp_path / "space.yaml").write_text("model.hidden: {choice: [8, 16]}")
     tune(
         "-m", "vanilla", "--trials", "7", "--trial-memory-mb", "900", "--max-time", "15m", "--concurrency", "3",
-        "--reserve-mb", "700", "--searcher", "random", "--scheduler", "none", "--seed", "4", "--extend", "2", "--fresh", "--address", "a:1",
+        "--reserve-mb", "700",
+        "--searcher", "random", "--scheduler", "none", "--seed", "4", "--extend", "2", "--fresh", "--address", "a:1",
         "--space", str(tmp_path / "space.yaml"), "--set", "train.epochs=5", "--device", "cpu", "--json",
     )  # fmt: skip
     request = called["searched"]
