@@ -103,3 +103,18 @@ def test_the_error_that_ends_a_search_is_left_to_its_end(view, capsys):
     view.reported(ROWS[2], ROWS[2].reports[0])
     view.noted("trial 0 failed: ValueError: no")
     assert "warning: trial 0 failed: ValueError: no" in capsys.readouterr().err
+
+
+def test_how_a_trial_is_fitted_is_a_line_when_it_starts_first(view, capsys):
+    view.fitted(row(2, DEFAULT, fitted="32 images at once"))
+    view.fitted(row(3, DEFAULT, fitted="32 images at once", starts=2))
+    view.fitted(row(4, DEFAULT))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "trial   2  32 images at once, to stay within its memory" in said
+
+
+def test_a_trial_that_was_not_started_says_what_it_needs_and_no_time():
+    needs = {"peak_mb": 1240.0, "cap_mb": 900.0, "error": "needs 1240 MB, cap 900", "is_forecast": True}
+    line = finished_line(row(5, DEFAULT, end("memory_cap", **needs), starts=0), DEFAULT)
+    assert line.endswith("memory_cap  needs 1240 MB, cap 900 MB: not started  the default config")

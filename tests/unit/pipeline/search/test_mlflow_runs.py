@@ -180,3 +180,35 @@ def test_trials_that_failed_and_were_begun_again_are_told_as_what_they_became(se
     failed, completed = (series(search.path, f"trials/{outcome}") for outcome in ("failed", "completed"))
     assert failed[max(failed)] == 0
     assert completed[max(completed)] == 2
+
+
+def test_an_infeasible_trial_has_a_run_that_says_what_it_needs(search, runs, ledger):
+    searched = runs()
+    number = ledger.propose(config(0), "default").number
+    needs = {
+        "peak_mb": 1240.0,
+        "cap_mb": 1000.0,
+        "error": "needs 1240 MB, cap 1000",
+        "is_forecast": True,
+        "epochs": 0,
+    }
+    searched.finished(ledger.finish(number, end("memory_cap", **needs)))
+    folder = search.path / "trials" / "000"
+    assert tags(folder)["mlflow.note.content"] == "**memory_cap**: needs 1240 MB, cap 1000 MB: not started"
+    assert series(folder, "forecast_memory_mb") == {0: 1240.0}
+    assert series(folder, "peak_memory_mb") == {}
+    assert status(search, f"{searched.identity.key}-00000")[0] == "KILLED"
+
+
+def test_a_fitted_trial_has_its_forecast_and_how_it_was_fitted(search, runs, ledger):
+    searched = runs()
+    number = ledger.propose(config(0), "default").number
+    searched.started(ledger.start(number, "laptop"))
+    searched.fitted(ledger.fit(number, 650.4, "32 images at once"))
+    folder = search.path / "trials" / "000"
+    assert tags(folder)["seqpipe.fitted"] == "32 images at once"
+    assert tags(folder)["seqpipe.forecast_memory_mb"] == "650"
+    number = ledger.propose(config(1), "random").number
+    searched.started(ledger.start(number, "laptop"))
+    searched.fitted(ledger.fit(number, 300.0, ""))
+    assert "seqpipe.fitted" not in tags(search.path / "trials" / "001")

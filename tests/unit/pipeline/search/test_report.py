@@ -87,3 +87,17 @@ def test_the_description_shows_the_best_and_how_to_run_it(base, space):
 )
 def test_what_a_capped_trial_held_is_told(peak, expected):
     assert report.memory_in_words(end("memory_cap", peak_mb=peak)) == expected
+
+
+def test_an_infeasible_trial_has_a_forecast_and_no_peak():
+    infeasible = end("memory_cap", peak_mb=1240.0, cap_mb=1000.0, error="needs 1240 MB, cap 1000", is_forecast=True)
+    record = report.as_record(row(0, {}, infeasible, starts=0))
+    assert (record["peak_memory_mb"], record["forecast_memory_mb"], record["fitted"]) == (None, 1240.0, None)
+    assert report.memory_in_words(infeasible) == "needs 1240 MB, cap 1000 MB: not started"
+
+
+def test_a_fitted_trial_says_how_and_what_was_forecast():
+    record = report.as_record(row(0, {}, end(value=0.5), forecast_mb=290.0, fitted="8 images at once"))
+    assert (record["peak_memory_mb"], record["forecast_memory_mb"]) == (303.0, 290.0)
+    assert record["fitted"] == "8 images at once"
+    assert report.as_record(ended(0, 0.5))["forecast_memory_mb"] is None
