@@ -2,8 +2,8 @@
 
     python benchmarks/search_fit.py [--data FOLDER]
 
-`seqpipe tune --model small --trial-memory-mb 1000` on few images for two epochs. The trials that were fitted to the
-cap are trained again without one, alone, and their figures compared.
+`seqpipe tune --model small --trial-memory-mb 1000` in fp32, on few images for two epochs. The trials that were fitted
+to the cap are trained again without one, alone, and their figures compared.
 
 Then `seqpipe tune --model medium`, two trials at once, in a control group of 8 GB (root only), twice: undisturbed,
 and beside a program that takes memory until 300 MB are free, holds it for two minutes, and goes.
@@ -45,7 +45,7 @@ from _pytest.outcomes import Skipped
 from control_groups import Group, control_group
 
 TRIALS, CAP_MB = 30, 1000
-SETS = ("train.epochs=2", "data.fraction=0.05")
+SETS = ("train.epochs=2", "data.fraction=0.05", "compute.precision=fp32")
 MACHINE_MB = 8000
 LEFT_MB = 300
 TAKE_AFTER_S, HOLD_S = 30.0, 120.0
@@ -69,7 +69,7 @@ def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
         rows = searched(place)
         seconds = time.monotonic() - started
         started_rows = [row for row in rows if row.starts]
-        fitted = [row for row in started_rows if row.fitted and row.score is not None]
+        fitted = [row for row in started_rows if row.fitted and row.reports]
         say(f"{len(fitted)} fitted; {min(COMPARED, len(fitted))} of them again without a cap")
         config = resolve("small", sets=[*SETS, "compute.threads=1"])
         training = training_trial(config, place.root)
