@@ -36,7 +36,7 @@ def test_a_search_runs_within_the_group(place, group):
 
 
 def test_a_training_that_the_group_cannot_hold_is_refused_before_it_starts(place, group):
-    group.limit(600, 2.0)
+    group.limit(500, 2.0)
     done = place.run("run", "train", *tiny(), preexec_fn=group.enter)
     assert done.code == 5
     assert "too few" in done.errors[0]
