@@ -6,6 +6,7 @@ The figures come from a process of its own (`forecast_child`), which is started 
 import contextlib
 import json
 import math
+import os
 import select
 import subprocess
 import sys
@@ -182,6 +183,7 @@ def _started() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        env=os.environ.copy(),  # else the new process reads what another thread (Ray's start) may be changing
         text=True,
         encoding="utf-8",
         start_new_session=True,  # Ctrl-C is for the parent

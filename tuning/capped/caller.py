@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pickle
 import select
 import signal
@@ -57,6 +58,7 @@ class CappedCall:
             subprocess.run(  # returns at once: the watchdog forks away and is no child of this process
                 [*command, json.dumps(options._asdict())],
                 stdin=subprocess.DEVNULL,
+                env=os.environ.copy(),  # else the new process reads what another thread (Ray's start) may be changing
                 pass_fds=(control.fileno(), data.fileno()),
                 start_new_session=True,  # Ctrl-C is for the caller
                 check=True,

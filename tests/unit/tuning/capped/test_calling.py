@@ -1,5 +1,6 @@
 """How a function is called under a cap, and what its child process is like."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import hogs
 import pytest
 from capped_calls import CAP_MB
 
+from tuning.capped.caller import CappedCall
 from tuning.capped.run_capped import run_capped
 
 
@@ -84,3 +86,27 @@ def test_it_needs_neither_torch_nor_ray_nor_numpy():
     code += "print([n for n in ('torch', 'ray', 'numpy', 'pipeline') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_child_starts_while_another_thread_changes_the_environment():
+    over = threading.Event()
+
+    def change():
+        for number in itertools.count():
+            os.environ[f"SEQPIPE_TEST_{number % 2000}"] = "x" * 200
+            if number % 7 == 0:
+                os.environ.pop(f"SEQPIPE_TEST_{number * 3 % 2000}", None)
+            if over.is_set():
+                return
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        for _ in range(20):  # with the environment inherited, one in six failed: Bad address
+            with CappedCall(100, 10, 0.0, None):
+                pass
+    finally:
+        over.set()
+        changing.join()
+        for number in range(2000):
+            os.environ.pop(f"SEQPIPE_TEST_{number}", None)
