@@ -42,14 +42,7 @@ class ArchitectureMemory:
 
     def fit(self, config: RunConfig, cap_mb: float) -> Fit:
         """How a training is fitted to a cap; `peak_mb` is above it if nothing fits."""
-        return self.steps.fit(
-            cap_mb,
-            config.train.batch_size,
-            checkpointing=config.compute.recompute,
-            averages=config.train.ema_decay is not None,
-            base_mb=self.base_mb,
-            images=config.compute.micro_batch_size,
-        )
+        return self.steps.fit_config(config, cap_mb, self.base_mb)
 
 
 @dataclass(frozen=True)

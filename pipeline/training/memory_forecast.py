@@ -117,6 +117,17 @@ class TrainingMemory:
         copies = 2 * states + WORKING_COPIES  # twice: those of a checkpoint
         return base_mb + LIBRARIES_MB + copies * self.weights_mb + STEP_SHARE * in_step
 
+    def fit_config(self, config: RunConfig, cap_mb: float, base_mb: float) -> Fit:
+        """How a training with this config is fitted to a cap; `peak_mb` is above it if nothing fits."""
+        return self.fit(
+            cap_mb,
+            config.train.batch_size,
+            checkpointing=config.compute.recompute,
+            averages=config.train.ema_decay is not None,
+            base_mb=base_mb,
+            images=config.compute.micro_batch_size,
+        )
+
     def fit(
         self,
         cap_mb: float,

@@ -27,7 +27,7 @@ def fitted(limit: Limit, config: RunConfig, classes: int, numerics: Numerics, re
     """
     if config.compute.micro_batch_size is not None:
         return numerics
-    found = forecast(config, classes, numerics, cap_mb=limit.mb, mlflow=limit.kind != "trial")
+    found = memory_of(config, classes, numerics).fit_config(config, limit.mb, base_mb(mlflow=limit.kind != "trial"))
     if found.peak_mb > limit.mb:
         _refuse(limit, found)
         if limit.kind == "free":
@@ -39,18 +39,6 @@ def fitted(limit: Limit, config: RunConfig, classes: int, numerics: Numerics, re
         reporter.note(f"{found.in_words()}, to stay within {limit.in_words()}")
     return dataclasses.replace(
         numerics, micro_batch_size=found.micro_batch_size, activation_checkpointing=found.checkpointing
-    )
-
-
-def forecast(config: RunConfig, classes: int, numerics: Numerics, *, cap_mb: float, mlflow: bool) -> Fit:
-    """How a training that this process starts is fitted to a cap; `mlflow`: this process also sends to MLflow."""
-    return memory_of(config, classes, numerics).fit(
-        cap_mb,
-        config.train.batch_size,
-        checkpointing=config.compute.recompute,
-        averages=config.train.ema_decay is not None,
-        base_mb=base_mb(mlflow),
-        images=config.compute.micro_batch_size,
     )
 
 

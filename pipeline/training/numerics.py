@@ -38,7 +38,7 @@ class Numerics:
     lstm_precision: Precision | None = None
     """Of the LSTMs: fp32 in bf16 if the processor has no bf16 LSTM; None if an older release wrote this."""
     activation_checkpointing: bool | None = None
-    """Chosen to stay within memory; None: as the config says."""
+    """Whether it was chosen to stay within memory; a config that asks for it has it in any case."""
     halvings: int = 0
     """How often the images at once were halved since a trial had hit its cap."""
 
@@ -54,8 +54,7 @@ class Numerics:
 
     def checkpoints_activations(self, config: RunConfig) -> bool:
         """Whether blocks are computed again in the backward pass."""
-        chosen = self.activation_checkpointing
-        return config.compute.recompute if chosen is None else chosen
+        return config.compute.recompute or bool(self.activation_checkpointing)
 
     def halved(self, times: int) -> "Numerics":
         """With the images at once halved until that was done so often."""

@@ -1,5 +1,6 @@
 """`numerics.json`: what a training computes with, chosen at its start and used again by every resume."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def numerics_of(
 ) -> Numerics:
     """Those in the training's folder; without any, choose them and write them there.
 
-    So a resume computes the same bits. Warns of what differs now, and of what the config asks for in vain.
+    So a resume computes the same bits, unless the config asks for fewer images at once. Warns of what differs now,
+    and of what the config asks for in vain.
     `trial_mb`: the memory that a trial of a search plans with. `halvings`: how often it has hit its cap.
 
     Raises:
@@ -47,7 +49,7 @@ def numerics_of(
         kept = None
     if kept is not None:
         _warn_of_changes(config, kept, reporter)
-        numerics = kept
+        numerics = _with_fewer_images(config, kept, reporter)
     else:
         numerics = resolve_numerics.resolve(config.compute, config.train.batch_size)
         limit = limit_of(config.compute, numerics.device) if trial_mb is None else Limit(trial_mb, "trial")
@@ -78,12 +80,24 @@ def _warn_of_changes(config: RunConfig, kept: Numerics, reporter: Reporter) -> N
         "device": asked.device not in ("auto", kept.device),
         "threads": asked.threads not in (None, kept.threads),
         "kernel": asked.kernel not in ("auto", kept.kernel.partition(" ")[0]),
-        "micro_batch_size": asked.micro_batch_size not in (None, kept.micro_batch_size),
+        "micro_batch_size": (asked.micro_batch_size or 0) > kept.micro_batch_size,
     }
     for name in (name for name, differs in ignored.items() if differs):
         reporter.warn(
             f"this training was started with {name} {getattr(kept, name)} and goes on so; --fresh starts it again"
         )
+
+
+def _with_fewer_images(config: RunConfig, kept: Numerics, reporter: Reporter) -> Numerics:
+    """With as many at once as the config asks for, if that is less: so a training resumes that ran out of memory."""
+    asked = config.compute.micro_batch_size
+    if asked is None or asked >= kept.micro_batch_size:
+        return kept
+    reporter.warn(
+        f"started with {kept.micro_batch_size} images at once, going on with {asked}: the weights will not be the "
+        "same bit for bit"
+    )
+    return dataclasses.replace(kept, micro_batch_size=asked)
 
 
 def in_words(numerics: Numerics, config: RunConfig) -> str:

@@ -181,7 +181,7 @@ def test_a_resume_keeps_the_numerics_that_it_started_with_and_says_so(changed, c
     with pytest.raises(BudgetExhaustedError):
         train.train(config, prepared, folder, left(context))
     other = "eager" if this_machine().native_kernel[0] else "native"
-    asked = changed("compute.threads=2", "compute.micro_batch_size=4", f"compute.kernel={other}")
+    asked = changed("compute.threads=2", "compute.micro_batch_size=17", f"compute.kernel={other}")
     result = train.train(asked, prepared, folder, context)
     assert (result.numerics["threads"], result.numerics["micro_batch_size"]) == (1, 16)
     assert [warning.split(" and goes on so")[0] for warning in context.reporter.warnings] == [

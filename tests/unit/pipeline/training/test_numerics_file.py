@@ -103,7 +103,7 @@ def test_what_an_older_release_did_not_record_is_no_change(machine, tmp_path, re
     ("setting", "ignored"),
     [
         ("threads=3", "threads 2"),
-        ("micro_batch_size=5", "micro_batch_size 128"),
+        ("micro_batch_size=129", "micro_batch_size 128"),
         ("kernel=eager", "kernel native 0123"),
         ("device=cuda", "device cpu"),
         ("threads=2", None),
@@ -117,6 +117,15 @@ def test_a_resume_warns_of_settings_that_it_ignores(machine, tmp_path, reports, 
     numerics_of(config_with(f"compute.{setting}"), 4, tmp_path, reports)
     expected = f"this training was started with {ignored} and goes on so; --fresh starts it again"
     assert reports.warnings == ([expected] if ignored else [])
+
+
+def test_a_resume_holds_fewer_images_at_once_if_asked_as_the_advice_of_a_full_memory_says(machine, tmp_path, reports):
+    start(tmp_path)
+    assert numerics_of(config_with("compute.micro_batch_size=64"), 4, tmp_path, reports).micro_batch_size == 64
+    assert reports.warnings == [
+        "started with 128 images at once, going on with 64: the weights will not be the same bit for bit"
+    ]
+    assert numerics_of(config_with(), 4, tmp_path, reports).micro_batch_size == 64, "kept from then on"
 
 
 def test_a_resume_compares_with_what_the_device_and_kernel_of_the_start_give_here(machine, tmp_path, reports):

@@ -84,7 +84,7 @@ def test_what_changes_the_speed_is_timed_anew(folder, measured, of, words):
         ("train.epochs=7", 1),
         ("model.drop_path=0.01", 1),
         ("model.dims=[16,16]", 2),
-        ("compute.recompute=true", 1),
+        ("compute.recompute=true", 2),
     ],
 )
 def test_settings_count_only_if_they_change_a_step(folder, measured, of, setting, times):
