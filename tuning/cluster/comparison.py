@@ -8,6 +8,8 @@ from tuning.cluster.node_record import NodeRecord
 from tuning.cluster.versions import Versions
 
 CLOCKS_MAY_DIFFER_S = 2.0
+CLOCKS_TOO_FAR_S = 300.0
+"""The times of a node whose clock is further away mean nothing; it gets no work."""
 LEAST_MEMORY_MB = 400
 """A node that gives less runs no trial."""
 UNCALLED_S = 30.0
@@ -62,9 +64,7 @@ def _versions(here: Versions, there: Versions) -> list[Line]:
     return [
         _python(here, there),
         _must_match("Ray", here.ray, there.ray, f"install ray=={there.ray} here"),
-        _must_match(
-            "code", here.code, there.code, "bring both laptops to the same commit, with nothing changed in it"
-        ),
+        _must_match("code", here.code, there.code, "bring both laptops to the same commit, without changes"),
         _may_differ("torch", here.torch, there.torch, "trials of the two may differ in the last bits"),
     ]
 
@@ -87,16 +87,17 @@ def _must_match(what: str, here: str, there: str, advice: str) -> Line:
 def _clocks(ahead_s: float) -> Line:
     if abs(ahead_s) <= CLOCKS_MAY_DIFFER_S:
         return Line("clock", "-", "-", "same")
+    verdict: Verdict = "refused" if abs(ahead_s) > CLOCKS_TOO_FAR_S else "said"
     way = "ahead" if ahead_s > 0 else "behind"
-    return Line("clock", f"{abs(ahead_s):.0f} s {way}", "-", "said", "set both clocks by the network's time")
+    return Line("clock", f"{abs(ahead_s):.0f} s {way}", "-", verdict, "set both clocks by the network's time")
 
 
 def _ports(reach: Reach) -> list[Line]:
     there, here = reach.unreachable_there, reach.unreachable_here
     let_in = "let the other laptop's firewall accept them from this one"
     let_back = (
-        f"let this laptop's firewall accept them from the other, which drops it after {UNCALLED_S:.0f} s if it cannot "
-        "call it"
+        f"let this laptop's firewall accept them from the other, which drops a laptop that it cannot call for "
+        f"{UNCALLED_S:.0f} s"
     )
     return [
         Line("ports there", "-", _open(there), "refused" if there else "same", let_in if there else ""),

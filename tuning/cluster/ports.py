@@ -1,7 +1,7 @@
 """The fixed ports of a node: which Ray process listens on which, and which of them something else has taken.
 
-They begin at one number, lie below the ephemeral ports of Linux and macOS (32768 and 49152), and are the same on every
-node, so that one line opens them in a firewall. Ray listens on every interface, whatever address it is told.
+They begin at one number, lie below the ephemeral ports of Linux and macOS (32768 and 49152), and are the same on
+every node, so that one line opens them in a firewall. Ray listens on every interface, whatever address it is told.
 """
 
 import contextlib
