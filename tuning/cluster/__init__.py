@@ -1,0 +1,1 @@
+"""A cluster of laptops, without Ray: what its nodes know of each other, and what they decide."""
