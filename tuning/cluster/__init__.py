@@ -1,1 +1,1 @@
-"""A cluster of laptops, without Ray: what its nodes know of each other, and what they decide."""
+"""Several laptops, one cluster: how they find, know and compare each other; plain sockets and files, no Ray."""
