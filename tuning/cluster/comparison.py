@@ -42,12 +42,12 @@ class Reach:
 
 
 def compare(
-    here: NodeRecord, head: NodeRecord, *, ahead_s: float, disk_free_mb: float, reach: Reach | None
+    here: NodeRecord, head: NodeRecord, *, clock_off_s: float, disk_free_mb: float, reach: Reach | None
 ) -> tuple[Line, ...]:
-    """Compare this laptop with the head; its clock is `ahead_s` before the head's. `reach` is None if not tried."""
+    """Compare this laptop with the head, whose clock is `clock_off_s` ahead. `reach` is None if it was not tried."""
     return (
         *_versions(here.versions, head.versions),
-        _clocks(ahead_s),
+        _clocks(clock_off_s),
         *(_ports(reach) if reach is not None else ()),
         _enough("memory for trials", here.gives_mb, head.gives_mb, LEAST_MEMORY_MB, "close other programs here"),
         _enough("free disk", disk_free_mb, None, LEAST_DISK_MB, "free some space here"),
@@ -84,12 +84,12 @@ def _must_match(what: str, here: str, there: str, advice: str) -> Line:
     return Line(what, here or "-", there or "-", "same" if same else "refused", "" if same else advice)
 
 
-def _clocks(ahead_s: float) -> Line:
-    if abs(ahead_s) <= CLOCKS_MAY_DIFFER_S:
+def _clocks(off_s: float) -> Line:
+    if abs(off_s) <= CLOCKS_MAY_DIFFER_S:
         return Line("clock", "-", "-", "same")
-    verdict: Verdict = "refused" if abs(ahead_s) > CLOCKS_TOO_FAR_S else "said"
-    way = "ahead" if ahead_s > 0 else "behind"
-    return Line("clock", f"{abs(ahead_s):.0f} s {way}", "-", verdict, "set both clocks by the network's time")
+    verdict: Verdict = "refused" if abs(off_s) > CLOCKS_TOO_FAR_S else "said"
+    way = "behind" if off_s > 0 else "ahead"
+    return Line("clock", f"{abs(off_s):.0f} s {way}", "-", verdict, "set both clocks by the network's time")
 
 
 def _ports(reach: Reach) -> list[Line]:
