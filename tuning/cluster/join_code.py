@@ -1,7 +1,7 @@
 """The join code: what is typed on another laptop to let it into the cluster.
 
-Thirty letters and digits: the secret (105 bits), a digest of the versions that the head runs, and a checksum, by which
-a mistyped code is known before anything is sent. The letters are Crockford's 32, without I, L, O and U.
+Thirty letters and digits: the secret (105 bits), a digest of the versions that the head runs, and a checksum, by
+which a mistyped code is known before anything is sent. The letters are Crockford's 32, without I, L, O and U.
 """
 
 import hashlib
@@ -45,9 +45,7 @@ class JoinCode:
             raise ClusterError(f"that is no join code, which is {_LENGTH} letters and digits in groups of {_GROUP}")
         if len(typed) != _LENGTH:
             wrong = "too short" if len(typed) < _LENGTH else "too long"
-            raise ClusterError(
-                f"the join code is {wrong}: it has {_LENGTH} letters and digits, {len(typed)} were given"
-            )
+            raise ClusterError(f"the join code is {wrong}: it has {_LENGTH} letters and digits, not {len(typed)}")
         body, check = typed[:-_CHECK_LENGTH], typed[-_CHECK_LENGTH:]
         if check != short_hash(body, _CHECK_LENGTH):
             raise ClusterError("the join code is mistyped: its last letters do not fit the others; type it again")

@@ -62,8 +62,10 @@ class NodeFolder:
             OSError: the folder cannot be written; the trial is none the worse for it.
         """
         if self._own is None:
-            self._own = os.open(self._own_path, os.O_RDWR | os.O_CREAT, 0o600)
+            unlocked = self.path / f".new-{self._own_path.name}"
+            self._own = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._own, fcntl.LOCK_EX)
+            unlocked.rename(self._own_path)  # only now it can be seen, and taken for a dead process' file
         content = json.dumps(trial.to_json()).encode()
         os.pwrite(self._own, content, 0)
         os.truncate(self._own, len(content))

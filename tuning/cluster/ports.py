@@ -1,7 +1,7 @@
 """The fixed ports of a node: which Ray process listens on which, and which of them something else has taken.
 
-They begin at one number, lie below the ephemeral ports of Linux and macOS (32768 and 49152), and are the same on every node,
-so that one line opens them in a firewall. Ray listens on every interface, whatever address it is told.
+They begin at one number, lie below the ephemeral ports of Linux and macOS (32768 and 49152), and are the same on
+every node, so that one line opens them in a firewall. Ray listens on every interface, whatever address it is told.
 """
 
 import contextlib
@@ -74,11 +74,8 @@ class Ports:
 
     def all(self, *, is_head: bool) -> tuple[int, ...]:
         """Every port that a node may listen on."""
-        return (
-            *([self.gcs, self.client_server] if is_head else []),
-            *range(self.base + 1, self.base + 7),
-            *self.workers,
-        )
+        heads_alone = (self.gcs, self.client_server) if is_head else ()
+        return (*heads_alone, *range(self.node_manager, self.metrics + 1), *self.workers)
 
     def in_words(self) -> str:
         """For a firewall: every port between this laptop and the others."""
@@ -142,7 +139,7 @@ def _holders() -> dict[int, str]:
     found: dict[int, str] = {}
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.pid:
+            if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr:
                 with contextlib.suppress(psutil.Error):
                     name = psutil.Process(connection.pid).name()
                     found[connection.laddr.port] = f"in use by {name}, process {connection.pid}"
