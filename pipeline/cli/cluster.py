@@ -152,7 +152,7 @@ def status(as_json: options.Json = False) -> None:
         return
     from tuning.on_ray import board
 
-    with translated(StopToken()), board.opened(access.address, access.token) as opened:
+    with translated(StopToken()), board.Board(access.address, access.token) as opened:
         nodes, searches = opened.nodes(), opened.searches()
     cluster_view.show_status(access.head, nodes, searches, as_json)
 

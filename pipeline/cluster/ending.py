@@ -25,7 +25,7 @@ def leave(workspace: Workspace, node: str) -> None:
     access = running(workspace)
     if access is None:
         raise MachineUnfitError("no cluster is up from this workspace; `seqpipe cluster up` starts one")
-    with board.opened(access.address, access.token) as opened:
+    with board.Board(access.address, access.token) as opened:
         nodes = {record.name: record for record in opened.nodes()}
         if node not in nodes:
             raise MachineUnfitError(f"no node {node!r} is in the cluster; there are: {', '.join(nodes)}")

@@ -119,8 +119,8 @@ def compared(plan: "NodePlan", address: HeadAddress, code: JoinCode, head: NodeR
         if not ports.can_connect(address.host, port)
     )
     own = own_address(address)
-    with board.opened(addresses.with_port(address.host, address.port), code.token) as opened, listening(ours):
-        reached = opened.ask_to_be_reached(own, ours)
+    with board.Board(addresses.with_port(address.host, address.port), code.token) as opened, listening(ours):
+        reached = opened.call_back(own, ours)
     here = this_laptop.record(plan, own)
     lines = comparison.compare(
         here,

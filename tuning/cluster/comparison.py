@@ -4,18 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tuning.cluster.fitness import CLOCK_REFUSED_S, CLOCK_SAID_S, LEAST_DISK_MB
 from tuning.cluster.node_record import NodeRecord
 from tuning.cluster.versions import Versions
 
-CLOCKS_MAY_DIFFER_S = 2.0
-CLOCKS_TOO_FAR_S = 300.0
-"""The times of a node whose clock is further away mean nothing; it gets no work."""
 LEAST_MEMORY_MB = 400
 """A node that gives less runs no trial."""
 UNCALLED_S = 30.0
 """After how long a head drops a node that it cannot call."""
-LEAST_DISK_MB = 500
-"""For the prepared data and a search's checkpoints."""
 
 Verdict = Literal["same", "said", "refused"]
 
@@ -85,9 +81,9 @@ def _must_match(what: str, here: str, there: str, advice: str) -> Line:
 
 
 def _clocks(off_s: float) -> Line:
-    if abs(off_s) <= CLOCKS_MAY_DIFFER_S:
+    if abs(off_s) <= CLOCK_SAID_S:
         return Line("clock", "-", "-", "same")
-    verdict: Verdict = "refused" if abs(off_s) > CLOCKS_TOO_FAR_S else "said"
+    verdict: Verdict = "refused" if abs(off_s) > CLOCK_REFUSED_S else "said"
     way = "behind" if off_s > 0 else "ahead"
     return Line("clock", f"{abs(off_s):.0f} s {way}", "-", verdict, "set both clocks by the network's time")
 
