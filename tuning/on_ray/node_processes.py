@@ -96,14 +96,13 @@ class NodeProcesses:
         """The name of a process that has ended, without which the node is none; None if all live."""
         return next((each.kind for each in self._processes if not each.lives), None)
 
-    def end(self) -> None:
-        """End all of them: in order at first, so that the head learns of it at once."""
-        for kind in (RAYLET, GCS):
-            for each in self._processes:
-                if each.kind == kind:
-                    with contextlib.suppress(psutil.Error):
-                        each.process.terminate()
-                        psutil.wait_procs([each.process], _END_S)
+    def end(self, *, in_order: bool = True) -> None:
+        """End all of them; in order means that the head is told, so that it counts this node no longer."""
+        if in_order and self.dead() is None:
+            raylet = next(each.process for each in self._processes if each.kind == RAYLET)
+            with contextlib.suppress(psutil.Error):
+                raylet.terminate()
+                psutil.wait_procs([raylet], _END_S)
         self._cleanup.end()
 
     def _start(self, command: list[str], should_stop: Callable[[], bool]) -> None:
