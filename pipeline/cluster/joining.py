@@ -3,8 +3,7 @@
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.cluster import node_here, this_laptop
 from pipeline.errors import ConfigError, MachineUnfitError
 from pipeline.stop import StopToken
-from tuning.cluster import addresses, comparison, ports
+from tuning.cluster import addresses, comparison, ports, route
 from tuning.cluster.addresses import HeadAddress
 from tuning.cluster.join_code import JoinCode
 from tuning.cluster.node_record import NodeRecord
@@ -109,25 +108,25 @@ def compared(plan: "NodePlan", address: HeadAddress, code: JoinCode, head: NodeR
     Raises:
         ClusterError: a port of this laptop is taken, or the head does not answer any more.
     """
-    from tuning.on_ray import board
+    from tuning.on_ray.board import Board
+    from tuning.on_ray.reach import reached
 
     this_laptop.require_free(plan.ports, is_head=False)
-    theirs, ours = Ports(address.port), (plan.ports.node_manager, plan.ports.object_manager)
-    there = tuple(
-        port
-        for port in (theirs.gcs, theirs.node_manager, theirs.object_manager)
-        if not ports.can_connect(address.host, port)
-    )
-    own = own_address(address)
-    with board.Board(addresses.with_port(address.host, address.port), code.token) as opened, listening(ours):
-        reached = opened.call_back(own, ours)
+    own = route.address_towards(address.host, address.port)
+    if own is None:
+        raise MachineUnfitError(f"there is no way to {address.host} any more; is this laptop still in its network?")
+    with Board(addresses.with_port(address.host, address.port), code.token) as board:
+        back = reached(board, own, plan.ports.all(is_head=False))
+    theirs = Ports(address.port)
+    there = (theirs.gcs, theirs.node_manager, theirs.object_manager)
+    blocked = tuple(port for port in there if not ports.can_connect(address.host, port))
     here = this_laptop.record(plan, own)
     lines = comparison.compare(
         here,
         head,
-        clock_off_s=reached.clock_off_s,
+        clock_off_s=back.clock_off_s,
         disk_free_mb=this_laptop.disk_free_mb(),
-        reach=comparison.Reach(there, reached.unreachable),
+        reach=comparison.Reach(blocked, back.unreachable),
     )
     return Comparison(here, head, lines)
 
@@ -165,23 +164,3 @@ def join(
         where = addresses.with_port(address.host, address.port)
         with stop_token.deferring():
             return member.run(plan, where, code, on_event, lambda: stop_token.reason() is not None)
-
-
-@contextmanager
-def listening(numbers: Sequence[int]) -> Iterator[None]:
-    """Accept connections on ports that Ray will use, so that the head can try them; nothing is read or sent."""
-    with ExitStack() as stack:
-        for port in numbers:
-            server = stack.enter_context(socket.socket())
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind(("", port))
-            server.listen()
-        yield
-
-
-def own_address(head: HeadAddress) -> str:
-    """This laptop's address on the way to the head."""
-    family = socket.AF_INET6 if ":" in head.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as way:
-        way.connect((head.host, head.port))  # sends nothing
-        return str(way.getsockname()[0])

@@ -5,7 +5,7 @@ import pytest
 from fake_cluster import HEAD, versions_here
 
 from pipeline.cluster import joining, node_here
-from pipeline.cluster.joining import CODE_VARIABLE, Asked, given_code, head_address, listening, own_address
+from pipeline.cluster.joining import CODE_VARIABLE, Asked, given_code, head_address
 from pipeline.errors import ConfigError, MachineUnfitError
 from pipeline.stop import StopToken
 from tuning.cluster import addresses, ports
@@ -28,7 +28,7 @@ def join(cluster, monkeypatch):
     cluster.answer = probe.Head(replace(HEAD, versions=versions_here()), "s")
     monkeypatch.setattr(ports, "can_connect", lambda address, port: True)
 
-    base = next(base for base in range(20_000, 32_000, 110) if not taken((base + 1, base + 2)))
+    base = next(base for base in range(20_000, 32_000, 110) if not taken(range(base, base + 110)))
     cluster.base = base
 
     def join(asked=None):
@@ -53,7 +53,7 @@ def test_a_laptop_is_compared_with_the_head_and_joins(cluster, join):
     assert asked == ("127.0.0.1:6480", CODE.token)
     plan, address, code = ran
     assert (plan.name, plan.ports.base, address, code) == ("b", cluster.base, "127.0.0.1:6480", CODE)
-    assert cluster.called_back == [("127.0.0.1", (cluster.base + 1, cluster.base + 2))]
+    assert cluster.called_back == [("127.0.0.1", plan.ports.all(is_head=False))]
     assert node_here.find() is None
 
 
@@ -70,7 +70,7 @@ def test_the_ports_that_the_head_calls_are_listened_on_meanwhile(cluster, join, 
     board.call_back = call_back
     monkeypatch.setattr("tuning.on_ray.board.Board", lambda address, token: board)
     join()
-    assert reachable == [cluster.base + 1, cluster.base + 2]
+    assert {cluster.base + 1, cluster.base + 2} <= set(reachable)
 
 
 @pytest.mark.parametrize(
@@ -154,15 +154,3 @@ def test_the_code_comes_from_a_private_file_or_the_environment(tmp_path):
         given_code(tmp_path / "none", {})
     with pytest.raises(ConfigError, match="cannot be read"):
         given_code(tmp_path, {})
-
-
-def test_the_own_address_is_the_one_on_the_way_to_the_head():
-    assert own_address(HeadAddress("127.0.0.1")) == "127.0.0.1"
-
-
-def test_ports_are_free_again_afterwards():
-    with socket.create_server(("", 0)) as server:
-        port = server.getsockname()[1]
-    for _ in range(2):
-        with listening([port]), socket.create_connection(("127.0.0.1", port), 1):
-            pass
