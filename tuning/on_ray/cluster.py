@@ -32,7 +32,6 @@ from tuning.waiting import ASK_S, Helper, result_of
 _CONNECT_S = 3.0
 _DRIVER = {
     "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else it writes to stderr what it cannot do without its head
 }
 _ANSWER_S = 10.0
 _ASK_HEAD = """
