@@ -76,6 +76,7 @@ class Decisions:
         self._losses_of_all = 0
         self._failures: list[Row] = []
         self._has_worked = any(row.finish and row.finish.outcome != "failed" for row in ledger.rows)
+        self._done_before = ledger.finished
         self._gave_up = self._is_exhausted = False
         self._ended: Ended | None = None
         self._leave_by = math.inf
@@ -230,7 +231,7 @@ class Decisions:
     # nodes that come and go
 
     def nodes_are(self, names: Collection[str], concurrency: int, gone: Collection[str] = ()) -> None:
-        """So many trials fit on these nodes together from now on; `gone` are those that were there and are not now."""
+        """So many trials fit on these nodes together from now on; `gone` are those that went away since."""
         self._nodes, self._concurrency = tuple(names), concurrency
         for name in gone:
             self._losses.node_gone(name, self._clock())
@@ -320,6 +321,7 @@ class Decisions:
             leaving=self._ended is not None,
             waiting=self._without_room.waiting(self._running),
             nodes=self._nodes,
+            done_before=self._done_before,
         )
 
     # how a row ends

@@ -147,7 +147,7 @@ class Contents:
             case "target":
                 self.target = event["trials"]
             case "cap":
-                self.cap_mb = event["mb"]
+                self.cap_mb, self.cap_trials = event["mb"], event.get("trials")
             case "exhausted":
                 self.is_exhausted = True
             case "proposed":

@@ -30,6 +30,8 @@ class Snapshot:
     """Of running trials, those that wait for room on their node, and what for."""
     nodes: tuple[str, ...] = ()
     """Names of the nodes that the search can use now."""
+    done_before: int = 0
+    """Trials that had ended before this run of the search."""
 
 
 class Observer:

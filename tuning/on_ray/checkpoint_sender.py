@@ -7,7 +7,7 @@ from typing import Self
 
 import ray
 
-from tuning.on_ray.attempt import Attempt
+from tuning.on_ray.attempt import Attempt, NotWantedError
 from tuning.on_ray.checkpoint_store import OutdatedAttemptError
 
 
@@ -66,6 +66,8 @@ class CheckpointSender:
             problem, error = "", None
             try:
                 self._attempt.send_checkpoint(folder, lambda: not self._is_over)
+            except NotWantedError:
+                pass
             except ray.exceptions.RayTaskError as refused:  # a full disk: the trial goes on without this checkpoint
                 if not isinstance(refused.cause, OutdatedAttemptError):
                     problem = f"a checkpoint was not kept: {refused.cause}"

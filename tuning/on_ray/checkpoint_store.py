@@ -140,6 +140,9 @@ class CheckpointStore:
             return "end"
         return "leave" if self._stop_asked else "stay"
 
+    def stop_asked(self) -> bool:
+        return self._stop_asked
+
     def nodes_are(self, has_others: bool) -> None:
         """Whether the search has other nodes now than the store's."""
         self._has_other_nodes = has_others

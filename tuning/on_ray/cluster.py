@@ -100,8 +100,15 @@ def nodes() -> list[Node]:
     for node in import_ray().nodes():
         resources: Mapping[str, float] = node["Resources"]
         if node["Alive"] and resources.get("CPU") and resources.get("memory"):
-            found.append(Node(node["NodeManagerHostname"], resources["CPU"], int(resources["memory"] / 1_000_000)))
+            memory_mb = int(resources["memory"] / 1_000_000)
+            found.append(Node(_name(node), resources["CPU"], memory_mb, node["NodeID"]))
     return found
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    """What the node was named at its start; Ray itself names it by its address, for which its host's name stands."""
+    name = str(node.get("NodeName") or "")
+    return str(node["NodeManagerHostname"]) if name in ("", node.get("NodeManagerAddress")) else name
 
 
 def _versions(address: str, should_stop: Callable[[], bool]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class StoreActor:
         try:
             return self._on_disk.begin_attempt(row)
         except OSError as error:
-            raise LedgerError(f"cannot write {error.filename}: {error.strerror}; the search can go on later") from error
+            words = f"cannot write {error.filename or 'the search folder'}: {error.strerror}"
+            raise LedgerError(f"{words}; the search can go on later") from error
 
     def ask_to_stop(self) -> None:
         """Ask the trials to leave; to be repeated, since a store that was restarted has forgotten it."""
@@ -62,7 +63,8 @@ class StoreActor:
 
     def drop(self, row: int) -> int | None:
         """Delete a row's checkpoint; the bytes that this freed, or None if the store does not answer in time."""
-        return self._answer(self.handle.drop.remote(row), SILENT_S)
+        freed: int | None = self._answer(self.handle.drop.remote(row), SILENT_S)
+        return freed
 
     def nodes_are(self, has_others: bool) -> None:
         """Whether the search has other nodes than this one; to be repeated, too."""
