@@ -71,7 +71,7 @@ class SharedFiles:
         cache = self._cache()
         folder = cache / self.key
         if not folder.is_dir():
-            with _alone(cache / f".{self.key}.lock"):
+            with _alone(cache.with_suffix(".lock")):
                 if not folder.is_dir():
                     _remove_unused(cache)
                     self._fetch_into(folder, read)
@@ -127,7 +127,7 @@ def _write(file: SharedFile, path: Path, read: Callable[[str, int], bytes]) -> N
 
 def _remove_unused(cache: Path) -> None:
     """Delete files not used for long, and drafts of processes that were killed."""
-    for folder in (each for each in cache.iterdir() if each.is_dir()):
+    for folder in cache.iterdir():
         if time.time() - folder.stat().st_mtime > KEPT_S:
             shutil.rmtree(folder, ignore_errors=True)
 
