@@ -10,12 +10,12 @@ from tuning.cluster.versions import Versions
 CLOCKS_MAY_DIFFER_S = 2.0
 CLOCKS_TOO_FAR_S = 300.0
 """The times of a node whose clock is further away mean nothing; it gets no work."""
+LEAST_DISK_MB = 500
+"""For the prepared data and a search's checkpoints."""
 LEAST_MEMORY_MB = 400
 """A node that gives less runs no trial."""
 UNCALLED_S = 30.0
 """After how long a head drops a node that it cannot call."""
-LEAST_DISK_MB = 500
-"""For the prepared data and a search's checkpoints."""
 
 Verdict = Literal["same", "said", "refused"]
 
@@ -42,12 +42,12 @@ class Reach:
 
 
 def compare(
-    here: NodeRecord, head: NodeRecord, *, ahead_s: float, disk_free_mb: float, reach: Reach | None
+    here: NodeRecord, head: NodeRecord, *, clock_off_s: float, disk_free_mb: float, reach: Reach | None
 ) -> tuple[Line, ...]:
-    """Compare this laptop with the head; its clock is `ahead_s` before the head's. `reach` is None if not tried."""
+    """Compare this laptop with the head, whose clock is `clock_off_s` ahead. `reach` is None if it was not tried."""
     return (
         *_versions(here.versions, head.versions),
-        _clocks(ahead_s),
+        _clocks(clock_off_s),
         *(_ports(reach) if reach is not None else ()),
         _enough("memory for trials", here.gives_mb, head.gives_mb, LEAST_MEMORY_MB, "close other programs here"),
         _enough("free disk", disk_free_mb, None, LEAST_DISK_MB, "free some space here"),
@@ -84,12 +84,12 @@ def _must_match(what: str, here: str, there: str, advice: str) -> Line:
     return Line(what, here or "-", there or "-", "same" if same else "refused", "" if same else advice)
 
 
-def _clocks(ahead_s: float) -> Line:
-    if abs(ahead_s) <= CLOCKS_MAY_DIFFER_S:
+def _clocks(off_s: float) -> Line:
+    if abs(off_s) <= CLOCKS_MAY_DIFFER_S:
         return Line("clock", "-", "-", "same")
-    verdict: Verdict = "refused" if abs(ahead_s) > CLOCKS_TOO_FAR_S else "said"
-    way = "ahead" if ahead_s > 0 else "behind"
-    return Line("clock", f"{abs(ahead_s):.0f} s {way}", "-", verdict, "set both clocks by the network's time")
+    verdict: Verdict = "refused" if abs(off_s) > CLOCKS_TOO_FAR_S else "said"
+    way = "behind" if off_s > 0 else "ahead"
+    return Line("clock", f"{abs(off_s):.0f} s {way}", "-", verdict, "set both clocks by the network's time")
 
 
 def _ports(reach: Reach) -> list[Line]:
@@ -106,7 +106,18 @@ def _ports(reach: Reach) -> list[Line]:
 
 
 def _open(unreachable: Sequence[int]) -> str:
-    return f"{', '.join(map(str, unreachable))} blocked" if unreachable else "open"
+    return f"{ranges(unreachable)} blocked" if unreachable else "open"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Numbers in words: 6481-6483, 6490."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _enough(what: str, here: float, there: float | None, least: float, advice: str) -> Line:

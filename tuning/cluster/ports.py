@@ -139,7 +139,7 @@ def _holders() -> dict[int, str]:
     found: dict[int, str] = {}
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.pid:
+            if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr:
                 with contextlib.suppress(psutil.Error):
                     name = psutil.Process(connection.pid).name()
                     found[connection.laddr.port] = f"in use by {name}, process {connection.pid}"
