@@ -19,7 +19,9 @@ print("ready", flush=True)
 while True:
     caller, _ = server.accept()
     while said := caller.recv(65536):
-        caller.sendall(said[:1])
+        if len(said) == 1:
+            caller.sendall(said)
+    caller.close()
 """
 ASK = """
 import socket, sys, time
@@ -70,7 +72,7 @@ def test_packets_pass_until_the_cable_is_cut_and_again_when_it_is_mended(tmp_pat
 
 def test_a_connection_outlives_a_cut_that_nobody_is_told_of(tmp_path):
     with two(tmp_path) as made:
-        asking = made.b.start(sys.executable, "-c", ASK, made.a.address, "30000", "30")
+        asking = made.b.start(sys.executable, "-c", ASK, made.a.address, "10000", "30")
         time.sleep(0.5)
         made.cable.cut()
         time.sleep(1)

@@ -154,9 +154,7 @@ class Cluster:
             elif each["event"] == "report":
                 metrics = {name: value for name, value in each["metrics"].items() if name != "images_per_second"}
                 told = {"value": each["value"], **metrics}
-                assert rows[each["row"]].setdefault(each["epoch"], told) == told, (
-                    f"row {each['row']} was not repeated"
-                )
+                assert rows[each["row"]].setdefault(each["epoch"], told) == told, each
         return rows
 
     def check_sound(self) -> None:

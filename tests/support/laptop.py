@@ -90,12 +90,14 @@ class Laptop:
     def _switch_on(self, within: Sequence[str]) -> None:
         flags = ["--ipc", "--pid", "--fork"]
         unshare = [*within, *flags] if within[0] == "unshare" else [*within, "unshare", *flags]
-        self._power = subprocess.Popen(
-            [*unshare, sys.executable, "-S", _INIT],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=list(self._kept.values()), start_new_session=True,
-        )  # fmt: skip
+        _, complaints = self._files()
+        with complaints.open("wb") as complained:
+            self._power = subprocess.Popen(
+                [*unshare, sys.executable, "-S", _INIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=complained, pass_fds=list(self._kept.values()), start_new_session=True,
+            )  # fmt: skip
         assert self._power.stdout is not None
-        assert self._power.stdout.readline() == b"up\n", "the laptop did not start"
+        assert self._power.stdout.readline() == b"up\n", complaints.read_text()
         self.init = psutil.Process(self._power.pid).children(recursive=True)[-1].pid
         self._pids = os.readlink(f"/proc/{self.init}/ns/pid")  # noqa: PTH115
 
