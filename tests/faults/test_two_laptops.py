@@ -29,17 +29,6 @@ def interrupted(driver):
     assert "Traceback" not in done.err
 
 
-def trials_of(laptop):
-    return [each for each in laptop.processes() if "tuning.capped.watchdog" in " ".join(safely(each.cmdline, []))]
-
-
-def safely(ask, otherwise):
-    try:
-        return ask()
-    except psutil.Error:
-        return otherwise
-
-
 def started_on(two, laptop, since):
     return two.of("started", node=laptop.name)[since:]
 
@@ -65,7 +54,7 @@ def test_b_killed_in_the_middle_of_an_epoch_is_noticed_and_its_trial_goes_on_fro
 def test_b_frozen_is_replaced_fenced_when_it_wakes_and_gets_work_again(two, frozen_s):
     driver = two.tune(MANY, epochs=20)
     row = two.wait_for_row_on(two.b, driver)
-    asleep = [each.pid for each in trials_of(two.b)]
+    asleep = two.trials_on(two.b)
     assert asleep
     began = time.monotonic()
     two.b.freeze()
@@ -112,7 +101,7 @@ def test_a_cable_cut_for_long_is_as_a_frozen_laptop(two):
     cut_s = 180 if is_long() else NOTICED_S + 30
     driver = two.tune(MANY, epochs=20)
     row = two.wait_for_row_on(two.b, driver)
-    fenced = [each.pid for each in trials_of(two.b)]
+    fenced = two.trials_on(two.b)
     began = time.monotonic()
     two.laptops.radio.cut()
     starts = len(two.of("started", row=row))

@@ -1,14 +1,19 @@
 """`seqpipe cluster` and `seqpipe tune` on laptops of namespaces, and what the searches' ledgers on A say."""
 
+import contextlib
 import json
 import os
+import shutil
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from laptop import WORK, Laptop
+import psutil
+from laptop import HOME, Laptop
 from laptop_commands import Command, Screen
 from product import SEQPIPE, Done, tiny
 from two_laptops import Laptops, laptops
@@ -19,7 +24,7 @@ LONG_VARIABLE = "SEQPIPE_LONG_FAULTS"
 """Set: frozen for ten minutes and cut for three, as the issue has it; otherwise as long as Ray needs to notice."""
 SPACE = "train.learning_rate: {uniform: [0.001, 0.01]}\n"
 EPOCHS = 12
-UP_S, JOIN_S = 60.0, 60.0
+UP_S, JOIN_S, NODES_S = 60.0, 60.0, 60.0
 Event = dict[str, Any]
 
 
@@ -110,6 +115,16 @@ class Cluster:
     def is_ready(self, name: str) -> bool:
         return self.nodes().get(name, {}).get("state") == "ready"
 
+    @staticmethod
+    def trials_on(laptop: Laptop) -> list[int]:
+        """The guarded processes of trials that run there."""
+        found = []
+        for process in laptop.processes():
+            with contextlib.suppress(psutil.Error):
+                if "tuning.capped.watchdog" in " ".join(process.cmdline()):
+                    found.append(process.pid)
+        return found
+
     def events(self) -> list[Event]:
         """The whole lines of the one search's ledger."""
         found = list((self.a.work / ".seqpipe" / "searches").glob("*/ledger.jsonl"))
@@ -199,18 +214,54 @@ def quiet_within(laptop: Laptop, timeout_s: float, but: Callable[[str], bool] = 
     return time.monotonic() - began
 
 
+_KEPT = ("lstm-*", "speed*.json", "memory-*.json")
+_BUILD = "from sequencer_models.capabilities import this_machine; this_machine().native_kernel"
+
+
+def keep_what_was_measured(laptop: Laptop) -> None:
+    """Keep the kernel and the measured choices of a laptop for those to come, which are the same machine."""
+    _copy(laptop.path(f"{HOME}/.cache/seqpipe"), _kept())
+
+
+def give_what_was_measured(laptop: Laptop) -> None:
+    """The kernel and the measured choices, so that no test waits for a compiler."""
+    if not any(_kept().glob("lstm-*")):
+        laptop.run(sys.executable, "-c", _BUILD, timeout_s=120)
+        keep_what_was_measured(laptop)
+    _copy(_kept(), laptop.path(f"{HOME}/.cache/seqpipe"))
+
+
+def _kept() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "seqpipe-laptops"
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for pattern in _KEPT:
+        for path in source.glob(pattern):
+            shutil.copy2(path, target)
+
+
 @contextmanager
 def cluster(folder: Path, count: int = 2, *, join: bool = True, **words: Any) -> Iterator[Cluster]:
     """A cluster that is up, and joined by all others; each laptop has one core of this machine."""
-    cores = tuple(number % (os.cpu_count() or 1) for number in range(count))
-    with laptops(folder, count, cores=cores, **words) as made:
-        held = Cluster(made)
+    with separate(folder, count, **words) as held:
         seconds = {"up_s": held.up()}
         if join:
-            for laptop in made.all[1:]:
+            for laptop in held.laptops.all[1:]:
                 seconds["join_s"] = held.join(laptop)
         print("cluster", seconds)
         yield held
 
 
-__all__ = ["EPOCHS", "WORK", "Cluster", "cluster", "is_long", "quiet_within", "record", "repeated_epochs", "search"]
+@contextmanager
+def separate(folder: Path, count: int = 2, **words: Any) -> Iterator[Cluster]:
+    """Laptops that are on one network, and no cluster yet."""
+    cores = tuple(number % (os.cpu_count() or 1) for number in range(count))
+    with laptops(folder, count, cores=cores, **words) as made:
+        for laptop in made.all:
+            give_what_was_measured(laptop)
+        held = Cluster(made)
+        yield held
+        for laptop in made.all:
+            keep_what_was_measured(laptop)
