@@ -1,4 +1,4 @@
-"""A laptop that joins in the middle of a search, leaves in order, or is no longer fit: its disk, its clock, its code."""
+"""A laptop that joins in the middle of a search, leaves in order, or is no longer fit: disk, clock, code."""
 
 import time
 
