@@ -1,11 +1,12 @@
 """What is typed wrong at `seqpipe cluster`, or stands in its way: one clear line, in time, and nothing left."""
 
+import re
 import sys
 
 import pytest
 from cable import Carries
 from cluster_of_laptops import cluster, quiet_within, record, separate
-from laptop import HOME, why_not
+from laptop import HOME, REPOSITORY, why_not
 from product import SEQPIPE
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -22,6 +23,16 @@ while True:
 WEB = "HTTP/1.1 400 Bad Request\\r\\nServer: nginx\\r\\nContent-Length: 0\\r\\n\\r\\n"
 REDIS = "-ERR unknown command\\r\\n"
 HEAD_PORT = 6480
+ASK_THE_HEAD = """
+import sys
+from ray._raylet import GcsClient
+print(GcsClient(address=sys.argv[1]).get_all_node_info())
+"""
+ANOTHER_CODE = """
+import sys
+from tuning.cluster.join_code import JoinCode
+print(JoinCode.new(JoinCode.parse(sys.argv[1]).digest))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +87,7 @@ def test_a_host_that_is_no_head(up, says, words):
 
 def test_a_wrong_or_old_code_is_refused_in_two_seconds(up):
     kept = up.code
-    other = up.b.run(
-        sys.executable, "-c",
-        "import sys; from tuning.cluster.join_code import JoinCode; print(JoinCode.new(JoinCode.parse(sys.argv[1]).digest))",
-        kept,
-    ).out.strip()  # fmt: skip
+    other = up.b.run(sys.executable, "-c", ANOTHER_CODE, kept).out.strip()
     seconds = refused(try_join(up, "10.77.0.1", code=other), "code")
     plain = up.b.run(SEQPIPE, "cluster", "join", "--help").seconds
     record("a wrong code", refused_s=seconds, of_which_the_start_of_a_command_s=plain)
@@ -124,9 +131,8 @@ def test_a_joined_to_itself(up):
 
 def test_an_address_that_both_laptops_have(up):
     for laptop in up.laptops.all:
-        for words in (("link", "add", "docker0", "type", "bridge"), ("addr", "add", "172.17.0.1/16", "dev", "docker0"),
-                      ("link", "set", "docker0", "up")):  # fmt: skip
-            assert laptop.run("ip", *words, at="/").code == 0
+        for words in ("link add docker0 type bridge", "addr add 172.17.0.1/16 dev docker0", "link set docker0 up"):
+            assert laptop.run("ip", *words.split(), at="/").code == 0
     try:
         refused(try_join(up, "172.17.0.1"), "172.17.0.1")
     finally:
@@ -168,11 +174,8 @@ def test_leaving_a_node_that_is_not_there(up):
 
 
 def test_nothing_of_ours_listens_without_the_token(up):
-    """Every open port of A's belongs to a process of Ray's, and the head's answers nothing without the token."""
-    script = (
-        "import sys; from ray._raylet import GcsClient; print(GcsClient(address=sys.argv[1]).get_all_node_info())"
-    )
-    done = up.b.run(sys.executable, "-c", script, "10.77.0.1:6480", timeout_s=60)
+    """Every open port of A's is one that was named for a firewall, and the head answers nothing without the token."""
+    done = up.b.run(sys.executable, "-c", ASK_THE_HEAD, f"10.77.0.1:{HEAD_PORT}", timeout_s=60)
     assert done.code != 0
     open_ports = sorted(int(each.rpartition(":")[2]) for each in up.a.listening() if "127.0.0.1" not in each)
     assert up.head is not None
@@ -182,8 +185,6 @@ def test_nothing_of_ours_listens_without_the_token(up):
 
 
 def ranges(told):
-    import re
-
     return re.findall(r"(\d{4,5})\s*(?:-|to|–)\s*(\d{4,5})", told)
 
 
@@ -234,8 +235,6 @@ def test_a_workspace_that_cannot_be_written(fresh):
 def test_another_version_of_seqpipe_is_refused_with_a_table(tmp_path):
     with cluster(tmp_path, join=False) as two:
         two.b.own_source()
-        from laptop import REPOSITORY
-
         with two.b.path(str(REPOSITORY / "tuning" / "space.py")).open("a") as file:
             file.write("\n# another version\n")
         done = two.b.run(SEQPIPE, "cluster", "join", "10.77.0.1", SEQPIPE_JOIN_CODE=two.code)
