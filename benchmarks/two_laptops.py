@@ -2,9 +2,10 @@
 
     python benchmarks/two_laptops.py [--data FOLDER] [--trials N] [--fraction F] [--only PART]
 
-Trials an hour of `seqpipe tune` on laptop A alone and with laptop B, beside a plain loop over the same trainings in one
-process and in two; what is held beside the trials; what was sent to B; how soon B trains after `cluster join`; and a
-search of forty short trials to which something happens every twenty seconds for ten minutes.
+Trials an hour of `seqpipe tune` on laptop A alone and with laptop B, beside a plain loop over the same trainings in
+one process and in two; what is held beside the trials; what was sent to B; how soon B trains after `cluster join`; and
+a search of forty short trials to which something happens every twenty seconds for ten minutes. With `--only` the other
+parts stay as they were measured last.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measuring import laptops, searches, torture
+from measuring import laptops, records, searches, torture
 from measuring.benchmark import Benchmark
 from measuring.markdown import Table, machine_in_words
 from measuring.records import Record
@@ -33,7 +34,8 @@ ORDER_S = 900.0
 
 
 def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    kept = records.read("two_laptops")
+    found: dict[str, Any] = dict((kept and records.figures(kept, setting.name)) or {})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "rate" in options.only:
@@ -62,9 +64,8 @@ def _rate(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             command[command.index("--space") + 1] = "space.yaml"
             received = cluster.b.received_bytes()
             with laptops.beside_trials(*cluster.laptops.all) as beside_mb:
-                done = _whole(
-                    cluster, command, "--trial-memory-mb", str(CAP_MB), *(["--local"] if count == 1 else [])
-                )
+                where = ["--local"] if count == 1 else []
+                done = _whole(cluster, command, "--trial-memory-mb", str(CAP_MB), *where)
             ends = cluster.of("finished")
             assert all(each["outcome"] == "completed" for each in ends), ends
             configs = [each["config"] for each in cluster.of("proposed")]

@@ -10,22 +10,15 @@ import psutil
 
 from tuning.capped.memory_usage import process_memory_mb
 
-sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))  # before this script's folder
 from cluster_of_laptops import Cluster, search, separate
 from laptop import HOME, Laptop
 from laptop_commands import Command
 from product import SEQPIPE
 
 __all__ = [
-    "SEQPIPE",
-    "Cluster",
-    "Command",
-    "beside_trials",
-    "first_step_at",
-    "search",
-    "separate",
-    "tells_first_step",
-]
+    "SEQPIPE", "Cluster", "Command", "beside_trials", "first_step_at", "search", "separate", "tells_first_step",
+]  # fmt: skip
 EVERY_S = 1.0
 _TRIAL = ("tuning.capped.watchdog", "tuning.capped.child")
 _TELL_FIRST_STEP = f"""

@@ -1,6 +1,8 @@
 """`seqpipe cluster` and `seqpipe tune` on laptops of namespaces, and what the searches' ledgers on A say."""
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -231,8 +233,11 @@ def give_what_was_measured(laptop: Laptop) -> None:
     _copy(_kept(), laptop.path(f"{HOME}/.cache/seqpipe"))
 
 
+@functools.cache
 def _kept() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "seqpipe-laptops"
+    folder = tempfile.mkdtemp(prefix="laptops-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _copy(source: Path, target: Path) -> None:
