@@ -3,9 +3,9 @@
     python benchmarks/two_laptops.py [--data FOLDER] [--trials N] [--fraction F] [--only PART]
 
 Trials an hour of `seqpipe tune` on laptop A alone and with laptop B, beside a plain loop over the same trainings in
-one process and in two; what is held beside the trials; what was sent to B; how soon B trains after `cluster join`; and
-a search of forty short trials to which something happens every twenty seconds for ten minutes. With `--only` the other
-parts stay as they were measured last.
+one process and in two; what is held beside the trials; what was sent to B; how soon B trains after `cluster join`;
+and a search of forty short trials to which something happens every twenty seconds for ten minutes. With `--only` the
+other parts stay as they were measured last.
 """
 
 import argparse
