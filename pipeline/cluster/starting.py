@@ -1,0 +1,112 @@
+"""Starting a cluster from a workspace, and keeping its head until it is asked to end."""
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.cluster import node_here, this_laptop
+from pipeline.cluster.workspace_cluster import ClusterAccess, ClusterFolder, HeadHere, left_over
+from pipeline.errors import InterruptedRunError, MachineUnfitError
+from pipeline.stop import StopToken
+from pipeline.workspace.paths import Workspace
+from tuning.cluster import addresses, ports
+from tuning.cluster.join_code import JoinCode
+from tuning.cluster.ports import Ports
+from tuning.errors import ClusterError
+
+if TYPE_CHECKING:
+    from tuning.cluster.node_events import NodeEvent
+    from tuning.on_ray.node_plan import NodePlan
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user said about the cluster to start."""
+
+    bind: str | None = None
+    port: int | None = None
+    reserve_mb: int | None = None
+
+
+def up(
+    workspace: Workspace,
+    asked: Asked,
+    on_up: Callable[[ClusterAccess], None],
+    on_event: "Callable[[NodeEvent], None]",
+    stop_token: StopToken,
+) -> str:
+    """Start the cluster of a workspace, and keep it until a signal or `cluster down`; `on_up` is called once.
+
+    Returns:
+        Why it ended.
+
+    Raises:
+        MachineUnfitError: this laptop, or the workspace, is in a cluster already.
+        ClusterError: no address to bind, ports taken, or Ray does not run.
+        CapDoesNotFitError: the reserve is more than the laptop has.
+        WorkspaceError: the workspace cannot be written.
+    """
+    from tuning.cluster.node_events import Joined
+    from tuning.on_ray import head as head_on_ray
+
+    workspace.create()
+    folder = ClusterFolder(workspace.cluster)
+    with ExitStack() as stack:
+        stack.enter_context(folder.held())
+        stack.enter_context(node_here.only_one("head", str(workspace.root)))
+        before = left_over(workspace)
+        host, chosen = _place(asked, before)
+        with this_laptop.Facts() as facts:
+            plan = this_laptop.plan(socket.gethostname(), chosen, asked.reserve_mb, facts.result())
+        access = _access(host, plan, before)
+
+        def heard(event: "NodeEvent") -> None:
+            if isinstance(event, Joined) and not event.again:
+                folder.write(access)
+                on_up(access)
+            else:
+                on_event(event)
+
+        def should_stop() -> bool:
+            return stop_token.reason() is not None or folder.is_asked_to_end()
+
+        try:
+            with stop_token.deferring():
+                why = head_on_ray.run(plan, access.address, access.code, heard, should_stop)
+        except InterruptedRunError:  # a second signal
+            folder.forget()
+            raise
+        folder.forget()
+        return why
+
+
+def _place(asked: Asked, before: ClusterAccess | None) -> tuple[str, Ports]:
+    """The address to bind and the ports to use: those that were asked for, those of before, or the only choice."""
+    here = addresses.of_this_machine()
+    as_before = before.head.host if before and any(one.address == before.head.host for one in here) else None
+    try:
+        host = addresses.to_bind(asked.bind or as_before, here)
+    except ClusterError as error:
+        raise MachineUnfitError(f"{error} (--bind ADDRESS)") from error
+    chosen = Ports(asked.port or (before.head.port if before else ports.DEFAULT_BASE))
+    this_laptop.require_free(chosen, is_head=True)
+    return host, chosen
+
+
+def _access(host: str, plan: "NodePlan", before: ClusterAccess | None) -> ClusterAccess:
+    """Where the head will be, and its join code: that of before, if these are the versions that it was made for."""
+    goes_on = before if before is not None and before.code.digest == plan.versions.digest else None
+    head = HeadHere(
+        host=host,
+        port=plan.ports.base,
+        name=plan.name,
+        pid=os.getpid(),
+        cores=plan.cores,
+        gives_mb=plan.gives_mb,
+        reserve_mb=plan.reserve_mb,
+        goes_on_from=goes_on.head.typed if goes_on else None,
+    )
+    return ClusterAccess(head, goes_on.code if goes_on else JoinCode.new(plan.versions.digest))
