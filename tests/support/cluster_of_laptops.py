@@ -26,7 +26,7 @@ LONG_VARIABLE = "SEQPIPE_LONG_FAULTS"
 """Set: frozen for ten minutes and cut for three, as the issue has it; otherwise as long as Ray needs to notice."""
 SPACE = "train.learning_rate: {uniform: [0.001, 0.01]}\n"
 EPOCHS = 12
-UP_S, JOIN_S, NODES_S = 60.0, 60.0, 60.0
+UP_S, JOIN_S, NODES_S = 120.0, 120.0, 120.0
 Event = dict[str, Any]
 
 
