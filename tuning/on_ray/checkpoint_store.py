@@ -54,11 +54,11 @@ class CheckpointStore:
 
     def read(self, row: int, version: int, name: str, offset: int) -> bytes:
         """The next chunk of a checkpoint's file."""
-        return _chunk(self._home(row) / _name(version) / name, offset)
+        return chunk_of(self._home(row) / _name(version) / name, offset)
 
     def read_shared(self, name: str, offset: int) -> bytes:
         """The next chunk of a shared file."""
-        return _chunk(self._shared_folder / name, offset)
+        return chunk_of(self._shared_folder / name, offset)
 
     def open(self, row: int, attempt: int) -> int:
         """Start to receive a checkpoint; its version."""
@@ -86,10 +86,10 @@ class CheckpointStore:
         self._refuse_outdated(row, attempt)
         partial = self._partial(row, version)
         for path in sorted(partial.rglob("*")):
-            _sync(path)
-        _sync(partial)
+            sync(path)
+        sync(partial)
         partial.rename(self._home(row) / _name(version))
-        _sync(self._home(row))
+        sync(self._home(row))
         for older in self._versions(row)[:-1]:
             shutil.rmtree(self._home(row) / _name(older))
 
@@ -140,7 +140,8 @@ class CheckpointStore:
         return self._home(row) / f"{_name(version)}{_PARTIAL}"
 
 
-def _chunk(path: Path, offset: int) -> bytes:
+def chunk_of(path: Path, offset: int) -> bytes:
+    """The bytes of a file from an offset on, as many as one message may hold."""
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(CHUNK_BYTES)
@@ -153,12 +154,13 @@ def _name(version: int) -> str:
 def _write_durably(path: Path, content: bytes) -> None:
     draft = path.with_name(f"{path.name}.new")
     draft.write_bytes(content)
-    _sync(draft)
+    sync(draft)
     draft.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
