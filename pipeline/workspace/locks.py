@@ -58,11 +58,14 @@ def is_held(path: Path) -> bool:
 
 
 @contextmanager
-def if_free(path: Path) -> Iterator[bool]:
-    """Hold a lock if it is free; yields whether it was."""
+def if_free(path: Path, within_s: float = 0.0) -> Iterator[bool]:
+    """Hold a lock if it is free, or becomes free within so long; yields whether it was.
+
+    Who only asks whether it is held (`is_held`) holds it for a moment.
+    """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=within_s, poll_interval=0.02)
     except Timeout:
         yield False
         return

@@ -5,6 +5,7 @@
     .seqpipe/data/                verified arrays of the official data set
     .seqpipe/stages/<stage>/<fingerprint>[.partial]/    a stage's work; `.partial` until it is whole
     .seqpipe/predictions/<run key>/                     a trained model's predictions of the test split
+    .seqpipe/cluster/             the cluster that is run from here: where its head is, and its join code
     .seqpipe/runs/                delivery state: what each MLflow store has of each run
     .seqpipe/last_runs.json       the settings that each model was last run with
     .seqpipe/locks/               a lock per stage folder, search and run
@@ -54,6 +55,11 @@ class Workspace:
     def predictions(self) -> Path:
         """One folder of predictions per trained model."""
         return self.hidden / "predictions"
+
+    @property
+    def cluster(self) -> Path:
+        """What is kept of the cluster that is run from here."""
+        return self.hidden / "cluster"
 
     def stage(self, stage: str) -> Path:
         """All folders of one stage."""
