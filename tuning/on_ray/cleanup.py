@@ -47,6 +47,10 @@ class Cleanup:
         if is_anything_stuck():  # in Ray, which may end this process along with its servers: let it report first
             _until_exit.append(self)
             return
+        self.end()
+
+    def end(self) -> None:
+        """Have everything end that is marked, and the folder deleted; waits for it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -74,7 +78,10 @@ def end_marked(mark: str, folder: str, spare: tuple[int, ...] = ()) -> None:
 
 
 def marked(mark: str, folder: str, spare: tuple[int, ...] = ()) -> list[int]:
-    """This user's running processes that carry the mark, or write to a file below the folder."""
+    """This user's running processes that carry the mark, or have lost their environment and write below the folder.
+
+    Who writes there with an environment that lacks the mark is a driver of somebody's: it ends by itself.
+    """
     import psutil
 
     inside = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118 - psutil gives strings
@@ -83,8 +90,8 @@ def marked(mark: str, folder: str, spare: tuple[int, ...] = ()) -> list[int]:
         if process.pid in spare or process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
             return False
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == mark:
-                return True
+            if environment := process.environ():
+                return environment.get(MARK) == mark
         with contextlib.suppress(psutil.Error, OSError):
             return any(file.path.startswith(inside) and _writes(file) for file in process.open_files())
         return False

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import platform
 import socket
 import subprocess
 import sys
@@ -24,10 +25,15 @@ from tuning.on_ray.connection import (
     quiet_loggers,
     shut_down,
     signal_handlers_restored,
+    token_in_force,
 )
 from tuning.waiting import ASK_S, Helper, result_of
 
 _CONNECT_S = 3.0
+_DRIVER = {
+    "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else it writes to stderr what it cannot do without its head
+}
 _ANSWER_S = 10.0
 _ASK_HEAD = """
 import sys
@@ -38,13 +44,25 @@ print(GcsClient(address=sys.argv[1]).internal_kv_get(b"CLUSTER_METADATA", KV_NAM
 
 
 @contextmanager
-def joined(address: str, should_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def joined(address: str, should_stop: Callable[[], bool] = lambda: False, token: str = "") -> Iterator[None]:
     """The cluster at `address`, which this machine must be a node of; it is left as it was found.
+
+    Without `token` the one in Ray's own environment variables counts.
 
     Raises:
         ClusterError: it does not answer, or not in time, or this machine cannot use it.
         AskedToLeaveError: `should_stop` returned True meanwhile.
     """
+    with (
+        token_in_force(token) if token else contextlib.nullcontext(),
+        environment(_DRIVER),
+        _joined(address, should_stop),
+    ):
+        yield
+
+
+@contextmanager
+def _joined(address: str, should_stop: Callable[[], bool]) -> Iterator[None]:
     ray = import_ray()
     check(address, should_stop)
     join = partial(ray.init, address=address, log_to_driver=False, logging_level=logging.CRITICAL)
@@ -80,15 +98,11 @@ def check(address: str, should_stop: Callable[[], bool] = lambda: False) -> None
             f"no Ray cluster answers at {address} ({first_line(error)}); is its head running?"
         ) from error
     theirs = _versions(address, should_stop)
-    ours = {
-        "ray_version": import_ray().__version__,
-        "python_version": ".".join(map(str, sys.version_info[:3])),
-    }
-    differing = [name for name in ours if theirs.get(name) != ours[name]]
+    here = {"ray": import_ray().__version__, "python": _minor(platform.python_version())}
+    there = {"ray": theirs.get("ray_version"), "python": _minor(str(theirs.get("python_version")))}
+    differing = [name for name in here if there[name] != here[name]]
     if differing:
-        versions = ", ".join(
-            f"{name.removesuffix('_version')} {theirs.get(name)} there, {ours[name]} here" for name in differing
-        )
+        versions = ", ".join(f"{name} {there[name]} there, {here[name]} here" for name in differing)
         raise ClusterError(
             f"the Ray cluster at {address} runs other versions ({versions}); install the same on both sides"
         )
@@ -102,6 +116,11 @@ def nodes() -> list[Node]:
         if node["Alive"] and resources.get("CPU") and resources.get("memory"):
             found.append(Node(node["NodeManagerHostname"], resources["CPU"], int(resources["memory"] / 1_000_000)))
     return found
+
+
+def _minor(python: str) -> str:
+    """3.12 of 3.12.3: two laptops seldom have the same patch."""
+    return ".".join(python.split(".")[:2])
 
 
 def _versions(address: str, should_stop: Callable[[], bool]) -> dict[str, Any]:

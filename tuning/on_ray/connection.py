@@ -56,6 +56,26 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
+def token_in_force(token: str) -> Iterator[None]:
+    """Have this process show `token` to every Ray that it talks to; afterwards what counted before does again."""
+    try:
+        with environment({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}):
+            reload_token()
+            yield
+    finally:
+        reload_token()
+
+
+def reload_token() -> None:
+    """Have Ray read its mode and token again: it does so once, at its import."""
+    import_ray()
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
 def signal_handlers_restored() -> Iterator[None]:
     """Put the caller's signal handlers back: Ray replaces that of SIGTERM when it starts, in Python and in C++."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -20,6 +20,7 @@ from tuning.on_ray.connection import (
     first_line,
     import_ray,
     quiet_loggers,
+    reload_token,
     shut_down,
     signal_handlers_restored,
 )
@@ -27,7 +28,7 @@ from tuning.waiting import Helper, result_of
 
 OBJECT_STORE_BYTES = 80_000_000
 _LONGEST_TEMP = 24  # Ray adds up to 70 characters, and the path of a unix socket may have 107
-_LEAN = {
+LEAN = {
     "RAY_memory_monitor_refresh_ms": "0",  # its out-of-memory error leaves Tuner.fit() and ends the search
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
@@ -35,6 +36,7 @@ _LEAN = {
     "RAY_DEDUP_LOGS": "0",
     "PYTHONSAFEPATH": "1",  # its servers import nothing from the folder that they are started in
 }
+"""What every Ray of ours is started with."""
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def started(node: Node, should_stop: Callable[[], bool] = lambda: False) -> Iter
     """
     require_loopback()
     import_ray()
-    mark, folder = secrets.token_hex(16), tempfile.mkdtemp(prefix="ray-", dir=_short_temp())
+    mark, folder = secrets.token_hex(16), tempfile.mkdtemp(prefix="ray-", dir=short_temp())
     with Cleanup(mark, folder), Helper("ray") as helper, quiet_loggers():
         try:
             with signal_handlers_restored():
@@ -66,7 +68,7 @@ def started(node: Node, should_stop: Callable[[], bool] = lambda: False) -> Iter
                 yield
         finally:
             shut_down(helper)
-            _reload_token()
+            reload_token()
 
 
 def require_loopback() -> None:
@@ -81,9 +83,9 @@ def require_loopback() -> None:
 
 
 def _start(node: Node, folder: str, mark: str) -> None:
-    values = _LEAN | TUNE_ENVIRONMENT | {MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark}
+    values = LEAN | TUNE_ENVIRONMENT | {MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark}
     with environment(values), hangups_blocked(), contextlib.chdir(folder):  # the folder: see `import_ray`
-        _reload_token()
+        reload_token()
         with _on_loopback():
             import_ray().init(
                 address="local",
@@ -126,14 +128,7 @@ def _on_loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = previous
 
 
-def _reload_token() -> None:
-    """Have Ray read its mode and token again: it does so once, at its import, but ours are for one search."""
-    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
-
-
-def _short_temp() -> str:
+def short_temp() -> str:
+    """A folder for temporary files whose path leaves room for Ray's."""
     folder = tempfile.gettempdir()
     return folder if len(folder) <= _LONGEST_TEMP else "/tmp"

@@ -23,7 +23,7 @@ def test_a_ray_that_hangs_in_its_start_is_left_and_the_process_ends_with_its_own
     script = (
         "import sys, time, types; sys.modules['ray'] = ray = types.ModuleType('ray'); ray.__path__ = []\n"
         "from tuning.on_ray import local_ray; from pipeline.cli import app; from tuning.errors import ClusterError\n"
-        "local_ray._reload_token = lambda: time.sleep(600)\n"
+        "local_ray.reload_token = lambda: time.sleep(600)\n"
         "local_ray.START_S = 0.5\n"
         "def run_words(debug):\n"
         "    try: local_ray.started(local_ray.Node('one', 1, 1000)).__enter__()\n"
