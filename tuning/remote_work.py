@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuning.cluster.node_record import TrialOnNode
 from tuning.trial import Began, PickledObjective
 
 WORK = "work"
@@ -73,6 +74,10 @@ class RemoteWork:
     def send(self, message: object, *, passing: bool = False) -> None:
         """Send home a message, any that can be pickled; a `passing` one says where the work stands."""
         self._send(Said(pickle.dumps(message), passing))
+
+    def show(self, task: TrialOnNode) -> None:
+        """Say where the work stands to whoever looks at the node, which stays awake meanwhile."""
+        self._send(task)
 
     def bring_home(self) -> None:
         """Send home what the folder holds now: the files in it, but not those in folders below, nor hidden ones.

@@ -5,6 +5,7 @@ from it, on that laptop or here, and MLflow gets it from here.
 """
 
 import json
+import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -29,9 +30,11 @@ from pipeline.stages import run_page
 from pipeline.stages.context import Context
 from pipeline.stages.training_work import Figures, Surroundings, train_in
 from pipeline.stop import StopToken
+from pipeline.tracking.mlflow_variables import quiet
 from pipeline.workspace.durable_files import writing
 from sequencer_models.cache_folder import cache_folder
 from tuning.capped.run_capped import Capped, CapTooLowError
+from tuning.cluster.node_record import TrialOnNode
 from tuning.errors import AskedToLeaveError, ClusterError, NodeLostError
 from tuning.remote_work import Fetched, RemoteWork
 
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from tuning.on_ray.remote_call import RemoteCall
 
 TIME_IS_UP, INTERRUPTED = "time is up", "interrupted"
+SHOWN_AS = "run train"
+"""What `seqpipe cluster status` calls it."""
 SPLITS = ("train", "validation")
 """The splits that a training reads."""
 
@@ -59,6 +64,7 @@ def train_on(
         BudgetExhaustedError, InterruptedRunError: asked to leave; the last checkpoint is home.
         SeqpipeError: what a training here would raise, with the node's name.
     """
+    quiet(os.environ)  # before Ray imports MLflow
     from tuning.on_ray import cluster, remote_call
 
     run_page.keep_contact_sheet(prepared, folder)  # of all that a run shows, the one thing that is only here
@@ -205,7 +211,7 @@ class TrainingThere:
             work.bring_home()
 
         around = Surroundings(
-            reporter=_HomeReporter(work),
+            reporter=_HomeReporter(work, self.config.train.epochs),
             stop_token=_HomeStopToken(work),
             durable=bring_home,
             closing=lambda writer: closing(writer),
@@ -249,8 +255,10 @@ class _HomeStopToken(StopToken):
 class _HomeReporter:
     """Sends home what the training reports."""
 
-    def __init__(self, work: RemoteWork) -> None:
+    def __init__(self, work: RemoteWork, epochs: int) -> None:
         self._work = work
+        self._epochs = epochs
+        self._show(0, None)
 
     def note(self, text: str) -> None:
         self._work.send(("note", text))
@@ -266,3 +274,7 @@ class _HomeReporter:
 
     def epoch(self, row: dict[str, float]) -> None:
         self._work.send(("epoch", row))
+        self._show(int(row["epoch"]), row["validation/accuracy"])
+
+    def _show(self, epoch: int, accuracy: float | None) -> None:
+        self._work.show(TrialOnNode(SHOWN_AS, 0, epoch, self._epochs, accuracy))

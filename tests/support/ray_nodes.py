@@ -24,16 +24,15 @@ _ALIVE = (
 class Nodes:
     """Each node has one core and gives 900 MB."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, token: str) -> None:
         self.folder = folder
         self.mark = secrets.token_hex(8)
-        self.token = secrets.token_hex(16)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.environment = {
             "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": self.token,
+            "RAY_AUTH_TOKEN": token,
             "RAY_memory_monitor_refresh_ms": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_health_check_period_ms": "500",
@@ -89,10 +88,11 @@ class Nodes:
 
 
 @contextmanager
-def nodes(folder: Path) -> Iterator[Nodes]:
+def nodes(folder: Path, token: str) -> Iterator[Nodes]:
+    """A head, whose processes and those of all other nodes are gone afterwards."""
     made = None
     try:
-        made = Nodes(folder)
+        made = Nodes(folder, token)
         yield made
     finally:
         if made is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray import tune
@@ -12,16 +12,6 @@ from tuning.on_ray import messages
 from tuning.on_ray.checkpoint_store import CHUNK_BYTES
 from tuning.on_ray.shared_files import SharedFiles
 from tuning.trial import WORK
-
-
-class Line(Protocol):
-    """What whoever waits for room, or may have to leave, says to the driver and asks of it."""
-
-    def report(self, message: messages.Message) -> None:
-        """Send a message to the driver."""
-
-    def stop_asked(self) -> bool:
-        """Whether the driver wants it to leave."""
 
 
 class Attempt:

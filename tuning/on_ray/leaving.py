@@ -9,7 +9,7 @@ from typing import Self
 import ray
 
 from tuning.capped.run_capped import tree_memory_mb
-from tuning.on_ray.attempt import Line
+from tuning.on_ray.attempt import Attempt
 from tuning.trial_room import TrialRoom
 
 ASK_S = 0.5
@@ -24,7 +24,7 @@ SEARCH_LEAVES, NO_ROOM = "the search leaves", "memory is short"
 class Leaving:
     """Watches while the context lasts; the trial worker's process goes on with another trial afterwards."""
 
-    def __init__(self, attempt: Line, room: TrialRoom) -> None:
+    def __init__(self, attempt: Attempt, room: TrialRoom) -> None:
         self._attempt = attempt
         self._room = room
         self._search_leaves, self._is_short, self._over = (threading.Event() for _ in range(3))

@@ -3,12 +3,13 @@
 It returns how the call ended. It raises only where it cannot go on itself.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ import psutil
 import ray
 
 from tuning.capped.run_capped import Capped, CapTooLowError, run_capped
+from tuning.cluster.node_folder import NodeFolder
+from tuning.cluster.node_record import TrialOnNode
 from tuning.on_ray.homeward import MessagesHome, SnapshotsHome, Stamp, stamp_of
-from tuning.on_ray.leaving import Leaving
-from tuning.on_ray.messages import Message
-from tuning.on_ray.room_wait import wait_for_room
+from tuning.on_ray.remote_stay import Stay
 from tuning.on_ray.shared_files import SharedFiles
 from tuning.remote_work import STOP, WORK, Fetched, Said, SnapshotReady, plain_files, run_work
 from tuning.room import reserve_mb
@@ -62,90 +63,97 @@ class CallEnd:
 
 def run_job(job: Job, home: Any) -> CallEnd:
     """Run the call with the files from home, until it has ended and all of its files are home."""
-    line = _Line(home)
-    with TrialRoom(job.cap_mb or _free_mb(job.reserve_mb), job.reserve_mb) as room, line.messages:
-        leaving = Leaving(line, room)
+    node = NodeFolder.of_environment()
+    with (
+        TrialRoom(job.cap_mb or _free_mb(job.reserve_mb), job.reserve_mb) as room,
+        MessagesHome(home) as messages,
+        Stay(home, room, node) as stay,
+    ):
         begins_with = ray.get(home.begin.remote())
-        if not wait_for_room(room, line, job.node):
+        if not stay.wait_for_room(messages.send_object, job.node):
             return CallEnd()
-        with leaving, _scratch_folder(job.shared_files.cache_folder()) as scratch:
+        with _scratch_folder(job.shared_files.cache_folder()) as scratch:
             try:
-                stamps = _fetch(begins_with, home, scratch / WORK, leaving.should_stop)
-                shared = _shared_folder(job, line, leaving.should_stop)
-            except _AskedMeanwhileError:
-                return CallEnd(left_for_room=leaving.is_for_room)
-            return _run(job, line, leaving, scratch, shared, stamps, room.cap_mb)
+                stamps = _fetch(begins_with, home, scratch / WORK, stay)
+                shared = _shared_folder(job, home, messages, stay)
+            except _LeftError:
+                return CallEnd(left_for_room=stay.is_for_room)
+            worker = _Worker(job, home, node, messages, stay, room.cap_mb, scratch)
+            try:
+                return worker.run(shared, stamps)
+            finally:
+                if node is not None:
+                    node.remove_trial()
 
 
-def _run(
-    job: Job,
-    line: "_Line",
-    leaving: Leaving,
-    scratch: Path,
-    shared: Path | None,
-    stamps: dict[str, Stamp],
-    cap_mb: float,
-) -> CallEnd:
-    snapshots = SnapshotsHome(line.home, stamps)
+class _Worker:
+    """Runs the function, and passes on what it says."""
 
-    def on_message(message: object) -> None:
+    def __init__(
+        self,
+        job: Job,
+        home: Any,
+        node: NodeFolder | None,
+        messages: MessagesHome,
+        stay: Stay,
+        cap_mb: float,
+        scratch: Path,
+    ) -> None:
+        self._job = job
+        self._home = home
+        self._node = node
+        self._messages = messages
+        self._stay = stay
+        self._cap_mb = cap_mb
+        self._scratch = scratch
+
+    def run(self, shared: Path | None, stamps: dict[str, Stamp]) -> CallEnd:
+        """Run it to its end; `stamps` are those of the files that home has."""
+        self._snapshots = SnapshotsHome(self._home, stamps)
+        try:
+            capped = run_capped(
+                run_work,
+                self._job.packed,
+                self._scratch,
+                shared,
+                self._cap_mb,
+                cap_mb=self._cap_mb,
+                warm_up=partial(warm_up_objective, self._job.packed),
+                on_message=self._on_message,
+                should_stop=self._should_stop,
+                grace_s=self._job.grace_s,
+                on_start=self._stay.on_start,
+            )
+        except CapTooLowError as error:
+            return CallEnd(floor_mb=error.floor_mb, cap_mb=self._cap_mb)
+        finally:
+            self._snapshots.close()
+        return CallEnd(capped, self._stay.is_for_room, cap_mb=self._cap_mb, not_home=self._snapshots.error)
+
+    def _on_message(self, message: object) -> None:
         match message:
             case Began():
-                leaving.pid = message.pid
+                self._stay.pid = message.pid
             case Said():
-                line.messages.send(message)
+                self._messages.send(message)
             case SnapshotReady(folder):
-                snapshots.offer(folder)
+                self._snapshots.offer(folder)
+            case TrialOnNode() if self._node is not None:
+                now = replace(message, held_mb=self._stay.held_mb, cap_mb=self._cap_mb)
+                with contextlib.suppress(OSError):  # the node's status lacks it
+                    self._node.write_trial(now)
 
-    def should_stop() -> str | None:
-        if (failed := snapshots.error) is not None:
-            return str(failed)
-        reason = leaving.should_stop()
-        if reason is not None:
-            (scratch / STOP).write_text(line.stop_reason or reason, encoding="utf-8")
-        return reason
-
-    try:
-        capped = run_capped(
-            run_work,
-            job.packed,
-            scratch,
-            shared,
-            cap_mb,
-            cap_mb=cap_mb,
-            warm_up=partial(warm_up_objective, job.packed),
-            on_message=on_message,
-            should_stop=should_stop,
-            grace_s=job.grace_s,
-            on_start=leaving.on_start,
-        )
-    except CapTooLowError as error:
-        return CallEnd(floor_mb=error.floor_mb, cap_mb=cap_mb)
-    finally:
-        snapshots.close()
-    return CallEnd(capped, left_for_room=leaving.is_for_room, cap_mb=cap_mb, not_home=snapshots.error)
+    def _should_stop(self) -> str | None:
+        if self._snapshots.error is not None:
+            return str(self._snapshots.error)
+        why = self._stay.why_leave()
+        if why is not None:
+            (self._scratch / STOP).write_text(why, encoding="utf-8")
+        return why
 
 
-class _AskedMeanwhileError(Exception):
+class _LeftError(Exception):
     """The call is to leave before it has started."""
-
-
-class _Line:
-    """What the worker says to home and hears from it; what waits and leaves for the search's trials uses it too."""
-
-    def __init__(self, home: Any) -> None:
-        self.home = home
-        self.messages = MessagesHome(home)
-        self.stop_reason = ""
-
-    def stop_asked(self) -> bool:
-        """Whether home wants the call to leave."""
-        self.stop_reason = ray.get(self.home.stop_reason.remote())
-        return bool(self.stop_reason)
-
-    def report(self, message: Message) -> None:
-        """What a trial would report while it waits for room."""
-        self.messages.send_object(message["text"])
 
 
 def _free_mb(reserve: int | None) -> float:
@@ -154,16 +162,14 @@ def _free_mb(reserve: int | None) -> float:
     return max(1.0, memory.available / 1e6 - reserve_mb(memory.total / 1e6, reserve))
 
 
-def _fetch(
-    files: list[tuple[str, int]], home: Any, folder: Path, should_stop: Callable[[], str | None]
-) -> dict[str, Stamp]:
+def _fetch(files: list[tuple[str, int]], home: Any, folder: Path, stay: Stay) -> dict[str, Stamp]:
     """Copy the files that the work begins with; their stamps here, by which changed ones are told."""
     folder.mkdir()
     for name, size in files:
         with (folder / name).open("wb") as file:
             while file.tell() < size:
-                if should_stop() is not None:
-                    raise _AskedMeanwhileError
+                if stay.why_leave() is not None:
+                    raise _LeftError
                 chunk = ray.get(home.read.remote(name, file.tell()))
                 if not chunk:
                     raise OSError(f"{name} became shorter while it was sent")
@@ -171,7 +177,7 @@ def _fetch(
     return {path.name: stamp_of(path) for path in plain_files(folder)}
 
 
-def _shared_folder(job: Job, line: _Line, should_stop: Callable[[], str | None]) -> Path | None:
+def _shared_folder(job: Job, home: Any, messages: MessagesHome, stay: Stay) -> Path | None:
     """The folder of the files that the work reads, fetched from home if this node has not got them."""
     files = job.shared_files
     if not files.files:
@@ -182,11 +188,11 @@ def _shared_folder(job: Job, line: _Line, should_stop: Callable[[], str | None])
 
     def read(name: str, offset: int) -> bytes:
         nonlocal done
-        if should_stop() is not None:
-            raise _AskedMeanwhileError
-        chunk = bytes(ray.get(line.home.read_shared.remote(name, offset)))
+        if stay.why_leave() is not None:
+            raise _LeftError
+        chunk = bytes(ray.get(home.read_shared.remote(name, offset)))
         done += len(chunk)
-        line.messages.send_object(Fetched(done, total), passing=True)
+        messages.send_object(Fetched(done, total), passing=True)
         return chunk
 
     return files.fetch(read)

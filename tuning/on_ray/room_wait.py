@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from tuning.on_ray import messages
-from tuning.on_ray.attempt import Line
+from tuning.on_ray.attempt import Attempt
 from tuning.trial_room import TrialRoom
 
 LOOK_S = 0.25
@@ -26,7 +26,7 @@ GIVE_BACK_S = 10.0
 
 def wait_for_room(
     room: TrialRoom,
-    attempt: Line,
+    attempt: Attempt,
     node: str,
     may_move: bool = False,
     clock: Callable[[], float] = time.monotonic,
