@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tuning.cluster.node_folder import NodeFolder
+from tuning.cluster.node_record import TrialOnNode
 from tuning.remote_work import RemoteWork
 
 
@@ -39,3 +41,26 @@ class Count:
         read = (work.shared_files / "scale").read_text() if work.shared_files else ""
         work.send(("end", str(Path(work.folder).is_dir())))
         return work.stop_reason or "done", number, read
+
+
+class Shows(Count):
+    """Says to its node where it stands, and home what the node sees."""
+
+    def __call__(self, work: RemoteWork) -> tuple[str, int, str]:
+        work.show(TrialOnNode("toy", 0, 1, 2))
+        node = NodeFolder.of_environment()
+        assert node is not None
+        while not node.trials():
+            time.sleep(0.01)
+        work.send(("seen", [trial.search for trial in node.trials()]))
+        return super().__call__(work)
+
+
+class Stubborn:
+    """Saves once, and never leaves."""
+
+    def __call__(self, work: RemoteWork) -> None:
+        (work.folder / "saved").touch()
+        work.bring_home()
+        while True:
+            time.sleep(1)

@@ -9,6 +9,7 @@ import pickle
 import shutil
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,9 @@ Stamp = tuple[int, int, int]
 """Tells one file from another that took its name: inode, time of change, size."""
 
 
+_END = Said(b"")
+
+
 def stamp_of(path: Path) -> Stamp:
     """That of a file now."""
     status = path.stat()
@@ -29,8 +33,8 @@ def stamp_of(path: Path) -> Stamp:
 
 def newest(waiting: Sequence[Said]) -> list[bytes]:
     """What is sent of the messages that wait: all, but of passing ones in a row the last."""
-    pairs = zip(waiting, [*waiting[1:], None], strict=True)
-    return [said.body for said, following in pairs if not (said.passing and following and following.passing)]
+    pairs = pairwise([*waiting, _END])
+    return [said.body for said, following in pairs if not (said.passing and following.passing)]
 
 
 class MessagesHome:
