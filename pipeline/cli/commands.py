@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import config, doctor, gc, run, runs, status, tune, ui
+from pipeline.cli import cluster, config, doctor, gc, run, runs, status, tune, ui
 
 app = typer.Typer(
     name="seqpipe",
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 run.add_to(app)
 tune.add_to(app)
+cluster.add_to(app)
 status.add_to(app)
 runs.add_to(app)
 config.add_to(app)

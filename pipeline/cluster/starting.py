@@ -1,5 +1,6 @@
 """Starting a cluster from a workspace, and keeping its head until it is asked to end."""
 
+import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -7,12 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.cluster import node_here, this_laptop
-from pipeline.cluster.workspace_cluster import ClusterFolder, HeadPlace, left_over, place_of
-from pipeline.errors import InterruptedRunError
+from pipeline.cluster.workspace_cluster import ClusterAccess, ClusterFolder, HeadHere, left_over
+from pipeline.errors import InterruptedRunError, MachineUnfitError
+from pipeline.stop import StopToken
 from pipeline.workspace.paths import Workspace
 from tuning.cluster import addresses, ports
 from tuning.cluster.join_code import JoinCode
 from tuning.cluster.ports import Ports
+from tuning.errors import ClusterError
 
 if TYPE_CHECKING:
     from tuning.cluster.node_events import NodeEvent
@@ -28,25 +31,14 @@ class Asked:
     reserve_mb: int | None = None
 
 
-@dataclass(frozen=True)
-class Up:
-    """A cluster that is up: what has to be told about it."""
-
-    head: HeadPlace
-    code: JoinCode
-    plan: "NodePlan"
-    goes_on_from: str | None
-    """The address of the cluster that ended without `down` and whose join code this one has; None for a new code."""
-
-
 def up(
     workspace: Workspace,
     asked: Asked,
-    on_up: Callable[[Up], None],
+    on_up: Callable[[ClusterAccess], None],
     on_event: "Callable[[NodeEvent], None]",
-    should_stop: Callable[[], bool],
+    stop_token: StopToken,
 ) -> str:
-    """Start the cluster of a workspace, and keep it until `should_stop` or `cluster down`; `on_up` is called once.
+    """Start the cluster of a workspace, and keep it until a signal or `cluster down`; `on_up` is called once.
 
     Returns:
         Why it ended.
@@ -66,26 +58,55 @@ def up(
         stack.enter_context(folder.held())
         stack.enter_context(node_here.only_one("head", str(workspace.root)))
         before = left_over(workspace)
-        host = addresses.to_bind(asked.bind, addresses.of_this_machine())
-        chosen = Ports(asked.port or (before.head.port if before else ports.DEFAULT_BASE))
-        ports.require_free(chosen, is_head=True)
+        host, chosen = _place(asked, before)
         with this_laptop.Facts() as facts:
             plan = this_laptop.plan(socket.gethostname(), chosen, asked.reserve_mb, facts.result())
-        place = place_of(host, chosen.base, plan.name)
-        goes_on = before if before is not None and before.code.digest == plan.versions.digest else None
-        code = goes_on.code if goes_on else JoinCode.new(plan.versions.digest)
+        access = _access(host, plan, before)
 
         def heard(event: "NodeEvent") -> None:
             if isinstance(event, Joined) and not event.again:
-                folder.write(place, code)
-                on_up(Up(place, code, plan, goes_on.head.typed if goes_on else None))
+                folder.write(access)
+                on_up(access)
             else:
                 on_event(event)
 
+        def should_stop() -> bool:
+            return stop_token.reason() is not None or folder.is_asked_to_end()
+
         try:
-            why = head_on_ray.run(plan, place.address, code, heard, lambda: should_stop() or folder.is_asked_to_end())
+            with stop_token.deferring():
+                why = head_on_ray.run(plan, access.address, access.code, heard, should_stop)
         except InterruptedRunError:  # a second signal
             folder.forget()
             raise
         folder.forget()
         return why
+
+
+def _place(asked: Asked, before: ClusterAccess | None) -> tuple[str, Ports]:
+    """The address to bind and the ports to use: those that were asked for, those of before, or the only choice."""
+    here = addresses.of_this_machine()
+    as_before = before.head.host if before and any(one.address == before.head.host for one in here) else None
+    try:
+        host = addresses.to_bind(asked.bind or as_before, here)
+    except ClusterError as error:
+        raise MachineUnfitError(f"{error} (--bind ADDRESS)") from error
+    chosen = Ports(asked.port or (before.head.port if before else ports.DEFAULT_BASE))
+    this_laptop.require_free(chosen, is_head=True)
+    return host, chosen
+
+
+def _access(host: str, plan: "NodePlan", before: ClusterAccess | None) -> ClusterAccess:
+    """Where the head will be, and its join code: that of before, if these are the versions that it was made for."""
+    goes_on = before if before is not None and before.code.digest == plan.versions.digest else None
+    head = HeadHere(
+        host=host,
+        port=plan.ports.base,
+        name=plan.name,
+        pid=os.getpid(),
+        cores=plan.cores,
+        gives_mb=plan.gives_mb,
+        reserve_mb=plan.reserve_mb,
+        goes_on_from=goes_on.head.typed if goes_on else None,
+    )
+    return ClusterAccess(head, goes_on.code if goes_on else JoinCode.new(plan.versions.digest))

@@ -18,9 +18,10 @@ import tuning
 from pipeline.errors import MachineUnfitError
 from sequencer_models.cache_folder import cache_folder
 from tuning import capacity
-from tuning.cluster import versions
+from tuning.cluster import ports, versions
 from tuning.cluster.node_record import NodeRecord
 from tuning.cluster.ports import Ports
+from tuning.errors import ClusterError
 from tuning.machine import this_machine
 from tuning.room import reserve_mb
 
@@ -71,7 +72,7 @@ class Facts:
         raise MachineUnfitError(f"no training can run on this laptop: {complaint}; `seqpipe doctor` checks it")
 
 
-def plan(name: str, ports: Ports, reserve: int | None, facts: Mapping[str, str]) -> "NodePlan":
+def plan(name: str, wanted: Ports, reserve: int | None, facts: Mapping[str, str]) -> "NodePlan":
     """What the node of this laptop is to give.
 
     Raises:
@@ -82,7 +83,7 @@ def plan(name: str, ports: Ports, reserve: int | None, facts: Mapping[str, str])
     gives = capacity.this_machine(reserve)
     return NodePlan(
         name=name,
-        ports=ports,
+        ports=wanted,
         cores=int(gives.cpus),
         gives_mb=gives.memory_mb,
         reserve_mb=int(reserve_mb(this_machine().memory_bytes / 1e6, reserve)),
@@ -91,6 +92,14 @@ def plan(name: str, ports: Ports, reserve: int | None, facts: Mapping[str, str])
         keeps_files_in=keeps_files_in(),
         code_now=lambda: versions.code_of(PACKAGES),
     )
+
+
+def require_free(wanted: Ports, *, is_head: bool) -> None:
+    """Raise `MachineUnfitError` if something else has one of the ports."""
+    try:
+        ports.require_free(wanted, is_head=is_head)
+    except ClusterError as error:
+        raise MachineUnfitError(f"{error} (--port NUMBER)") from error
 
 
 def record(plan: "NodePlan", address: str) -> NodeRecord:

@@ -12,10 +12,9 @@ the same code, so that the other laptops find their way back by themselves.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import MachineUnfitError, WorkspaceError
@@ -30,8 +29,8 @@ _LOCK_S = 0.5
 
 
 @dataclass(frozen=True)
-class HeadPlace:
-    """Where a head is, and which process keeps it."""
+class HeadHere:
+    """The head that runs from here: where it is, which process keeps it, and what its laptop gives to trials."""
 
     host: str
     port: int
@@ -39,6 +38,11 @@ class HeadPlace:
     name: str
     """Of its node."""
     pid: int
+    cores: int = 0
+    gives_mb: int = 0
+    reserve_mb: int = 0
+    goes_on_from: str | None = None
+    """The address of the head whose join code it goes on with; None if the code is new."""
 
     @property
     def address(self) -> str:
@@ -53,21 +57,19 @@ class HeadPlace:
 
 @dataclass(frozen=True)
 class ClusterAccess:
-    """What it takes to use a cluster."""
+    """What it takes to use a cluster: where its head is, and the join code, which has the token."""
 
-    address: str
-    """HOST:PORT of its head."""
-    token: str = field(repr=False)
-    head: HeadPlace
+    head: HeadHere
     code: JoinCode
 
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the head."""
+        return self.head.address
 
-@dataclass(frozen=True)
-class LeftOver:
-    """A cluster whose head ended without `down`."""
-
-    head: HeadPlace
-    code: JoinCode
+    @property
+    def token(self) -> str:
+        return self.code.token
 
 
 def running(workspace: Workspace) -> ClusterAccess | None:
@@ -79,11 +81,10 @@ def running(workspace: Workspace) -> ClusterAccess | None:
     folder = ClusterFolder(workspace.cluster)
     if not folder.is_held():
         return None
-    found = folder.read(folder.place)
-    return None if found is None else ClusterAccess(found.head.address, found.code.token, found.head, found.code)
+    return folder.read(folder.place)
 
 
-def left_over(workspace: Workspace) -> LeftOver | None:
+def left_over(workspace: Workspace) -> ClusterAccess | None:
     """The cluster that ran from this workspace and ended without `down`.
 
     Raises:
@@ -111,6 +112,11 @@ class ClusterFolder:
         """Whether a `cluster up` lives."""
         return locks.is_held(self.lock)
 
+    def require_free(self) -> None:
+        """Raise `MachineUnfitError` if a `cluster up` lives."""
+        if self.is_held():
+            raise MachineUnfitError(self._held_in_words())
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Within this, this process is the `cluster up` of the workspace.
@@ -128,18 +134,18 @@ class ClusterFolder:
                     self.place.replace(self.left_over)
             yield
 
-    def write(self, head: HeadPlace, code: JoinCode) -> None:
+    def write(self, access: ClusterAccess) -> None:
         """Keep where the head is; it answers now."""
         with writing(self.code), replacing(self.code) as beside:
             beside.touch(mode=0o600)
-            beside.write_text(f"{code}\n")
-        write_json(self.place, asdict(head))
+            beside.write_text(f"{access.code}\n")
+        write_json(self.place, asdict(access.head))
         self.left_over.unlink(missing_ok=True)
 
-    def read(self, place: Path) -> LeftOver | None:
+    def read(self, place: Path) -> ClusterAccess | None:
         """What is kept in one of the two files of places; None if nothing whole is."""
         try:
-            return LeftOver(HeadPlace(**json.loads(place.read_bytes())), JoinCode.parse(self.code.read_text()))
+            return ClusterAccess(HeadHere(**json.loads(place.read_bytes())), JoinCode.parse(self.code.read_text()))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -172,8 +178,3 @@ class ClusterFolder:
                     f"join {found.head.typed}` on the other laptop, or end it with `seqpipe cluster down`"
                 )
         return "the cluster of this workspace is being started already; `seqpipe cluster status` shows when it is up"
-
-
-def place_of(host: str, port: int, name: str) -> HeadPlace:
-    """The place of a head that this process keeps."""
-    return HeadPlace(host, port, name, os.getpid())

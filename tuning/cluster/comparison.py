@@ -10,12 +10,12 @@ from tuning.cluster.versions import Versions
 CLOCKS_MAY_DIFFER_S = 2.0
 CLOCKS_TOO_FAR_S = 300.0
 """The times of a node whose clock is further away mean nothing; it gets no work."""
+LEAST_DISK_MB = 500
+"""For the prepared data and a search's checkpoints."""
 LEAST_MEMORY_MB = 400
 """A node that gives less runs no trial."""
 UNCALLED_S = 30.0
 """After how long a head drops a node that it cannot call."""
-LEAST_DISK_MB = 500
-"""For the prepared data and a search's checkpoints."""
 
 Verdict = Literal["same", "said", "refused"]
 
@@ -106,7 +106,18 @@ def _ports(reach: Reach) -> list[Line]:
 
 
 def _open(unreachable: Sequence[int]) -> str:
-    return f"{', '.join(map(str, unreachable))} blocked" if unreachable else "open"
+    return f"{ranges(unreachable)} blocked" if unreachable else "open"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Numbers in words: 6481-6483, 6490."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _enough(what: str, here: float, there: float | None, least: float, advice: str) -> Line:

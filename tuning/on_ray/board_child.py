@@ -76,7 +76,7 @@ def failure(error: Exception) -> dict[str, Any]:
 def main() -> None:
     """Connect, say in which session, and answer until the input ends."""
     os.environ.update(_SETTINGS | {"RAY_AUTH_TOKEN": sys.stdin.readline().strip()})
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     try:
         store = Store(GcsClient(address=sys.argv[1]))

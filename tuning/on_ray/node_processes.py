@@ -20,7 +20,8 @@ import psutil
 from tuning.cluster.node_folder import VARIABLE, NodeFolder
 from tuning.errors import AskedToLeaveError, ClusterError
 from tuning.on_ray.cleanup import MARK, Cleanup, marked
-from tuning.on_ray.local_ray import LEAN, OBJECT_STORE_BYTES, short_temp
+from tuning.on_ray.left_over import end_left_over, new_folder
+from tuning.on_ray.local_ray import LEAN, OBJECT_STORE_BYTES
 from tuning.on_ray.node_plan import NodePlan
 from tuning.waiting import ASK_S
 
@@ -35,9 +36,10 @@ _START = (
 )
 RAYLET, GCS = "raylet", "gcs_server"
 PATIENCE: Mapping[str, str] = {
-    # For Wi-Fi: a cable out for 25 s loses nothing, and a node that is gone is given up after 65 s at the latest
-    # (five checks that each wait 10 s, 3 s apart). A killed process is noticed at once, since its connection breaks.
-    "RAY_health_check_period_ms": "3000",
+    # For Wi-Fi. The head gives a node up after five checks without an answer, 1 s apart. One that is silent, since it
+    # sleeps or its cable is out, makes each check wait 10 s: it has 55 s. One whose processes were killed refuses the
+    # connection, which is known after 5 s (15 with Ray's own 3 s between checks).
+    "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "10000",
     "RAY_health_check_failure_threshold": "5",
     # The same seen from the other end: a node's processes wait so long for the head before they end themselves.
@@ -70,8 +72,9 @@ class NodeProcesses:
             ClusterError: they did not start.
             AskedToLeaveError: `should_stop` returned True meanwhile.
         """
+        end_left_over()
         self._mark = secrets.token_hex(16)
-        self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir=short_temp()))
+        self._folder, self._owned = new_folder(self._mark)
         self._cleanup = Cleanup(self._mark, str(self._folder))
         self.node_folder = NodeFolder(self._folder / _FOLDER)
         try:
@@ -83,7 +86,7 @@ class NodeProcesses:
             self._start(_command(plan, address, head, self._folder / _RAY), should_stop)
             self._processes = self._found({RAYLET} if head else {RAYLET, GCS})
         except BaseException:
-            self._cleanup.end()
+            self._clean_up()
             raise
 
     @property
@@ -96,15 +99,18 @@ class NodeProcesses:
         """The name of a process that has ended, without which the node is none; None if all live."""
         return next((each.kind for each in self._processes if not each.lives), None)
 
-    def end(self) -> None:
-        """End all of them: in order at first, so that the head learns of it at once."""
-        for kind in (RAYLET, GCS):
-            for each in self._processes:
-                if each.kind == kind:
-                    with contextlib.suppress(psutil.Error):
-                        each.process.terminate()
-                        psutil.wait_procs([each.process], _END_S)
+    def end(self, *, in_order: bool = True) -> None:
+        """End all of them; in order means that the head is told, so that it counts this node no longer."""
+        if in_order and self.dead() is None:
+            raylet = next(each.process for each in self._processes if each.kind == RAYLET)
+            with contextlib.suppress(psutil.Error):
+                raylet.terminate()
+                psutil.wait_procs([raylet], _END_S)
+        self._clean_up()
+
+    def _clean_up(self) -> None:
         self._cleanup.end()
+        self._owned.close()
 
     def _start(self, command: list[str], should_stop: Callable[[], bool]) -> None:
         with (

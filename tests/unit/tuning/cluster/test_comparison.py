@@ -65,8 +65,8 @@ def test_clocks_that_differ_are_said_and_an_hour_is_too_much(off_s, verdict, sai
 
 
 def test_a_firewall_on_either_side_is_refused_and_named():
-    found = lines(reach=Reach(unreachable_there=(6481, 6482)))
-    assert (found["ports there"].there, found["ports there"].verdict) == ("6481, 6482 blocked", "refused")
+    found = lines(reach=Reach(unreachable_there=(6481, 6482, 6490)))
+    assert (found["ports there"].there, found["ports there"].verdict) == ("6481-6482, 6490 blocked", "refused")
     assert "the other laptop's firewall" in found["ports there"].advice
     found = lines(reach=Reach(unreachable_here=(6481,)))
     assert (found["ports here"].here, found["ports here"].verdict) == ("6481 blocked", "refused")
