@@ -69,7 +69,7 @@ def given_code(file: Path | None, environ: Mapping[str, str]) -> str | None:
         with file.expanduser().open(encoding="utf-8") as opened:
             found = os.fstat(opened.fileno())
             if found.st_mode & 0o077 and stat.S_ISREG(found.st_mode):
-                raise ConfigError(f"{file}: others may read the join code in it; `chmod 600 {file}`")
+                raise ConfigError(f"{file}: others may read the join code in it; make it 0600: `chmod 600 {file}`")
             return opened.read(1000)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -124,14 +124,13 @@ def require_other(address: str, found: Sequence[InterfaceAddress], *, is_head_he
     Some addresses are on every machine (127.0.0.1, docker0's 172.17.0.1): typed elsewhere they do not lead to a head.
     """
     here = next((one for one in found if _same(one.address, address)), None)
-    if here is None and not ipaddress.ip_address(address).is_loopback:
-        return
-    where = f"this machine's own {here.interface}" if here else "this machine itself"
-    if here is not None and is_head_here and not ipaddress.ip_address(address).is_loopback:
-        raise ClusterError(f"{address} is this machine, which is in that cluster already; join from the other laptop")
-    raise ClusterError(
-        f"{address} leads to {where}, not to another laptop; type the address that the other laptop shows"
-    )
+    shown = "type the address that the other laptop shows"
+    if ipaddress.ip_address(address).is_loopback:
+        raise ClusterError(f"{address} is this machine itself; {shown}")
+    if here is not None and is_head_here:
+        raise ClusterError(f"{address} is this machine itself, with that cluster's head; join from the other laptop")
+    if here is not None:
+        raise ClusterError(f"{address} leads to this machine itself (its {here.interface}); {shown}")
 
 
 def with_port(host: str, port: int) -> str:
