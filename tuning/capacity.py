@@ -5,8 +5,8 @@ to the operating system and to Ray itself is decided in one place, before anythi
 """
 
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tuning import machine
 from tuning.errors import CapDoesNotFitError, ClusterError
@@ -27,6 +27,12 @@ class Node:
     name: str
     cpus: float
     memory_mb: int
+    id: str = ""
+    """Ray's: a node that was away and is back has another one."""
+    why_not: str = ""
+    """Why it takes no work now, as a user may read it; empty where it does."""
+    facts: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
+    """The caller's words on what it computes with."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def capacity_of(
         CapDoesNotFitError: no node can hold one trial.
         ClusterError: no node has the cores for one trial.
     """
-    by_cpu = [int(node.cpus / cpus_per_trial) for node in nodes]
+    by_cpu = [0 if node.why_not else int(node.cpus / cpus_per_trial) for node in nodes]
     if not any(by_cpu):
         raise ClusterError(f"no node has the {cpus_per_trial:g} cores that one trial is to get; ask for fewer")
     wanted = min(concurrency or sum(by_cpu), sum(by_cpu))
@@ -86,8 +92,16 @@ def capacity_of(
     return Capacity(cap_mb, min(wanted, sum(fits(cap_mb))), tuple(nodes), fits(cap_mb), cpus_per_trial)
 
 
+def at_cap(nodes: Sequence[Node], cap_mb: int, concurrency: int | None, cpus_per_trial: float) -> Capacity:
+    """How many trials of a cap that was decided run at once on the nodes; none, where none fits."""
+    fits = tuple(trials_at_once(node, cap_mb, cpus_per_trial) for node in nodes)
+    return Capacity(cap_mb, min(concurrency or sum(fits), sum(fits)), tuple(nodes), fits, cpus_per_trial)
+
+
 def trials_at_once(node: Node, cap_mb: int, cpus_per_trial: float = 1.0) -> int:
     """How many trials a node holds, by its memory and its cores."""
+    if node.why_not:
+        return 0
     return max(0, min(int(node.cpus / cpus_per_trial), node.memory_mb // (cap_mb + WORKER_MB)))
 
 

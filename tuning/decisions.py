@@ -6,13 +6,13 @@ the ledger before it has consequences, so a search that is killed anywhere conti
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from tuning.errors import AllTrialsFailedError
 from tuning.fit import Fit
 from tuning.forecast import Forecast
 from tuning.ledger import EpochReport, Finish, Ledger, Row
+from tuning.losses import Losses
 from tuning.observer import Ended, Observer, Snapshot, best_row
 from tuning.rows_without_room import RowsWithoutRoom
 from tuning.sampler import Sampler
@@ -26,6 +26,8 @@ LOST_S = 15.0
 class Decisions:
     """The decisions of one run of a search, over its ledger.
 
+    Each time that a row is handed out this is a new attempt at it, which `begin_attempt` numbers, higher than every
+    one before; a message counts if it is of the attempt that was handed out last, and until that is over.
     `drop_checkpoint` deletes a row's checkpoint and returns the bytes that this freed. `clock` counts seconds, from
     which the elapsed time since `began` follows. With `fit` a row that no node can hold ends before it starts, and
     one that hits its cap all the same goes on once with half of what it held at once.
@@ -41,6 +43,7 @@ class Decisions:
         cap_mb: int,
         concurrency: int,
         observer: Observer,
+        begin_attempt: Callable[[int], int],
         drop_checkpoint: Callable[[int], int],
         clock: Callable[[], float] = time.monotonic,
         began: float | None = None,
@@ -52,7 +55,9 @@ class Decisions:
         self._settings = settings
         self._cap_mb = cap_mb
         self._concurrency = concurrency
+        self._nodes: tuple[str, ...] = ()
         self._observer = observer
+        self._begin_attempt = begin_attempt
         self._drop_checkpoint = drop_checkpoint
         self._clock = clock
         self._began = clock() if began is None else began
@@ -66,11 +71,12 @@ class Decisions:
         self._training: set[int] = set()
         self._without_room = RowsWithoutRoom(observer.noted)
         self._attempts: dict[int, int] = {}
-        self._least_attempts: dict[int, int] = {}
-        self._losses = Counter[int]()
+        """Of rows at work, the attempt that has a say."""
+        self._losses = Losses()
         self._losses_of_all = 0
         self._failures: list[Row] = []
         self._has_worked = any(row.finish and row.finish.outcome != "failed" for row in ledger.rows)
+        self._done_before = ledger.finished
         self._gave_up = self._is_exhausted = False
         self._ended: Ended | None = None
         self._leave_by = math.inf
@@ -98,10 +104,16 @@ class Decisions:
                 return None
             self._left_over.pop(0)
             if answer == "fits":
+                self._attempts[row.number] = self._begin_attempt(row.number)
+                self._losses.begun(row.number, self._clock())
                 self._running.add(row.number)
                 return row
             self._finish(row.number, answer)
         return None
+
+    def attempt(self, number: int) -> int:
+        """The number of the attempt at a row that was handed out."""
+        return self._attempts[number]
 
     @property
     def only_awaits_forecast(self) -> bool:
@@ -151,13 +163,9 @@ class Decisions:
 
     def started(self, number: int, attempt: int, node: str) -> None:
         """An attempt at a row has started training on that node."""
-        if self._is_outdated(number, attempt):
+        if not self._is_current(number, attempt):
             return
-        if number not in self._running or self._ledger.rows[number].finish is not None:
-            return
-        if number in self._to_go_on:  # Ray started it again, just as it was when it hit its cap
-            return
-        self._attempts[number] = attempt
+        self._losses.started(number, node)
         self._training.add(number)
         self._started_at[number] = self._clock()
         self._without_room.started(number)
@@ -167,6 +175,11 @@ class Decisions:
         """A trial has said how it is fitted to its cap."""
         if self._is_current(number, attempt):
             self._observer.fitted(self._ledger.fit(number, forecast.peak_mb, forecast.fitted))
+
+    def described(self, number: int, attempt: int, facts: Mapping[str, str]) -> None:
+        """A trial has said what it computes with, in words."""
+        if self._is_current(number, attempt):
+            self._observer.described(self._ledger.describe(number, facts))
 
     def reported(self, number: int, attempt: int, report: EpochReport, *, stopped: bool = False) -> None:
         """A trial has finished an epoch; `stopped`: the scheduler stops it because of this report."""
@@ -194,79 +207,74 @@ class Decisions:
 
     def waits(self, number: int, attempt: int, text: str) -> None:
         """A trial cannot start yet, since its node has no room; `text` says what for."""
-        if self._is_waiting(number, attempt) and self._ledger.rows[number].finish is None:
+        if self._is_waiting(number, attempt):
             self._without_room.waits(number, text)
 
     def gives_row_back(self, number: int, attempt: int) -> bool:
         """A trial that waits for room leaves its row to another node, and keeps its place; whether it had the row."""
         if not self._is_waiting(number, attempt):
             return False
+        self._end_attempt(number)
         self._running.discard(number)
-        self._to_go_on.discard(number)
-        if self._ledger.rows[number].finish is None:  # else an earlier attempt had finished it, and was lost
-            self._left_over.append(number)
+        self._left_over.append(number)
         return True
 
     def _is_waiting(self, number: int, attempt: int) -> bool:
-        """Whether an attempt that says so still waits to start; an earlier one that was thought to train is gone."""
-        if number not in self._running or self._is_outdated(number, attempt):
-            return False
-        if attempt > self._attempts.get(number, attempt):
-            self._fence(number)
-            self._training.discard(number)
-        return number not in self._training
+        return self._is_current(number, attempt) and number not in self._training
 
-    def left_for_room(self, number: int, attempt: int, node: str, free_mb: float) -> None:
-        """A trial has left a node that is short of memory; its row waits, once its process has gone."""
+    def left_node(self, number: int, attempt: int, text: str) -> None:
+        """A trial has left its node, as the text says; its row waits, once its process has gone."""
         if self._is_current(number, attempt):
-            self._fence(number)
-            self._training.discard(number)
-            self._without_room.leaves(number, node, free_mb)
+            self._end_attempt(number)
+            self._without_room.leaves(number, text)
+
+    # nodes that come and go
+
+    def nodes_are(self, names: Collection[str], concurrency: int, gone: Collection[str] = ()) -> None:
+        """So many trials fit on these nodes together from now on; `gone` are those that went away since."""
+        self._nodes, self._concurrency = tuple(names), concurrency
+        for name in gone:
+            self._losses.node_gone(name, self._clock())
+
+    def rows_on(self, node: str) -> list[int]:
+        """The rows that train on that node."""
+        return sorted(number for number in self._training if self._ledger.rows[number].node == node)
 
     # lost processes
 
-    def restarted(self, number: int, error: str) -> None:
-        """A trial's process was lost, and Ray starts another attempt."""
-        self._training.discard(number)
-        if self._without_room.gone(number):  # nothing of it was lost
-            return
-        self._losses[number] += 1
-        self._fence(number)
-        self._observer.noted(f"trial {number} lost its process and is started again ({error})")
-
     def lost(self, number: int, error: str) -> None:
-        """A trial's process was lost, and Ray starts no other attempt."""
+        """A trial's process was lost; `left` follows. With its node it may be lost any number of times."""
         row = self._ledger.rows[number]
         if row.finish is not None or number in self._to_go_on or self._without_room.is_leaving(number):
             return
-        if self._losses[number] < self._settings.restarts:  # Ray gives up at once on a worker lost between two trials
-            self.restarted(number, error)
+        self._end_attempt(number)
+        is_with_node = self._losses.lost(number)
+        count = self._losses.count(number)
+        if count <= self._settings.restarts:
+            if not is_with_node:  # else the user has read that the node is gone
+                self._observer.noted(f"trial {number} lost its process and is started again ({error})")
             self._left_over.append(number)
         else:
-            error = f"its process was lost {self._losses[number] + 1} times: {error}"
+            error = f"its process was lost {count} times: {error}"
             self._finish(number, Finish("failed", node=row.node, epochs=row.last_epoch, error=error, lost=True))
 
     def left(self, number: int) -> None:
         """A trial no longer has a process, whether or not its row has ended."""
+        self._end_attempt(number)
         self._running.discard(number)
-        self._training.discard(number)
         if number in self._to_go_on:
             self._to_go_on.remove(number)
             self._left_over.insert(0, number)
         if self._without_room.gone(number):
             self._left_over.append(number)
 
-    def _fence(self, number: int) -> None:
-        """Ignore every further message of the current attempt."""
-        if number in self._attempts:
-            self._least_attempts[number] = self._attempts.pop(number) + 1
-
-    def _is_outdated(self, number: int, attempt: int) -> bool:
-        """Whether a newer attempt at the row is known, or this one was lost."""
-        return attempt < max(self._least_attempts.get(number, 0), self._attempts.get(number, 0))
+    def _end_attempt(self, number: int) -> None:
+        """Ignore every further message of the current attempt at a row."""
+        self._attempts.pop(number, None)
+        self._training.discard(number)
 
     def _is_current(self, number: int, attempt: int) -> bool:
-        """Whether to listen to a message: it comes from the newest attempt at an unfinished row."""
+        """Whether to listen to a message: it comes from the attempt at an unfinished row that is at work."""
         return self._attempts.get(number) == attempt and self._ledger.rows[number].finish is None
 
     # when to leave
@@ -312,6 +320,8 @@ class Decisions:
             best=best_row(self._ledger.rows, self._settings.mode),
             leaving=self._ended is not None,
             waiting=self._without_room.waiting(self._running),
+            nodes=self._nodes,
+            done_before=self._done_before,
         )
 
     # how a row ends
@@ -337,8 +347,7 @@ class Decisions:
 
     def _go_on_with_half(self, number: int, finish: Finish) -> None:
         row = self._ledger.hit_cap(number, finish.peak_mb, finish.cap_mb)
-        self._fence(number)
-        self._training.discard(number)
+        self._end_attempt(number)
         self._to_go_on.add(number)
         forecast = "" if row.forecast_mb is None else f", {row.forecast_mb:.0f} were forecast"
         self._observer.noted(

@@ -2,10 +2,11 @@
 
     {"event": "search",   "version": 1, "identity": {"space": {...}, ...}}
     {"event": "target",   "trials": 30}
-    {"event": "cap",      "mb": 1590}
+    {"event": "cap",      "mb": 1590, "trials": 2}
     {"event": "proposed", "row": 0, "config": {...}, "origin": "default"}
     {"event": "started",  "row": 0, "node": "laptop"}
     {"event": "fitted",   "row": 0, "forecast_mb": 790.0, "fitted": "32 images at once"}
+    {"event": "described", "row": 0, "facts": {"precision": "bf16"}}
     {"event": "report",   "row": 0, "epoch": 1, "value": 0.61, "metrics": {...}, "peak_mb": 812.0}
     {"event": "hit_cap",  "row": 0, "peak_mb": 1601.0, "cap_mb": 1590}
     {"event": "finished", "row": 0, "outcome": "completed", "value": 0.84, ...}
@@ -85,6 +86,8 @@ class Row:
     """The peak memory that was forecast when it was fitted to its cap last; None if nothing was."""
     fitted: str = ""
     """How it was fitted, in words; empty where nothing had to change."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What it says of itself on the node that it runs on, such as its precision, in the objective's own words."""
     halvings: int = 0
     """How often it hit its cap and went on with half of what it held at once."""
     peak_to_forecast: float = 0.0
@@ -126,6 +129,8 @@ class Contents:
         """How many trials the search is to have; 0 before the first target."""
         self.cap_mb: int | None = None
         """The memory cap of a trial that was decided last."""
+        self.cap_trials: int | None = None
+        """How many trials of that cap fitted at once when it was decided; None if unknown."""
         self.is_exhausted = False
         """Whether there was nothing left to propose."""
 
@@ -142,7 +147,7 @@ class Contents:
             case "target":
                 self.target = event["trials"]
             case "cap":
-                self.cap_mb = event["mb"]
+                self.cap_mb, self.cap_trials = event["mb"], event.get("trials")
             case "exhausted":
                 self.is_exhausted = True
             case "proposed":
@@ -199,10 +204,10 @@ class Ledger(Contents):
         if trials > self.target:
             self._append({"event": "target", "trials": trials})
 
-    def decide_cap(self, cap_mb: int) -> None:
-        """Record the memory cap of a trial from now on."""
+    def decide_cap(self, cap_mb: int, trials: int) -> None:
+        """Record the memory cap of a trial from now on, and how many trials of it run at once now."""
         if cap_mb != self.cap_mb:
-            self._append({"event": "cap", "mb": cap_mb})
+            self._append({"event": "cap", "mb": cap_mb, "trials": trials})
 
     def exhaust(self) -> None:
         """Record that every configuration of the space was proposed."""
@@ -228,6 +233,11 @@ class Ledger(Contents):
     def fit(self, row: int, forecast_mb: float, fitted: str) -> Row:
         """Record how a row is fitted to its cap from now on, and the peak memory that is forecast for it."""
         self._append({"event": "fitted", "row": row, "forecast_mb": round(forecast_mb, 1), "fitted": fitted})
+        return self.rows[row]
+
+    def describe(self, row: int, facts: Mapping[str, str]) -> Row:
+        """Record what a row says of itself from now on."""
+        self._append({"event": "described", "row": row, "facts": dict(facts)})
         return self.rows[row]
 
     def hit_cap(self, row: int, peak_mb: float, cap_mb: float) -> Row:
@@ -328,6 +338,8 @@ def _changed(row: Row, event: Mapping[str, Any]) -> Row:
             return _measured(row, report.peak_mb)
         case "fitted":
             return replace(row, forecast_mb=event["forecast_mb"], fitted=event["fitted"])
+        case "described":
+            return replace(row, facts={str(name): str(words) for name, words in event["facts"].items()})
         case "hit_cap":
             row = _measured(row, max(event["peak_mb"], event["cap_mb"]))
             return replace(row, halvings=row.halvings + 1)

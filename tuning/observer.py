@@ -28,6 +28,10 @@ class Snapshot:
     """Trials have been asked to save and leave."""
     waiting: Mapping[int, str] = field(default_factory=dict)
     """Of running trials, those that wait for room on their node, and what for."""
+    nodes: tuple[str, ...] = ()
+    """Names of the nodes that the search can use now."""
+    done_before: int = 0
+    """Trials that had ended before this run of the search."""
 
 
 class Observer:
@@ -38,6 +42,9 @@ class Observer:
 
     def fitted(self, row: Row) -> None:
         """A trial has said how it is fitted to its cap: `row.fitted`, `row.forecast_mb`."""
+
+    def described(self, row: Row) -> None:
+        """A trial has said what it computes with: `row.facts`."""
 
     def reported(self, row: Row, report: EpochReport) -> None:
         """A trial has finished an epoch; after a crash, one that was reported before may come again."""
@@ -65,6 +72,10 @@ class Observers(Observer):
     def fitted(self, row: Row) -> None:
         for observer in self._observers:
             observer.fitted(row)
+
+    def described(self, row: Row) -> None:
+        for observer in self._observers:
+            observer.described(row)
 
     def reported(self, row: Row, report: EpochReport) -> None:
         for observer in self._observers:

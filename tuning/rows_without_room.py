@@ -1,4 +1,4 @@
-"""The rows of a search that lack room: their trials wait for it on a node, or have left a node for want of it."""
+"""The rows of a search that lack room: their trials wait for it on a node, or have left a node that has none."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -17,14 +17,10 @@ class RowsWithoutRoom:
         self._waits[number] = text
         self._note_once(number, f"trial {number} {text}")
 
-    def leaves(self, number: int, node: str, free_mb: float) -> None:
-        """A row's trial leaves its node; it has a process until `gone`."""
+    def leaves(self, number: int, text: str) -> None:
+        """A row's trial leaves its node, as the text says; it has a process until `gone`."""
         self._leaving.add(number)
-        self._note_once(
-            number,
-            f"trial {number} left {node}, which is short of memory ({free_mb:.0f} MB free); "
-            "it goes on when there is room",
-        )
+        self._note_once(number, f"trial {number} {text}; it goes on when there is room")
 
     def is_leaving(self, number: int) -> bool:
         return number in self._leaving

@@ -11,22 +11,24 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tuning.capacity import Capacity, Node, capacity_of, this_machine
+from tuning.capacity import Capacity, Node, at_cap, capacity_of, this_machine
 from tuning.capped.run_capped import CapTooLowError, floor_mb
 from tuning.errors import AllTrialsFailedError
 from tuning.fit import fit_of, forecasting
 from tuning.forecast import Forecaster
 from tuning.ledger import Ledger, Row
 from tuning.observer import Ended, Observer, best_row
-from tuning.on_ray import cluster, local_ray
+from tuning.on_ray import local_ray, search_cluster
+from tuning.on_ray.node_watch import NodeWatch
 from tuning.on_ray.shared_files import SharedFiles, temporary_folder
 from tuning.settings import Settings
 from tuning.space import Config, Space
+from tuning.traffic import Sent
 from tuning.trial import Objective, PickledObjective, run_objective, warm_up_objective
 from tuning.waiting import Helper, result_of
 
@@ -49,15 +51,16 @@ class SearchResult:
     overhead_mb: float = 0.0
     """Peak memory of this run on this machine apart from its trials: the driver and all processes below it."""
     capacity: Capacity | None = None
-    """None where there was nothing left to run."""
+    """As it was in the end; None where there was nothing left to run."""
+    sent: Mapping[str, Sent] = field(default_factory=dict)
+    """What this run sent over the network, by the name of the other node."""
 
 
 def survey(settings: Settings) -> Capacity:
     """The capacity for a new search; starts no Ray."""
     if settings.address is None:
         return _capacity([this_machine(settings.reserve_mb)], settings)
-    with cluster.joined(settings.address):
-        return _capacity(cluster.nodes(), settings)
+    return _capacity(search_cluster.survey(settings.address, settings.token), settings)
 
 
 def run_search(
@@ -113,29 +116,35 @@ def run_search(
         if (ended := end_of(ledger, space)) is not None:
             return _result(ledger, settings, ended)
         capacity: Capacity | None = None
-        connection: AbstractContextManager[None]
+        connection: AbstractContextManager[NodeWatch | None]
         if settings.address is None:
             node = this_machine(settings.reserve_mb)
             capacity = capacity_for(ledger, [node], settings)  # refuses before anything starts
             connection = local_ray.started(node, should_stop)
         else:
-            connection = cluster.joined(settings.address, should_stop)
+            connection = search_cluster.watched(settings.address, settings.token, should_stop)
         with Helper("floor") as helper:
             floor = helper.begin(partial(_floor_mb, packed))  # while Ray starts
-            with connection:
-                capacity = capacity or capacity_for(ledger, cluster.nodes(), settings)
+            with connection as watch:
+                capacity = capacity or capacity_for(ledger, watch.look() if watch else [], settings)
                 _refuse_low_cap(capacity.cap_mb, result_of(floor, should_stop=should_stop))
-                _record_cap(ledger, capacity.cap_mb, settings, observer)
+                _record_cap(ledger, capacity, settings, observer)
 
                 from tuning.on_ray.run import TuneRun  # Ray Tune: nothing above needs it
 
                 fit = fit_of(forecast, capacity, observer.noted, begin)
-                run = TuneRun(
-                    ledger, space, default, packed, settings, capacity, files, observer, should_stop, began, fit
-                )
-                ended = run.run()
-        result = _result(ledger, settings, ended)
-        return replace(result, freed_bytes=run.decisions.freed_bytes, overhead_mb=run.overhead_mb, capacity=capacity)
+                words = (packed, settings, capacity, files, observer, should_stop, began, fit, watch)
+                run = TuneRun(ledger, space, default, *words)
+                how: Ended = watch.while_head_lives(run.run) if watch else run.run()
+                sent = run.sent()
+        result = _result(ledger, settings, how)
+        return replace(
+            result,
+            freed_bytes=run.decisions.freed_bytes,
+            overhead_mb=run.overhead_mb,
+            capacity=run.capacity,
+            sent=sent,
+        )
 
 
 def next_target(target: int, is_done: bool, trials: int, extend: int) -> int:
@@ -172,8 +181,9 @@ def end_of(ledger: Ledger, space: Space) -> Ended | None:
 def capacity_for(ledger: Ledger, nodes: Sequence[Node], settings: Settings) -> Capacity:
     """The capacity for a search that may have started before.
 
-    The cap that was decided then stays as long as as many trials fit, so that which trials are capped does not depend
-    on what else the machine does now; and an unfinished trial gets no less than it needed so far.
+    The cap that was decided then stays as long as as many trials fit as then, or as would without it, so that which
+    trials are capped does not depend on what else the machine does now, nor on a laptop that has joined or is gone;
+    and an unfinished trial gets no less than it needed so far.
 
     Raises:
         CapDoesNotFitError, ClusterError: as `capacity_of`.
@@ -182,9 +192,10 @@ def capacity_for(ledger: Ledger, nodes: Sequence[Node], settings: Settings) -> C
         (report.peak_mb for row in ledger.rows if row.finish is None for report in row.reports), default=0.0
     )
     capacity = _capacity(nodes, settings, math.ceil(peak_mb * RESUME_MARGIN))
-    if settings.cap_mb is None and ledger.cap_mb is not None and peak_mb < ledger.cap_mb < capacity.cap_mb:
-        return replace(capacity, cap_mb=ledger.cap_mb)
-    return capacity
+    if settings.cap_mb is not None or ledger.cap_mb is None or peak_mb >= ledger.cap_mb:
+        return capacity
+    kept = at_cap(nodes, ledger.cap_mb, settings.concurrency, settings.cpus_per_trial)
+    return kept if kept.concurrency >= min(ledger.cap_trials or math.inf, capacity.concurrency) else capacity
 
 
 def _capacity(nodes: Sequence[Node], settings: Settings, least_mb: int = 0) -> Capacity:
@@ -197,10 +208,11 @@ def _refuse_low_cap(cap_mb: int, floor: int) -> None:
         raise CapTooLowError(floor, cap_mb)
 
 
-def _record_cap(ledger: Ledger, cap_mb: int, settings: Settings, observer: Observer) -> None:
+def _record_cap(ledger: Ledger, capacity: Capacity, settings: Settings, observer: Observer) -> None:
+    cap_mb = capacity.cap_mb
     if settings.cap_mb is None and ledger.cap_mb is not None and cap_mb < ledger.cap_mb:
         observer.noted(f"less memory is free than before: a trial may hold {cap_mb} MB now, not {ledger.cap_mb}")
-    ledger.decide_cap(cap_mb)
+    ledger.decide_cap(cap_mb, capacity.concurrency)
 
 
 def _result(ledger: Ledger, settings: Settings, ended: Ended) -> SearchResult:

@@ -1,6 +1,6 @@
 """How to search: the choices of a caller, checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tuning.sampler import Kind, Mode
@@ -27,6 +27,8 @@ class Settings:
     cpus_per_trial: float = 1.0
     address: str | None = None
     """HOST:PORT of a Ray cluster that this machine is a node of; None to start a local Ray for this search."""
+    token: str | None = field(default=None, repr=False)
+    """What a cluster of `tuning.cluster` lets this process in by; None for one that somebody built by hand."""
     grace_epochs: int = 1
     """ASHA stops no trial before this epoch."""
     reduction_factor: float = 3.0

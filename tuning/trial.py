@@ -64,6 +64,13 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class Described:
+    """Child to trial worker: what the trial says of itself."""
+
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Reported:
     """Child to trial worker: an epoch is done."""
 
@@ -108,6 +115,10 @@ class Trial:
     def fitted(self, forecast: Forecast) -> None:
         """Say how the trial is fitted to its cap; call it before the training, each time that it starts."""
         self._send(Fitted(forecast))
+
+    def described(self, facts: Mapping[str, str]) -> None:
+        """Say what the trial computes with on this node, in words, such as its precision; call it at each start."""
+        self._send(Described(dict(facts)))
 
     def report(self, epoch: int, value: float, metrics: Mapping[str, float] | None = None) -> None:
         """Report an epoch (counted from 1); the trial's value is the best reported one.

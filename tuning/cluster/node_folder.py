@@ -14,6 +14,8 @@ from pathlib import Path
 from tuning.cluster.node_record import TrialOnNode
 
 VARIABLE = "TUNING_NODE_FOLDER"
+NAME_VARIABLE = "TUNING_NODE_NAME"
+"""The node's name, for its processes."""
 _LEAVE = "leave"
 _TRIES = 3
 

@@ -11,7 +11,7 @@ from ray.tune import search
 
 from tuning.decisions import Decisions
 from tuning.on_ray import messages
-from tuning.on_ray.worker import Task
+from tuning.on_ray.trial_task import Task
 
 
 class FirstError:
@@ -53,12 +53,15 @@ class Searcher(_NotPickled, search.Searcher):  # type: ignore[misc]  # Ray is no
             return search.Searcher.FINISHED
         with self._errors.kept():
             row = self._decisions.next_row()
-            while row is None and self._decisions.only_awaits_forecast:
+            if row is None:
                 self._tick()  # without a trial at work Ray asks once a second, and calls nothing else
+            while row is None and self._decisions.only_awaits_forecast:
+                self._tick()
                 row = self._decisions.next_row()
         if row is not None:
             self._left -= 1
-            return Task.of(row, self._decisions.memory_mb).to_ray()
+            attempt = self._decisions.attempt(row.number)
+            return Task.of(row, attempt, self._decisions.memory_mb).to_ray()
         return search.Searcher.FINISHED if self._decisions.has_no_more else None
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
@@ -107,22 +110,14 @@ class Callback(_NotPickled, tune.Callback):  # type: ignore[misc]
                 messages.deliver(message, row, self._decisions, stopped=bool(result.get("done")))
             elif self._decisions.gives_row_back(row, message["attempt"]):
                 self._without_row.add(trial.trial_id)
-                trial.config["task"] = ""  # should Ray start it again
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         with self._errors.kept():
             if trial.trial_id not in self._without_row:
                 self._decisions.left(trial.config["row"])
 
-    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """A trial's process was lost, and Ray starts it again."""
-        with self._errors.kept():
-            if trial.trial_id in self._without_row:
-                return
-            self._decisions.restarted(trial.config["row"], _last_line_of_error(trial))
-
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """A trial's process was lost, and Ray does not start it again."""
+        """A trial's process was lost; Ray never starts it again, since the next attempt is another trial."""
         with self._errors.kept():
             if trial.trial_id in self._without_row:
                 return

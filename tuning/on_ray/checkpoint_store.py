@@ -4,7 +4,7 @@ Nodes share nothing but Ray, so a trial sends its files, in chunks that a small 
 beside the driver. That actor's process loads this module, which has to stay small (`ray.tune` alone would make it
 290 MB): it imports neither Ray nor any other module of ours.
 
-    checkpoints/row-00003/attempt          the number of the newest attempt; older ones may no longer write
+    checkpoints/row-00003/attempt          the number of the newest attempt; older ones may neither read nor write
     checkpoints/row-00003/000002/...       the newest whole checkpoint
     checkpoints/row-00003/000003.partial/  one that is being received
 """
@@ -12,6 +12,7 @@ beside the driver. That actor's process loads this module, which has to stay sma
 import os
 import shutil
 from pathlib import Path
+from typing import Literal
 
 CHUNK_BYTES = 1_000_000
 """The size of one message; with larger ones each trial worker grows by 70 MB."""
@@ -23,28 +24,35 @@ class OutdatedAttemptError(Exception):
 
 
 class CheckpointStore:
-    """Keeps the newest checkpoint of each row, serves the shared files, and passes a request to stop on.
+    """Keeps the newest checkpoint of each row, serves the shared files, and passes orders on to the trials.
 
-    Its state is on disk, so it can be restarted at any time; a request to stop has to be repeated then.
+    Its state is on disk, so it can be restarted at any time; a request to stop has to be repeated then, and what was
+    sent before is no longer counted. `node` is the name of the node that sends or gets something; empty for the
+    store's own, of which nothing is counted.
     """
 
     def __init__(self, folder: str, shared_folder: str = "") -> None:
         self._folder = Path(folder)
         self._shared_folder = Path(shared_folder)
         self._stop_asked = False
+        self._has_other_nodes = False
+        self._sent: dict[str, list[int]] = {}
 
     def begin_attempt(self, row: int) -> int:
-        """Number a new attempt at a row; no earlier one may write from now on."""
+        """Number a new attempt at a row; no earlier one may write from now on.
+
+        The driver calls this in its own process: were it for the trial workers to ask for a number, one that was
+        frozen and thought dead could wake, get a higher one, and shut the attempt that took its place.
+        """
         home = self._home(row)
         home.mkdir(parents=True, exist_ok=True)
         attempt = self._attempt(row) + 1
         _write_durably(home / "attempt", str(attempt).encode())
-        for partial in home.glob(f"*{_PARTIAL}"):
-            shutil.rmtree(partial)
         return attempt
 
-    def newest(self, row: int) -> tuple[int, list[tuple[str, int]]] | None:
+    def newest(self, row: int, attempt: int) -> tuple[int, list[tuple[str, int]]] | None:
         """A row's newest checkpoint: its version, and the names and sizes of its files."""
+        self._refuse_outdated(row, attempt)
         versions = self._versions(row)
         if not versions:
             return None
@@ -52,27 +60,38 @@ class CheckpointStore:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         return versions[-1], [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]
 
-    def read(self, row: int, version: int, name: str, offset: int) -> bytes:
+    def read(self, row: int, attempt: int, version: int, name: str, offset: int, node: str = "") -> bytes:
         """The next chunk of a checkpoint's file."""
-        return _chunk(self._home(row) / _name(version) / name, offset)
+        self._refuse_outdated(row, attempt)
+        chunk = _chunk(self._home(row) / _name(version) / name, offset)
+        self._count(node, 1, chunk)
+        return chunk
 
-    def read_shared(self, name: str, offset: int) -> bytes:
+    def read_shared(self, name: str, offset: int, node: str = "") -> bytes:
         """The next chunk of a shared file."""
-        return _chunk(self._shared_folder / name, offset)
+        chunk = _chunk(self._shared_folder / name, offset)
+        self._count(node, 0, chunk)
+        return chunk
+
+    def sent(self) -> dict[str, list[int]]:
+        """For each other node the bytes of shared files sent to it, of checkpoints sent to it, and received of it."""
+        return self._sent
 
     def open(self, row: int, attempt: int) -> int:
         """Start to receive a checkpoint; its version."""
         self._refuse_outdated(row, attempt)
+        for left_by_another in self._home(row).glob(f"*{_PARTIAL}"):
+            shutil.rmtree(left_by_another)
         version = max(self._versions(row), default=0) + 1
-        partial = self._partial(row, version)
-        if partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir()
+        self._partial(row, version).mkdir()
         return version
 
-    def write(self, row: int, attempt: int, version: int, name: str, offset: int, chunk: bytes) -> None:
+    def write(
+        self, row: int, attempt: int, version: int, name: str, offset: int, chunk: bytes, node: str = ""
+    ) -> None:
         """Receive a chunk of a file; Ray may send the same one twice."""
         self._refuse_outdated(row, attempt)
+        self._count(node, 2, chunk)
         path = self._partial(row, version) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("r+b" if path.exists() else "wb") as file:
@@ -93,8 +112,9 @@ class CheckpointStore:
         for older in self._versions(row)[:-1]:
             shutil.rmtree(self._home(row) / _name(older))
 
-    def abandon(self, row: int, version: int) -> None:
-        """A checkpoint could not be received whole: free its space."""
+    def abandon(self, row: int, attempt: int, version: int) -> None:
+        """A checkpoint could not be received whole: free its space. A newer attempt may be sending that version."""
+        self._refuse_outdated(row, attempt)
         shutil.rmtree(self._partial(row, version), ignore_errors=True)
 
     def drop(self, row: int) -> int:
@@ -111,11 +131,28 @@ class CheckpointStore:
         return freed
 
     def ask_to_stop(self) -> None:
-        """Ask the trials to leave: they poll `stop_asked`."""
+        """Ask the trials to leave: they poll `order`."""
         self._stop_asked = True
+
+    def order(self, row: int, attempt: int) -> Literal["stay", "leave", "end"]:
+        """What a trial is to do: save and leave for the search, or end at once, since it has no say any more."""
+        if attempt != self._attempt(row):
+            return "end"
+        return "leave" if self._stop_asked else "stay"
 
     def stop_asked(self) -> bool:
         return self._stop_asked
+
+    def nodes_are(self, has_others: bool) -> None:
+        """Whether the search has other nodes now than the store's."""
+        self._has_other_nodes = has_others
+
+    def has_other_nodes(self) -> bool:
+        return self._has_other_nodes
+
+    def _count(self, node: str, kind: int, chunk: bytes) -> None:
+        if node:
+            self._sent.setdefault(node, [0, 0, 0])[kind] += len(chunk)
 
     def _refuse_outdated(self, row: int, attempt: int) -> None:
         if attempt != self._attempt(row):

@@ -27,13 +27,10 @@ from tuning.on_ray.connection import (
     signal_handlers_restored,
     token_in_force,
 )
-from tuning.waiting import ASK_S, Helper, result_of
+from tuning.waiting import ASK_S, Helper, is_anything_stuck, result_of
 
 _CONNECT_S = 3.0
-_DRIVER = {
-    "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else it writes to stderr what it cannot do without its head
-}
+_ANY_PATCH = {"RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor"}
 _ANSWER_S = 10.0
 _ASK_HEAD = """
 import sys
@@ -44,7 +41,7 @@ print(GcsClient(address=sys.argv[1]).internal_kv_get(b"CLUSTER_METADATA", KV_NAM
 
 
 @contextmanager
-def joined(address: str, should_stop: Callable[[], bool] = lambda: False, token: str = "") -> Iterator[None]:
+def joined(address: str, should_stop: Callable[[], bool] = lambda: False, token: str | None = None) -> Iterator[None]:
     """The cluster at `address`, which this machine must be a node of; it is left as it was found.
 
     Without `token` the one in Ray's own environment variables counts.
@@ -54,8 +51,8 @@ def joined(address: str, should_stop: Callable[[], bool] = lambda: False, token:
         AskedToLeaveError: `should_stop` returned True meanwhile.
     """
     with (
-        token_in_force(token) if token else contextlib.nullcontext(),
-        environment(_DRIVER),
+        contextlib.nullcontext() if token is None else token_in_force(token),
+        environment(_ANY_PATCH),
         _joined(address, should_stop),
     ):
         yield
@@ -81,7 +78,8 @@ def _joined(address: str, should_stop: Callable[[], bool]) -> Iterator[None]:
         try:
             yield
         finally:
-            shut_down(helper)
+            if not is_anything_stuck():  # for what is stuck then, Ray would start another one
+                shut_down(helper)
 
 
 def check(address: str, should_stop: Callable[[], bool] = lambda: False) -> None:
@@ -114,13 +112,20 @@ def nodes() -> list[Node]:
     for node in import_ray().nodes():
         resources: Mapping[str, float] = node["Resources"]
         if node["Alive"] and resources.get("CPU") and resources.get("memory"):
-            found.append(Node(node["NodeManagerHostname"], resources["CPU"], int(resources["memory"] / 1_000_000)))
+            memory_mb = int(resources["memory"] / 1_000_000)
+            found.append(Node(_name(node), resources["CPU"], memory_mb, node["NodeID"]))
     return found
 
 
 def _minor(python: str) -> str:
     """3.12 of 3.12.3: two laptops seldom have the same patch."""
     return ".".join(python.split(".")[:2])
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    """What the node was named at its start; Ray itself names it by its address, for which its host's name stands."""
+    name = str(node.get("NodeName") or "")
+    return str(node["NodeManagerHostname"]) if name in ("", node.get("NodeManagerAddress")) else name
 
 
 def _versions(address: str, should_stop: Callable[[], bool]) -> dict[str, Any]:

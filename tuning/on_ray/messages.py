@@ -4,6 +4,7 @@ They travel in the results of `ray.tune.report`: `epoch` and `value`, which Ray'
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -22,9 +23,9 @@ def waiting(text: str) -> Message:
     return {"kind": "waiting", "text": text}
 
 
-def left_for_room(node: str, free_mb: float) -> Message:
-    """The trial has left a node that is short of memory; its row is to go on when there is room."""
-    return {"kind": "left_for_room", "node": node, "free_mb": free_mb}
+def left_node(text: str) -> Message:
+    """The trial has saved and left its node, as the text says; its row is to go on where there is room."""
+    return {"kind": "left_node", "text": text}
 
 
 GIVES_ROW_BACK: Message = {"kind": "gives_row_back"}
@@ -39,6 +40,11 @@ def started(node: str) -> Message:
 def fitted(forecast: Forecast) -> Message:
     """The trial is fitted to its cap."""
     return {"kind": "fitted", "forecast": asdict(forecast)}
+
+
+def described(facts: Mapping[str, str]) -> Message:
+    """What the trial computes with, in words."""
+    return {"kind": "described", "facts": dict(facts)}
 
 
 def reported(report: EpochReport) -> Message:
@@ -68,12 +74,14 @@ def deliver(message: Message, row: int, decisions: Decisions, *, stopped: bool) 
     match message["kind"]:
         case "waiting":
             decisions.waits(row, attempt, message["text"])
-        case "left_for_room":
-            decisions.left_for_room(row, attempt, message["node"], message["free_mb"])
+        case "left_node":
+            decisions.left_node(row, attempt, message["text"])
         case "started":
             decisions.started(row, attempt, message["node"])
         case "fitted":
             decisions.fitted(row, attempt, Forecast(**message["forecast"]))
+        case "described":
+            decisions.described(row, attempt, message["facts"])
         case "report":
             decisions.reported(row, attempt, EpochReport(**message["report"]), stopped=stopped)
         case "finished":

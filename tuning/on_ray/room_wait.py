@@ -1,14 +1,15 @@
 """A trial's wait for room on its node: the search is told what it waits for, and may ask it to leave meanwhile.
 
-In a cluster another node may have room. Ray cannot be told which node to start a trial on, and would choose this one
-again. So after a while the trial gives its row back, for a new trial elsewhere, and keeps this place occupied until
-there is room: then it ends, and Ray starts the next trial here.
+In a cluster another node may have room, and a node that is leaving has none for good. Ray cannot be told which node
+to start a trial on, and would choose this one again. So after a while, or at once where the node is leaving, the
+trial gives its row back, for a new trial elsewhere, and keeps this place occupied until there is room: then it ends,
+and Ray starts the next trial here.
 """
 
-import math
 import time
 from collections.abc import Callable
 
+from tuning.cluster.node_folder import NodeFolder
 from tuning.on_ray import messages
 from tuning.on_ray.attempt import Attempt
 from tuning.trial_room import TrialRoom
@@ -21,33 +22,61 @@ SILENT_S = 3.0
 REPORT_S = 5.0
 """How often the figures are reported again."""
 GIVE_BACK_S = 10.0
-"""How long a trial waits before its row may go to another node."""
+"""How long a trial waits before its row may go to another node, if there is one; how often that is asked then."""
 
 
-def wait_for_room(
-    room: TrialRoom,
-    attempt: Attempt,
-    node: str,
-    may_move: bool = False,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> bool:
-    """Wait until there is room; whether the trial may start: it was not asked to leave, and still has its row."""
-    ask_at, report_at = clock(), clock() + SILENT_S
-    give_back_at = clock() + GIVE_BACK_S if may_move else math.inf
-    has_row = True
-    while True:
-        if clock() >= ask_at:
-            if attempt.stop_asked():
-                return False
-            ask_at = clock() + ASK_S
-        missing = room.take()
-        if missing is None:
-            return has_row
-        if has_row and clock() >= give_back_at:
-            attempt.report(messages.GIVES_ROW_BACK)
-            has_row = False
-        elif has_row and clock() >= report_at:
-            attempt.report(messages.waiting(missing.in_words(node)))
-            report_at = clock() + REPORT_S
-        sleep(LOOK_S)
+class RoomWait:
+    """The wait of one trial."""
+
+    def __init__(
+        self,
+        room: TrialRoom,
+        attempt: Attempt,
+        node: NodeFolder | None,
+        may_move: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._room = room
+        self._attempt = attempt
+        self._node = node
+        self._may_move = may_move
+        self._clock = clock
+        self._sleep = sleep
+        self._has_row = True
+        self._ask_at, self._report_at = clock(), clock() + SILENT_S
+        self._give_back_at = clock() + GIVE_BACK_S
+
+    def is_over(self) -> bool:
+        """Wait until there is room; whether the trial may start: it was not asked to leave, and still has its row."""
+        while not self._has_to_leave():
+            if self._node is not None and self._node.leaving() is not None:
+                self._give_row_back()
+            elif (missing := self._room.take()) is None:
+                return self._has_row
+            elif self._has_row and self._may_go_elsewhere():
+                self._give_row_back()
+            elif self._has_row and self._clock() >= self._report_at:
+                self._attempt.report(messages.waiting(missing.in_words(self._attempt.node)))
+                self._report_at = self._clock() + REPORT_S
+            self._sleep(LOOK_S)
+        return False
+
+    def _has_to_leave(self) -> bool:
+        if self._clock() < self._ask_at:
+            return False
+        self._ask_at = self._clock() + ASK_S
+        if self._has_row:
+            return self._attempt.order() != "stay"
+        return self._attempt.search_leaves()  # its row's newest attempt is another one by now
+
+    def _may_go_elsewhere(self) -> bool:
+        if not self._may_move or self._clock() < self._give_back_at:
+            return False
+        self._give_back_at = self._clock() + GIVE_BACK_S
+        return self._attempt.has_other_nodes()
+
+    def _give_row_back(self) -> None:
+        if self._has_row:
+            self._attempt.report(messages.GIVES_ROW_BACK)
+        self._has_row = False

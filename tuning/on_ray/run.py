@@ -8,7 +8,7 @@ import gc
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -21,15 +21,19 @@ from tuning.decisions import Decisions
 from tuning.errors import ClusterError
 from tuning.fit import Fit
 from tuning.ledger import Ledger
+from tuning.nodes_in_use import NodesInUse
 from tuning.observer import Ended, Observer
-from tuning.on_ray import messages
 from tuning.on_ray.asha import LedgerAsha
 from tuning.on_ray.callbacks import Callback, FirstError, Searcher, Stopper, trial_name
+from tuning.on_ray.node_watch import NodeWatch
 from tuning.on_ray.shared_files import SharedFiles
 from tuning.on_ray.store_actor import StoreActor
-from tuning.on_ray.worker import Task, TrialSettings, run_trial
+from tuning.on_ray.trial_task import Task, TrialSettings
+from tuning.on_ray.worker import run_trial
 from tuning.settings import Settings
 from tuning.space import Config, Space
+from tuning.summary import summary
+from tuning.traffic import Sent
 from tuning.trial import PickledObjective
 
 TICK_S = 1.0
@@ -58,6 +62,7 @@ class TuneRun:
         should_stop: Callable[[], bool],
         began: float,
         fit: Fit | None = None,
+        watch: NodeWatch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
@@ -66,6 +71,10 @@ class TuneRun:
         self._capacity = capacity
         self._observer = observer
         self._should_stop = should_stop
+        self._watch = watch
+        self._in_use = NodesInUse(capacity.cap_mb, settings.concurrency, settings.cpus_per_trial)
+        self.capacity = capacity
+        """As it is now; nodes come and go."""
         self._errors = FirstError()
         self._ask_is_due = _Pace(ASK_S, clock)
         self._tick_is_due = _Pace(TICK_S, clock)
@@ -80,7 +89,9 @@ class TuneRun:
             shared_files,
             drivers_node,
             settings.reserve_mb,
-            has_other_nodes=len(capacity.nodes) > 1,
+            in_cluster=watch is not None,
+            search=self._folder.name,
+            max_epochs=settings.max_epochs,
         )
         self.overhead_mb = 0.0
         """The most that this run was measured to hold on this machine beside its trials."""
@@ -92,11 +103,13 @@ class TuneRun:
             cap_mb=capacity.cap_mb,
             concurrency=capacity.concurrency,
             observer=observer,
+            begin_attempt=self._store.begin_attempt,
             drop_checkpoint=self._drop_checkpoint,
             clock=clock,
             began=began,
             fit=fit,
         )
+        self._use(capacity)
 
     def run(self) -> Ended:
         """Run trials until there are enough or the search has to leave; why it ended."""
@@ -118,6 +131,10 @@ class TuneRun:
             else:
                 if self.decisions.has_no_more:
                     return self.decisions.conclusion()
+
+    def sent(self) -> Mapping[str, Sent]:
+        """What was sent over the network so far, by node."""
+        return self._store.sent() if self._watch is not None else {}
 
     def _fit(self) -> None:
         throwaway = self._folder / THROWAWAY
@@ -145,7 +162,7 @@ class TuneRun:
                 storage_path=storage_path,
                 stop=Stopper(self.decisions),
                 callbacks=[Callback(self.decisions, self._errors, self._tick)],
-                failure_config=tune.FailureConfig(max_failures=self._settings.restarts),
+                failure_config=tune.FailureConfig(max_failures=0),  # the next attempt at a row is another trial
                 verbose=0,
             ),
         )
@@ -154,11 +171,7 @@ class TuneRun:
         objective, settings, store = self._objective, self._trial_settings, self._store.handle
 
         def trainable(config: dict[str, Any]) -> None:  # is pickled, so it must not refer to `self`
-            task = Task.from_ray(config)
-            if task is None:  # Ray has started a trial again that has no row any more
-                tune.report(messages.as_result(messages.PAUSED, 0))
-            else:
-                run_trial(task, objective, settings, store)
+            run_trial(Task.from_ray(config), objective, settings, store)
 
         return trainable
 
@@ -175,13 +188,30 @@ class TuneRun:
         )
 
     def _tick(self) -> None:
+        if self._watch is not None:
+            self._watch.require_head()
         if self._ask_is_due() and (self.decisions.leave_if_due(self._should_stop()) or self.decisions.is_done):
             self._store.ask_to_stop()
         if self._tick_is_due():
+            if self._watch is not None:
+                self._follow_nodes(self._watch)
             self._observer.ticked(self.decisions.snapshot(self.overhead_mb))
         if self._measurement_is_due():
             # everything below the driver; watchdogs and trials are not, since watchdogs detach from their callers
             self.overhead_mb = max(self.overhead_mb, tree_memory_mb(os.getpid()))
+
+    def _follow_nodes(self, watch: NodeWatch) -> None:
+        nodes = watch.nodes()
+        if nodes is not None and (change := self._in_use.look(nodes, self.decisions.rows_on)) is not None:
+            self._use(change.capacity, change.gone)
+            for line in change.lines:
+                self._observer.noted(line)
+        self._store.nodes_are(len(self.capacity.nodes) > 1)
+        watch.say(summary(self._folder.name, self.decisions.snapshot(self.overhead_mb)))
+
+    def _use(self, capacity: Capacity, gone: Sequence[str] = ()) -> None:
+        self.capacity = capacity
+        self.decisions.nodes_are([node.name for node in capacity.nodes], capacity.concurrency, gone)
 
     def _drop_checkpoint(self, row: int) -> int:
         freed = self._store.drop(row)

@@ -8,13 +8,15 @@ are identified by their contents, so a stale copy is never read.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,18 +71,25 @@ class SharedFiles:
         cache = self._cache()
         folder = cache / self.key
         if not folder.is_dir():
-            _remove_unused(cache)
-            draft = cache / f".{self.key}-{uuid.uuid4().hex}"
-            draft.mkdir()  # not by tempfile: permissions follow the umask
-            try:
-                for file in self.files:
-                    _write(file, draft / file.name, read)
-                with contextlib.suppress(OSError):  # another trial was faster
-                    draft.rename(folder)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
+            with _alone(cache.with_suffix(".lock")):
+                if not folder.is_dir():
+                    _remove_unused(cache)
+                    self._fetch_into(folder, read)
         os.utime(folder)
         return folder
+
+    def _fetch_into(self, folder: Path, read: Callable[[str, int], bytes]) -> None:
+        for left_over in folder.parent.glob(f".{self.key}-*"):  # of a process that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
+        draft = folder.with_name(f".{self.key}-{uuid.uuid4().hex}")
+        draft.mkdir()  # not by tempfile: permissions follow the umask
+        try:
+            for file in self.files:
+                _write(file, draft / file.name, read)
+            with contextlib.suppress(OSError):  # another trial was faster
+                draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
     def _cache(self) -> Path:
         cache = self.cache_folder() / "inputs"
@@ -90,6 +99,15 @@ class SharedFiles:
             cache = temporary_folder() / "inputs"
             cache.mkdir(parents=True, exist_ok=True)
         return cache
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process of this node at a time, so that the files are sent to it once."""
+    with path.open("a") as file:
+        with contextlib.suppress(OSError):  # a disk without locks: then they may be sent twice
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _write(file: SharedFile, path: Path, read: Callable[[str, int], bytes]) -> None:

@@ -23,6 +23,7 @@ class Notes(Observer):
     def __init__(self):
         self.notes = []
         self.fitted_rows = []
+        self.described_rows = []
         self.finished_rows = []
 
     def noted(self, text):
@@ -30,6 +31,9 @@ class Notes(Observer):
 
     def fitted(self, row):
         self.fitted_rows.append(row)
+
+    def described(self, row):
+        self.described_rows.append(row)
 
     def finished(self, row):
         self.finished_rows.append(row)
@@ -56,6 +60,7 @@ class Search:
     def __init__(self, folder, trials=3, concurrency=2, fit=None, **settings):
         self.now = 100.0
         self.dropped = []
+        self.attempts = {}
         self.observer = Notes()
         self.fit = fit
         self.ledger = Ledger(folder, {"model": "toy"})
@@ -68,10 +73,21 @@ class Search:
             cap_mb=1000,
             concurrency=concurrency,
             observer=self.observer,
+            begin_attempt=self._begin_attempt,
             drop_checkpoint=self._drop,
             clock=lambda: self.now,
             fit=fit,
         )
+
+    def _begin_attempt(self, row):
+        self.attempts[row] = self.attempts.get(row, 0) + 1
+        return self.attempts[row]
+
+    def lose(self, number, error="killed"):
+        """The process of a row is lost, and the row handed out again."""
+        self.decisions.lost(number, error)
+        self.decisions.left(number)
+        assert self.decisions.next_row().number == number
 
     def _drop(self, row):
         self.dropped.append(row)
@@ -80,13 +96,13 @@ class Search:
     def start(self):
         """The next row, training."""
         number = self.decisions.next_row().number
-        self.decisions.started(number, 1, "here")
+        self.decisions.started(number, self.decisions.attempt(number), "here")
         return number
 
     def end(self, finish=COMPLETED):
         """A row from its start to that end."""
         number = self.start()
-        self.decisions.finished(number, 1, finish)
+        self.decisions.finished(number, self.decisions.attempt(number), finish)
         self.decisions.left(number)
         return number
 
@@ -173,7 +189,7 @@ def test_a_trial_stopped_while_it_was_over_its_cap_counts_as_capped(begin):
 def test_after_a_loss_the_earlier_attempt_has_no_say(begin):
     search = begin()
     number = search.start()
-    search.decisions.restarted(number, "killed")
+    search.lose(number)
     search.decisions.reported(number, 1, EpochReport(1, 0.3))
     search.decisions.finished(number, 1, COMPLETED)
     search.decisions.started(number, 1, "there")
@@ -456,8 +472,8 @@ def test_it_went_on_once_also_if_the_driver_was_killed_since(begin, forecasts):
     first.ledger.close()
     again = begin(fit=forecasts)
     assert again.decisions.next_row().halvings == 1
-    again.decisions.started(0, 2, "here")
-    again.decisions.finished(0, 2, CAPPED)
+    again.decisions.started(0, 1, "here")
+    again.decisions.finished(0, 1, CAPPED)
     assert again.row(0).finish == CAPPED
 
 
@@ -485,9 +501,6 @@ def test_what_hit_its_cap_has_no_say_any_more(begin, forecasts):
 def test_a_process_lost_after_it_hit_its_cap_is_no_loss_and_goes_on_with_half_alone(begin, forecasts):
     search = begin(fit=forecasts, restarts=0)
     number = hit(search)
-    search.decisions.started(number, 2, "there")  # Ray starts it as it was before
-    search.decisions.finished(number, 2, CAPPED)
-    assert (search.row(number).finish, search.row(number).node) == (None, "here")
     search.decisions.lost(number, "killed")
     assert search.row(number).finish is None
     search.decisions.left(number)
@@ -518,15 +531,18 @@ def test_ray_goes_on_asking_while_a_trial_may_hit_its_cap(begin, forecasts):
 WORDS = "waits for room on laptop: 900 MB and 384 to spare, 700 are free"
 
 
+LEFT = "left laptop, which is short of memory (310 MB free)"
+
+
 def leave_for_room(search, number, attempt=1):
-    search.decisions.left_for_room(number, attempt, "laptop", 310.4)
+    search.decisions.left_node(number, attempt, LEFT)
     search.decisions.left(number)
 
 
 def test_a_row_that_left_for_room_is_run_again_before_new_ones_and_the_user_reads_it_once(begin):
     search = begin(concurrency=2)
     number = search.start()
-    search.decisions.left_for_room(number, 1, "laptop", 310.4)
+    search.decisions.left_node(number, 1, LEFT)
     assert search.observer.notes == [
         "trial 0 left laptop, which is short of memory (310 MB free); it goes on when there is room"
     ]
@@ -547,15 +563,15 @@ def test_a_row_that_left_for_room_was_not_lost(begin):
     for attempt in (1, 2, 3):
         number = search.decisions.next_row().number
         search.decisions.started(number, attempt, "laptop")
-        search.decisions.left_for_room(number, attempt, "laptop", 310.0)
+        search.decisions.left_node(number, attempt, LEFT)
         if attempt == 2:
             search.decisions.lost(number, "its worker ended")
         search.decisions.left(number)
     assert (number, search.row(number).finish) == (0, None)
     number = search.decisions.next_row().number
     search.decisions.started(number, 4, "laptop")
-    search.decisions.left_for_room(number, 4, "laptop", 310.0)
-    search.decisions.restarted(number, "its worker ended")
+    search.decisions.left_node(number, 4, LEFT)
+    search.lose(number, "its worker ended")
     search.decisions.started(number, 5, "laptop")
     search.decisions.finished(number, 5, COMPLETED)
     search.decisions.left(number)
@@ -567,10 +583,10 @@ def test_a_row_that_left_for_room_was_not_lost(begin):
 def test_what_an_attempt_says_after_it_left_for_room_is_ignored(begin):
     search = begin()
     number = search.start()
-    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    search.decisions.left_node(number, 1, LEFT)
     search.decisions.reported(number, 1, EpochReport(1, 0.3))
     search.decisions.finished(number, 1, COMPLETED)
-    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    search.decisions.left_node(number, 1, LEFT)
     assert search.row(number).reports == ()
     assert search.row(number).finish is None
 
@@ -578,9 +594,9 @@ def test_what_an_attempt_says_after_it_left_for_room_is_ignored(begin):
 def test_an_outdated_attempt_does_not_make_a_row_wait(begin):
     search = begin()
     number = search.start()
-    search.decisions.restarted(number, "killed")
+    search.lose(number)
     search.decisions.started(number, 2, "here")
-    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    search.decisions.left_node(number, 1, LEFT)
     search.decisions.waits(number, 1, WORDS)
     assert search.decisions.snapshot(0.0).waiting == {}
     search.decisions.finished(number, 2, COMPLETED)
@@ -658,7 +674,7 @@ def test_one_that_may_go_on_is_stopped_by_its_value_though_it_was_over_its_cap(
 def test_all_lost_at_once_runs_each_row_once_also_one_that_left_for_room(begin):
     search = begin()
     number = search.start()
-    search.decisions.left_for_room(number, 1, "laptop", 310.0)
+    search.decisions.left_node(number, 1, LEFT)
     assert search.decisions.restart_all()
     assert search.decisions.next_row().number == number
     assert search.decisions.next_row().number != number
@@ -682,7 +698,7 @@ def test_a_row_that_is_given_back_may_start_elsewhere_and_its_place_counts_no_mo
 def test_an_attempt_that_is_started_again_may_wait_for_room_and_give_its_row_back(begin):
     search = begin(concurrency=1)
     number = search.start()
-    search.decisions.restarted(number, "killed")
+    search.lose(number)
     search.decisions.waits(number, 2, WORDS)
     assert search.decisions.snapshot(0.0).waiting == {number: WORDS}
     search.decisions.gives_row_back(number, 2)
@@ -692,20 +708,115 @@ def test_an_attempt_that_is_started_again_may_wait_for_room_and_give_its_row_bac
 def test_a_late_word_of_a_lost_attempt_does_not_keep_a_newer_one_from_waiting(begin):
     search = begin(concurrency=1)
     number = search.decisions.next_row().number
+    search.lose(number)
     search.decisions.started(number, 1, "here")  # it is dead by now
-    search.decisions.waits(number, 3, WORDS)
+    search.decisions.waits(number, 2, WORDS)
     assert search.decisions.snapshot(0.0).waiting == {number: WORDS}
     search.decisions.reported(number, 1, EpochReport(1, 0.3))
     assert search.row(number).reports == ()
-    search.decisions.gives_row_back(number, 3)
+    assert not search.decisions.gives_row_back(number, 1)
+    search.decisions.gives_row_back(number, 2)
     assert search.decisions.next_row().number == number
 
 
-def test_a_row_that_a_lost_attempt_had_finished_is_given_back_and_not_run_again(begin):
-    search = begin(trials=1, concurrency=1)
+def test_an_attempt_that_was_never_handed_out_has_no_say_however_high_its_number(begin):
+    search = begin()
+    number = search.start()
+    search.decisions.started(number, 7, "elsewhere")
+    search.decisions.finished(number, 7, COMPLETED)
+    assert (search.row(number).node, search.row(number).finish) == ("here", None)
+
+
+def test_of_a_row_that_was_given_back_the_one_that_waits_has_no_say(begin):
+    search = begin(concurrency=1)
     number = search.decisions.next_row().number
-    search.decisions.started(number, 1, "here")  # late words of an attempt that is lost
-    search.decisions.finished(number, 1, COMPLETED)
-    assert search.decisions.gives_row_back(number, 2)
-    assert search.decisions.is_done
+    search.decisions.gives_row_back(number, 1)
+    search.decisions.waits(number, 1, WORDS)
+    search.decisions.started(number, 1, "here")
+    assert (search.row(number).starts, search.observer.notes) == (0, [])
+
+
+def test_what_a_trial_computes_with_is_recorded_and_shown(begin):
+    search = begin()
+    number = search.start()
+    search.decisions.described(number, 1, {"precision": "bf16"})
+    assert search.row(number).facts == {"precision": "bf16"}
+    assert search.observer.described_rows == [search.row(number)]
+    search.lose(number)
+    search.decisions.described(number, 1, {"precision": "fp32"})
+    assert search.row(number).facts == {"precision": "bf16"}, "an earlier attempt has no say"
+    search.decisions.described(number, 2, {"precision": "fp32"})
+    assert search.row(number).facts == {"precision": "fp32"}
+
+
+# -- nodes that come and go
+
+
+def test_as_many_rows_run_as_the_nodes_hold_now(begin):
+    search = begin(concurrency=1)
+    search.start()
     assert search.decisions.next_row() is None
+    search.decisions.nodes_are(["one", "two"], 2)
+    search.start()
+    search.decisions.nodes_are(["one"], 1)
+    search.decisions.left(0)
+    assert search.decisions.next_row() is None, "the one that runs is enough"
+    snapshot = search.decisions.snapshot(0.0)
+    assert (snapshot.concurrency, snapshot.nodes) == (1, ("one",))
+
+
+def test_without_a_node_that_has_room_the_search_waits_and_can_be_left(begin):
+    search = begin()
+    search.decisions.nodes_are([], 0)
+    assert search.decisions.next_row() is None
+    assert not search.decisions.has_no_more
+    search.decisions.nodes_are(["one"], 1)
+    assert search.decisions.next_row().number == 0
+    search.decisions.left(0)
+    search.decisions.nodes_are([], 0)
+    assert search.decisions.leave_if_due(asked=True)
+    assert search.decisions.has_left
+
+
+def test_the_rows_that_train_on_a_node_are_those_that_have_started_there(begin):
+    search = begin(concurrency=3)
+    rows = [search.decisions.next_row().number for _ in range(3)]
+    for number, node in zip(rows, ["one", "two", "one"], strict=True):
+        search.decisions.started(number, 1, node)
+    assert search.decisions.rows_on("one") == [0, 2]
+    search.decisions.finished(0, 1, COMPLETED)
+    assert search.decisions.rows_on("one") == [2]
+    search.decisions.lost(2, "killed")
+    assert search.decisions.rows_on("one") == []
+
+
+@pytest.mark.parametrize("is_known_first", [True, False])
+def test_a_row_that_is_lost_with_its_nodes_again_and_again_is_not_given_up(begin, is_known_first):
+    search = begin(restarts=1, concurrency=1, trials=1)
+    number = search.start()
+    for _ in range(6):
+        search.now += 1
+        if is_known_first:
+            search.decisions.nodes_are([], 1, gone=["here"])
+        search.decisions.lost(number, "killed")
+        search.decisions.left(number)
+        assert search.row(number).finish is None
+        search.now += 1
+        if not is_known_first:
+            search.decisions.nodes_are([], 1, gone=["here"])
+        search.now += 1
+        search.start()
+    assert bool(search.observer.notes) == (not is_known_first), "the user has read that the node is gone"
+    search.lose(number)
+    search.decisions.lost(number, "killed")
+    assert search.row(number).finish.error == "its process was lost 2 times: killed", "these are its own"
+
+
+def test_a_row_that_is_lost_before_it_starts_may_have_been_lost_with_any_node(begin):
+    search = begin(restarts=0, concurrency=1, trials=1)
+    number = search.decisions.next_row().number
+    search.decisions.nodes_are([], 1, gone=["two"])
+    search.now += 1
+    search.lose(number)
+    search.decisions.lost(number, "killed")
+    assert search.row(number).finish.error == "its process was lost 1 times: killed"

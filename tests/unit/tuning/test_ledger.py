@@ -133,13 +133,30 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 def test_the_cap_and_an_exhausted_space_are_remembered(tmp_path):
     with Ledger(tmp_path, IDENTITY) as ledger:
         assert (ledger.cap_mb, ledger.is_exhausted) == (None, False)
-        for cap_mb in (900, 900, 700):
-            ledger.decide_cap(cap_mb)
+        for cap_mb, trials in ((900, 3), (900, 4), (700, 2)):
+            ledger.decide_cap(cap_mb, trials)
         ledger.exhaust()
         ledger.exhaust()
     assert len((tmp_path / FILE_NAME).read_text().splitlines()) == 4, "what changes nothing is not written"
     with Ledger(tmp_path, IDENTITY) as ledger:
-        assert (ledger.cap_mb, ledger.is_exhausted) == (700, True)
+        assert (ledger.cap_mb, ledger.cap_trials, ledger.is_exhausted) == (700, 2, True)
+
+
+def test_how_many_trials_fitted_is_of_the_time_when_the_cap_was_decided(tmp_path):
+    with Ledger(tmp_path, IDENTITY) as ledger:
+        ledger.decide_cap(900, 3)
+        ledger.decide_cap(900, 5)
+        assert ledger.cap_trials == 3
+        ledger.apply({"event": "cap", "mb": 800})  # as earlier versions wrote it
+        assert (ledger.cap_mb, ledger.cap_trials) == (800, None)
+
+
+def test_what_a_trial_computes_with_is_what_it_said_last(tmp_path):
+    with filled(tmp_path) as ledger:
+        ledger.describe(0, {"precision": "bf16", "kernel": "native"})
+        ledger.describe(0, {"precision": "fp32"})
+    with Ledger(tmp_path, IDENTITY) as ledger:
+        assert ledger.rows[0].facts == {"precision": "fp32"}
 
 
 def test_a_reopened_row_has_ended_once_already(tmp_path):
@@ -162,7 +179,7 @@ def test_a_disk_that_is_full_is_told_once(tmp_path, monkeypatch):
 def test_another_process_reads_the_contents_while_they_are_written(tmp_path):
     assert read(tmp_path) is None
     with filled(tmp_path) as ledger:
-        ledger.decide_cap(900)
+        ledger.decide_cap(900, 2)
         ledger.exhaust()
         contents = read(tmp_path)
         assert contents.identity == IDENTITY

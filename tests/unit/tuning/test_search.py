@@ -19,6 +19,7 @@ from tuning.observer import Observer
 from tuning.search import capacity_for, end_of, next_target, run_search, survey
 from tuning.settings import Settings
 from tuning.space import Space
+from tuning.traffic import Sent
 
 SPACE = Space.parse({"x": {"integer": [0, 2]}})
 FLOOR_MB = 100
@@ -42,6 +43,7 @@ class Ray:
         self.ends = []
         self.ended = "finished"
         self.nodes = [Node("far", 4, 4000)]
+        self.concurrency_in_the_end = None
 
     @contextlib.contextmanager
     def local(self, node, should_stop):
@@ -49,11 +51,17 @@ class Ray:
         yield
 
     @contextlib.contextmanager
-    def joined(self, address, should_stop=None):
-        self.started.append(address)
-        yield
+    def watched(self, address, token, should_stop=None):
+        self.started.append((address, token))
+        yield SimpleNamespace(look=lambda: self.nodes, while_head_lives=lambda call: call())
 
-    def run_of(self, ledger, space, default, packed, settings, capacity, files, observer, should_stop, began, fit):
+    def survey(self, address, token):
+        self.started.append((address, token))
+        return self.nodes
+
+    def run_of(
+        self, ledger, space, default, packed, settings, capacity, files, observer, should_stop, began, fit, watch
+    ):
         self.capacity = capacity
         self.fit = fit
 
@@ -62,7 +70,14 @@ class Ray:
                 run_trial(ledger, default if number == 0 else {"x": number}, finish)
             return self.ended
 
-        return SimpleNamespace(run=run, decisions=SimpleNamespace(freed_bytes=70), overhead_mb=900.0)
+        later = replace(capacity, concurrency=self.concurrency_in_the_end or capacity.concurrency)
+        return SimpleNamespace(
+            run=run,
+            decisions=SimpleNamespace(freed_bytes=70),
+            overhead_mb=900.0,
+            sent=lambda: {"hp": Sent(5, 6, 7)} if watch else {},
+            capacity=later,
+        )
 
 
 @pytest.fixture
@@ -72,8 +87,8 @@ def ray(monkeypatch):
     module.TuneRun = fake.run_of
     monkeypatch.setitem(sys.modules, "tuning.on_ray.run", module)
     monkeypatch.setattr(search.local_ray, "started", fake.local)
-    monkeypatch.setattr(search.cluster, "joined", fake.joined)
-    monkeypatch.setattr(search.cluster, "nodes", lambda: fake.nodes)
+    monkeypatch.setattr(search.search_cluster, "watched", fake.watched)
+    monkeypatch.setattr(search.search_cluster, "survey", fake.survey)
     monkeypatch.setattr(search, "this_machine", lambda reserve: Node("here", 2, 2000 - (reserve or 0)))
     monkeypatch.setattr(search, "floor_mb", lambda *_, **__: FLOOR_MB - 0.5)
     return fake
@@ -162,8 +177,8 @@ def test_trials_run_again_only_where_every_one_failed(run, ray, tmp_path):
 # -- the cap
 
 
-def rows_with(*rows, cap_mb=None):
-    return SimpleNamespace(rows=list(rows), cap_mb=cap_mb)
+def rows_with(*rows, cap_mb=None, cap_trials=None):
+    return SimpleNamespace(rows=list(rows), cap_mb=cap_mb, cap_trials=cap_trials)
 
 
 HERE = [Node("here", 2, 2000)]
@@ -212,8 +227,37 @@ def test_the_least_memory_of_a_trial_limits_how_many_run(ray):
 
 
 def test_a_survey_of_a_cluster_asks_its_nodes(ray):
-    assert survey(Settings(trials=2, max_epochs=3, address="far:1")).nodes == tuple(ray.nodes)
-    assert ray.started == ["far:1"]
+    settings = Settings(trials=2, max_epochs=3, address="far:1", token="abc")
+    assert survey(settings).nodes == tuple(ray.nodes)
+    assert ray.started == [("far:1", "abc")]
+    assert "abc" not in repr(settings)
+
+
+DESK, HP = Node("desk", 2, 5500), Node("hp", 2, 3000)
+OF_DESK = 5500 // 2 - WORKER_MB
+
+
+@pytest.mark.parametrize(
+    ("nodes", "decided", "trials", "cap_mb", "concurrency"),
+    [
+        ([DESK], None, None, OF_DESK, 2),
+        ([DESK, HP], OF_DESK, 2, OF_DESK, 3),  # a laptop has joined: its memory is used, and the cap stays
+        ([DESK, HP], OF_DESK, None, 1340, 4),  # it is not known how many fitted before
+        ([DESK, HP], None, None, 1340, 4),
+        ([DESK], 1340, 4, 1340, 2),  # the other laptop is gone
+        ([HP], 1340, 4, 1340, 2),
+        ([HP], OF_DESK, 2, 1340, 2),  # on the smaller one alone
+        ([HP], OF_DESK, 1, OF_DESK, 1),
+        ([replace(DESK, why_not="it leaves"), HP], 1340, 4, 1340, 2),
+    ],
+)
+def test_a_search_goes_on_with_its_cap_where_laptops_have_joined_or_are_gone(
+    nodes, decided, trials, cap_mb, concurrency
+):
+    ledger = rows_with(cap_mb=decided, cap_trials=trials)
+    found = capacity_for(ledger, nodes, Settings(trials=9, max_epochs=3, least_cap_mb=500))
+    assert (found.cap_mb, found.concurrency) == (cap_mb, concurrency)
+    assert found.concurrency == min(sum(found.fits), concurrency)
 
 
 # -- a run
@@ -286,8 +330,12 @@ def test_the_cap_is_remembered_and_a_smaller_one_later_is_said(run, ray, tmp_pat
 
 
 def test_on_a_cluster_the_capacity_is_that_of_its_nodes(run, ray):
-    assert run(address="far:1").capacity.nodes == tuple(ray.nodes)
-    assert ray.started == ["far:1"]
+    ray.concurrency_in_the_end = 3
+    found = run(address="far:1")
+    assert found.capacity.nodes == tuple(ray.nodes)
+    assert found.capacity.concurrency == 3, "as it was in the end"
+    assert found.sent == {"hp": Sent(5, 6, 7)}
+    assert ray.started == [("far:1", None)]
 
 
 def test_an_objective_that_cannot_be_imported_is_refused_with_its_own_error(run, monkeypatch):

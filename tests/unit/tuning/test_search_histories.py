@@ -3,7 +3,10 @@
 Trials report in any order, wait for room, give their rows back, and leave nodes that run short of memory. Processes
 are lost, attempts that were given up go on talking, and the driver is killed between any two writes or in the middle
 of one, and begun again. In half of the searches memory is forecast: forecasts come late, or never, some are too low,
-and some trials need too much. Each history follows from its seed alone.
+and some trials need too much. Nodes join, leave in order, are killed, freeze and wake, are cut off for a short or a
+long time, and refuse checkpoints on a full disk. Each history follows from its seed alone.
+
+The checkpoint store is the real one, as long as its disk takes little time: `Stored` below keeps its files in memory.
 """
 
 import json

@@ -7,7 +7,7 @@ from ray.tune.search import Searcher as RaySearcher
 from tuning.ledger import EpochReport, Row
 from tuning.on_ray import messages
 from tuning.on_ray.callbacks import Callback, FirstError, Searcher, Stopper, trial_name
-from tuning.on_ray.worker import Task
+from tuning.on_ray.trial_task import Task
 
 
 class Decided:
@@ -35,8 +35,8 @@ class Decided:
     def left(self, row):
         self.calls.append(("left", row))
 
-    def restarted(self, row, error):
-        self.calls.append(("begun again", row, error))
+    def attempt(self, row):
+        return 7
 
     def lost(self, row, error):
         self.calls.append(("lost", row, error))
@@ -71,13 +71,13 @@ def failing(error):
 def test_ray_is_given_the_next_row_with_its_task(decided, errors):
     row = Row(3, {"x": 0.5}, "optuna", reports=(EpochReport(1, 0.2), EpochReport(2, 0.3)), halvings=1)
     decided.rows = [row]
-    config = Searcher(decided, errors, print, most=9).suggest("ab12")
+    config = Searcher(decided, errors, lambda: None, most=9).suggest("ab12")
     assert config["row"] == 3
-    assert Task.from_ray(config) == Task(3, {"x": 0.5}, 2, 450.0, 1) == Task.of(row, 450.0)
+    assert Task.from_ray(config) == Task(3, 7, {"x": 0.5}, 2, 450.0, 1) == Task.of(row, 7, 450.0)
 
 
 def test_without_a_row_ray_asks_again_until_there_are_no_more(decided, errors):
-    searcher = Searcher(decided, errors, print, most=9)
+    searcher = Searcher(decided, errors, lambda: None, most=9)
     assert searcher.suggest("ab12") is None
     decided.has_no_more = True
     assert searcher.suggest("ab12") == RaySearcher.FINISHED
@@ -96,6 +96,13 @@ def test_while_a_forecast_is_all_that_is_waited_for_the_search_goes_on_ticking(d
     assert len(ticks) == 3
 
 
+def test_while_nothing_runs_each_question_is_a_tick_since_ray_calls_nothing_else(decided, errors):
+    ticks = []
+    searcher = Searcher(decided, errors, lambda: ticks.append(1), most=9)
+    assert [searcher.suggest("ab12") for _ in range(3)] == [None] * 3
+    assert len(ticks) == 3
+
+
 def test_asked_to_leave_while_a_forecast_is_waited_for_it_leaves(decided, errors):
     decided.only_awaits_forecast = True
 
@@ -107,14 +114,14 @@ def test_asked_to_leave_while_a_forecast_is_waited_for_it_leaves(decided, errors
 
 def test_ray_gets_so_many_rows_at_most_and_none_is_taken_for_it_after_that(decided, errors):
     decided.rows = [Row(number, {"x": number}, "optuna") for number in range(3)]
-    searcher = Searcher(decided, errors, print, most=2)
+    searcher = Searcher(decided, errors, lambda: None, most=2)
     assert [searcher.suggest("ab12")["row"] for _ in range(2)] == [0, 1]
     assert searcher.suggest("ab12") == RaySearcher.FINISHED
     assert [row.number for row in decided.rows] == [2]
 
 
 def test_asking_in_vain_counts_as_no_row(decided, errors):
-    searcher = Searcher(decided, errors, print, most=1)
+    searcher = Searcher(decided, errors, lambda: None, most=1)
     assert searcher.suggest("ab12") is None
     decided.rows = [Row(0, {"x": 0}, "default")]
     assert searcher.suggest("ab12")["row"] == 0
@@ -141,16 +148,14 @@ def test_a_trial_that_is_complete_has_left(decided, callback):
     assert decided.calls == [("left", 4)]
 
 
-def test_a_lost_process_that_ray_starts_again_is_passed_on_with_the_last_line_of_its_error(
-    decided, callback, tmp_path
-):
+def test_a_lost_process_is_passed_on_with_the_last_line_of_its_error(decided, callback, tmp_path):
     (tmp_path / "error").write_text("Traceback ...\nActorDiedError: killed by SIGKILL\n\n")
-    callback.on_trial_recover(0, [], ray_trial(4, str(tmp_path / "error")))
-    assert decided.calls == [("begun again", 4, "ActorDiedError: killed by SIGKILL")]
+    callback.on_trial_error(0, [], ray_trial(4, str(tmp_path / "error")))
+    assert decided.calls == [("lost", 4, "ActorDiedError: killed by SIGKILL"), ("left", 4)]
 
 
 @pytest.mark.parametrize("error_file", [None, "/no/such/file"])
-def test_a_process_that_ray_gives_up_is_lost_and_then_gone(decided, callback, error_file):
+def test_a_process_whose_error_is_unknown_is_lost_and_then_gone(decided, callback, error_file):
     callback.on_trial_error(0, [], ray_trial(4, error_file))
     assert decided.calls == [("lost", 4, "no word of why"), ("left", 4)]
 
@@ -158,10 +163,9 @@ def test_a_process_that_ray_gives_up_is_lost_and_then_gone(decided, callback, er
 def test_of_a_trial_that_gave_its_row_back_nothing_more_is_passed_on(decided, callback):
     trial = SimpleNamespace(trial_id="ab12", config={"row": 4, "task": "{...}"}, error_file=None)
     callback.on_trial_result(0, [], trial, messages.as_result(messages.GIVES_ROW_BACK, 2))
-    for call in (callback.on_trial_complete, callback.on_trial_error, callback.on_trial_recover):
+    for call in (callback.on_trial_complete, callback.on_trial_error):
         call(0, [], trial)
     assert decided.calls == [("gives back", 4, 2)]
-    assert Task.from_ray(trial.config) is None
     callback.on_trial_complete(0, [], SimpleNamespace(trial_id="other", config={"row": 4}))
     assert decided.calls[-1] == ("left", 4)
 
@@ -172,7 +176,6 @@ def test_a_trial_that_had_no_row_to_give_back_is_one_as_any_other(decided, callb
     callback.on_trial_result(0, [], trial, messages.as_result(messages.GIVES_ROW_BACK, 2))
     callback.on_trial_complete(0, [], trial)
     assert decided.calls == [("gives back", 4, 2), ("left", 4)]
-    assert trial.config["task"]
 
 
 def test_each_step_of_ray_s_loop_is_a_tick(decided, callback):
@@ -183,19 +186,19 @@ def test_each_step_of_ray_s_loop_is_a_tick(decided, callback):
 def test_the_first_error_of_any_callback_is_kept_and_raised(decided, errors):
     first, second = OSError("No space left"), OSError("again")
     decided.next_row = failing(first)
-    decided.left = decided.lost = decided.restarted = decided.reported = failing(second)
+    decided.left = decided.lost = decided.reported = failing(second)
     with pytest.raises(OSError, match="No space left"):
-        Searcher(decided, errors, print, most=9).suggest("ab12")
+        Searcher(decided, errors, lambda: None, most=9).suggest("ab12")
     callback = Callback(decided, errors, failing(second))
-    for call in (callback.on_trial_complete, callback.on_trial_error, callback.on_trial_recover):
+    for call in (callback.on_trial_complete, callback.on_trial_error):
         with pytest.raises(OSError, match="again"):
             call(0, [], ray_trial(1))
     assert errors.error is first
 
 
-@pytest.mark.parametrize("name", ["on_step_begin", "on_trial_complete", "on_trial_error", "on_trial_recover"])
+@pytest.mark.parametrize("name", ["on_step_begin", "on_trial_complete", "on_trial_error"])
 def test_an_error_of_each_callback_is_kept(decided, errors, name):
-    decided.left = decided.lost = decided.restarted = failing(OSError("full"))
+    decided.left = decided.lost = failing(OSError("full"))
     callback = Callback(decided, errors, failing(OSError("full")))
     arguments = (0, []) if name == "on_step_begin" else (0, [], ray_trial(1))
     with pytest.raises(OSError, match="full"):
@@ -212,7 +215,7 @@ def test_an_error_in_a_report_is_kept(decided, errors, callback):
 
 def test_what_ray_pickles_of_them_is_empty(decided, errors, callback):
     decided.unpicklable = lambda: None
-    for each in (Searcher(decided, errors, print, most=9), Stopper(decided), callback):
+    for each in (Searcher(decided, errors, lambda: None, most=9), Stopper(decided), callback):
         assert vars(pickle.loads(pickle.dumps(each))) == {}  # noqa: S301
 
 

@@ -4,16 +4,20 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import ray
 
 from tuning.on_ray import leaving
-from tuning.on_ray.leaving import NO_ROOM, SEARCH_LEAVES, Leaving
+from tuning.on_ray.leaving import NO_ROOM, NODE_LEAVES, OUTDATED, SEARCH_IS_GONE, SEARCH_LEAVES, Leaving
 
 
 class World:
     def __init__(self):
         self.verdict = "stay"
         self.was_short = False
-        self.asked = False
+        self.free_mb = 310.0
+        self.order_now = "stay"
+        self.why = None
+        self.node = "laptop"
         self.held = []
         self.kills = []
 
@@ -21,8 +25,13 @@ class World:
         self.held.append(held_mb)
         return self.verdict
 
-    def stop_asked(self):
-        return self.asked
+    def order(self):
+        if isinstance(self.order_now, Exception):
+            raise self.order_now
+        return self.order_now
+
+    def leaving(self):
+        return self.why
 
     def wait_until(self, done):
         until = time.monotonic() + 5
@@ -35,20 +44,22 @@ class World:
 def world(monkeypatch):
     monkeypatch.setattr(leaving, "ASK_S", 0.005)
     monkeypatch.setattr(leaving, "LOOK_S", 0.005)
+    monkeypatch.setattr(leaving, "LEAVE_S", 0.1)
     monkeypatch.setattr(leaving, "tree_memory_mb", lambda pid: 60.0 if pid == 42 else 0.0)
     return World()
 
 
 @pytest.fixture
 def watching(world):
-    with Leaving(world, world) as made:
+    with Leaving(world, world, world) as made:
         made.on_start(world.kills.append)
         yield made
 
 
 def test_without_a_cause_it_stays(world, watching):
     world.wait_until(lambda: len(world.held) > 3)
-    assert (watching.should_stop(), watching.is_for_room, world.kills) == (None, False, [])
+    assert (watching.should_stop(), watching.left_for_another_node(), world.kills) == (None, None, [])
+    assert watching.may_stay()
 
 
 def test_what_the_trial_holds_is_measured_once_its_process_is_known(world, watching):
@@ -61,7 +72,7 @@ def test_what_the_trial_holds_is_measured_once_its_process_is_known(world, watch
 def test_short_memory_asks_it_to_leave_and_then_kills_it(world, watching):
     world.verdict = "leave"
     world.wait_until(lambda: watching.should_stop() == NO_ROOM)
-    assert watching.is_for_room
+    assert watching.left_for_another_node() == "left laptop, which is short of memory (310 MB free)"
     assert world.kills == []
     world.verdict = "kill"
     world.wait_until(lambda: world.kills)
@@ -78,18 +89,53 @@ def test_it_has_to_leave_even_if_memory_is_free_again(world, watching):
 
 
 def test_the_search_s_wish_comes_first(world, watching):
-    world.verdict, world.asked = "leave", True
+    world.verdict, world.order_now, world.why = "leave", "leave", "it is switched off"
     world.wait_until(lambda: watching.should_stop() == SEARCH_LEAVES)
-    assert not watching.is_for_room
+    assert watching.left_for_another_node() is None
+
+
+def test_a_node_that_leaves_asks_it_to_leave_and_kills_it_after_a_while(world, watching):
+    world.why = "it is switched off"
+    world.wait_until(lambda: watching.should_stop() == NODE_LEAVES)
+    assert watching.left_for_another_node() == "left laptop (it is switched off)"
+    assert world.kills == []
+    world.wait_until(lambda: world.kills)
+    assert world.kills[0] == NODE_LEAVES
+
+
+def test_it_has_left_its_node_even_if_that_stays_after_all(world, watching):
+    world.why = "its disk is full"
+    world.wait_until(lambda: watching.should_stop() == NODE_LEAVES)
+    world.why = None
+    count = len(world.held)
+    world.wait_until(lambda: len(world.held) > count + 2)
+    assert watching.left_for_another_node() == "left laptop (its disk is full)"
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"), [("end", OUTDATED), (ray.exceptions.RayError("the actor died"), SEARCH_IS_GONE)]
+)
+def test_one_that_nobody_listens_to_any_more_is_ended_at_once(world, watching, order, reason):
+    world.order_now = order
+    world.wait_until(lambda: world.kills)
+    assert world.kills == [reason]
+    assert watching.left_for_another_node() is None
+
+
+def test_one_that_the_search_asks_to_leave_may_save(world, watching):
+    world.order_now = "leave"
+    world.wait_until(lambda: not watching.may_stay())
+    time.sleep(0.05)
+    assert world.kills == []
 
 
 def test_a_kill_by_the_kernel_is_for_room_where_memory_was_short(world, watching):
     world.was_short = True
-    assert watching.is_for_room
+    assert "short of memory" in watching.left_for_another_node()
 
 
 def test_a_kill_before_the_child_was_started_is_no_error(world):
-    with Leaving(world, SimpleNamespace(check=world.check, was_short=False)) as early:
+    with Leaving(world, SimpleNamespace(check=world.check, was_short=False), None) as early:
         world.verdict = "kill"
         world.wait_until(lambda: early.should_stop() == NO_ROOM)
 

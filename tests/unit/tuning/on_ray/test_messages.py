@@ -39,7 +39,8 @@ def delivered(message, attempt=3, stopped=False):
         (messages.note("disk full"), [("noted", 7, "disk full")]),
         (messages.PAUSED, []),
         (messages.waiting("waits"), [("waits", 7, 3, "waits")]),
-        (messages.left_for_room("there", 310.5), [("left_for_room", 7, 3, "there", 310.5)]),
+        (messages.left_node("left there"), [("left_node", 7, 3, "left there")]),
+        (messages.described({"precision": "bf16"}), [("described", 7, 3, {"precision": "bf16"})]),
     ],
 )
 def test_a_message_arrives_as_what_it_was(message, calls):

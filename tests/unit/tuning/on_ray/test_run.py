@@ -16,7 +16,7 @@ from tuning.on_ray import messages, run
 from tuning.on_ray.asha import LedgerAsha
 from tuning.on_ray.run import ASK_S, MEASURE_S, TICK_S, TuneRun
 from tuning.on_ray.shared_files import SharedFiles
-from tuning.on_ray.worker import Task
+from tuning.on_ray.trial_task import Task
 from tuning.settings import Settings
 from tuning.space import Space
 from tuning.trial import PickledObjective
@@ -53,12 +53,13 @@ class Tuner:
             return config
         return type("RayTrial", (), {"trial_id": "ab12", "config": config, "error_file": None})
 
-    def report(self, trial, message, attempt=1):
+    def report(self, trial, message):
+        attempt = Task.from_ray(trial.config).attempt
         self.callback.on_trial_result(0, [], trial, messages.as_result(message, attempt))
 
-    def complete(self, trial, finish=COMPLETED, attempt=1):
-        self.report(trial, messages.started("here"), attempt)
-        self.report(trial, messages.finished(finish), attempt)
+    def complete(self, trial, finish=COMPLETED):
+        self.report(trial, messages.started("here"))
+        self.report(trial, messages.finished(finish))
         self.callback.on_trial_complete(0, [], trial)
 
 
@@ -139,12 +140,12 @@ def test_a_search_that_has_its_trials_is_finished(begin):
     assert [row.finish for row in search.ledger.rows] == [COMPLETED, COMPLETED]
 
 
-def test_tune_knows_what_a_trial_takes_and_how_often_it_may_be_lost(begin):
+def test_tune_knows_what_a_trial_takes_and_never_starts_one_again_by_itself(begin):
     search = begin(trials=1, cpus_per_trial=2.0, restarts=5)
     search.play(all_rows)
     [tuner] = search.tuners.made
     assert tune_resources(tuner) == {"CPU": 2.0, "memory": PLAN.request_bytes}
-    assert tuner.run_config.failure_config.max_failures == 5
+    assert tuner.run_config.failure_config.max_failures == 0
     assert tuner.config.num_samples == -1
     assert tuner.config.reuse_actors
     assert isinstance(tuner.config.scheduler, FIFOScheduler)
@@ -179,25 +180,21 @@ def test_a_trial_worker_gets_its_task_and_what_all_trials_share(begin, monkeypat
     search = begin(mode="min", grace_s=9.0, reserve_mb=300)
     search.play(one)
     [(task, objective, settings, store)] = called
-    assert task == Task(0, {"x": 0.5}, 0, PLAN.cap_mb)
+    assert task == Task(0, 1, {"x": 0.5}, 0, PLAN.cap_mb)
     assert objective is OBJECTIVE
     assert (settings.mode, settings.cap_mb, settings.grace_s, settings.drivers_node) == ("min", 500, 9.0, NODE)
-    assert (settings.reserve_mb, settings.has_other_nodes) == (300, False)
+    assert (settings.reserve_mb, settings.in_cluster) == (300, False)
+    assert (settings.search, settings.max_epochs) == ("search", 3)
     assert store is search.store
 
 
-def test_a_trial_whose_row_was_given_back_does_nothing_if_ray_starts_it_again(begin, monkeypatch):
-    said = []
-    monkeypatch.setattr(run, "run_trial", failing(AssertionError("it has no row")))
-    monkeypatch.setattr(run.tune, "report", said.append)
-
+def test_a_row_that_was_given_back_is_another_trial_and_another_attempt(begin):
     def move(tuner):
         trial = tuner.suggest()
         trial.trial_id = "waits"
         tuner.report(trial, messages.GIVES_ROW_BACK)
-        tuner.trainable(trial.config)
-        tuner.callback.on_trial_result(0, [], trial, said[0])
         again = tuner.suggest()
+        assert Task.from_ray(again.config).attempt == Task.from_ray(trial.config).attempt + 1
         assert again.config["row"] == trial.config["row"]
         tuner.callback.on_trial_complete(0, [], trial)
         assert not search.run.decisions.is_done
@@ -278,7 +275,7 @@ def test_after_ray_s_memory_monitor_ended_a_trial_the_search_goes_on_with_it(beg
         raise OutOfMemoryError("the node is low on memory")
 
     def again(tuner):
-        tuner.complete(tuner.suggest(), attempt=2)
+        tuner.complete(tuner.suggest())
 
     search = begin(trials=1, restarts=2)
     assert search.play(ended, again) == "finished"
@@ -372,7 +369,7 @@ def test_the_observer_gets_the_state_each_second_with_the_most_memory_measured(b
         all_rows(tuner)
 
     search.play(watch)
-    assert len(search.observer.states) == 11
+    assert len(search.observer.states) == 12, "the last one when Ray asks for a row in vain"
     assert search.run.overhead_mb == 90.0
     assert search.observer.states[-1].overhead_mb == 90.0
     assert next(measured, None) is None, f"every {MEASURE_S} s"

@@ -1,4 +1,5 @@
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -95,3 +96,29 @@ def test_a_user_without_a_home_has_them_in_a_temporary_folder(tmp_path, paths, m
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     files = SharedFiles.of(paths, lambda: Path(os.devnull) / "seqpipe")
     assert files.fetch(store_of(files, [])).is_relative_to(tmp_path / "tmp" / f"seqpipe-{os.getuid()}")
+
+
+def test_trials_that_start_side_by_side_get_the_files_once(cache, paths):
+    files, asked = SharedFiles.of(paths, lambda: cache), []
+    read = store_of(files, asked)
+
+    def slow(name, offset):
+        time.sleep(0.05)
+        return read(name, offset)
+
+    threads = [threading.Thread(target=files.fetch, args=(slow,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    alone = []
+    SharedFiles.of(paths, lambda: cache.parent / "other").fetch(store_of(files, alone))
+    assert len(asked) == len(alone) > 0
+
+
+def test_what_a_killed_process_had_fetched_in_part_is_deleted(cache, paths):
+    files = SharedFiles.of(paths, lambda: cache)
+    left_over = cache / "inputs" / f".{files.key}-0123"
+    left_over.mkdir(parents=True)
+    files.fetch(store_of(files, []))
+    assert [path.name for path in (cache / "inputs").iterdir()] == [files.key]

@@ -13,15 +13,17 @@ from fake_ray import NODE, Handle
 
 from tuning import room
 from tuning.capped.run_capped import Capped, CapTooLowError
+from tuning.cluster.node_folder import NAME_VARIABLE, VARIABLE, NodeFolder
 from tuning.forecast import Forecast
 from tuning.ledger import EpochReport
 from tuning.memory_pressure import MemoryReading
-from tuning.on_ray import attempt, leaving, room_wait, worker
+from tuning.on_ray import attempt, leaving, room_wait, row_run, worker
 from tuning.on_ray.checkpoint_store import CheckpointStore
 from tuning.on_ray.shared_files import SharedFiles
-from tuning.on_ray.worker import Task, TrialSettings, run_trial
+from tuning.on_ray.trial_task import Task, TrialSettings
+from tuning.on_ray.worker import run_trial
 from tuning.promises import Promises
-from tuning.trial import REPORTS, WORK, Began, CheckpointReady, Fitted, PickledObjective, Reported
+from tuning.trial import REPORTS, WORK, Began, CheckpointReady, Described, Fitted, PickledObjective, Reported
 from tuning.trial_end import LostTrialError
 from tuning.trial_room import TrialRoom
 
@@ -38,7 +40,8 @@ class Worker:
         self.results = []
         self.child = lambda call: "completed"
         self.call = None
-        self.has_other_nodes = False
+        self.in_cluster = False
+        self.number = 0
         self.available_mb = 8000.0  # of as many, so the reserve is 800
 
     def run_capped(self, function, objective, config, scratch, shared, memory_mb, halvings, **words):
@@ -50,8 +53,10 @@ class Worker:
         return outcome
 
     def run(self, known_epochs=0, mode="max", shared_files=NO_FILES, memory_mb=500.0, halvings=0):
-        settings = TrialSettings(mode, 500, 7.0, shared_files, NODE, None, self.has_other_nodes)
-        run_trial(Task(3, {"x": 0.5}, known_epochs, memory_mb, halvings), OBJECTIVE, settings, self.store)
+        settings = TrialSettings(mode, 500, 7.0, shared_files, NODE, None, self.in_cluster, "search", 12)
+        self.number = self.store.target.begin_attempt(3)
+        task = Task(3, self.number, {"x": 0.5}, known_epochs, memory_mb, halvings)
+        run_trial(task, OBJECTIVE, settings, self.store)
 
     def room(self, cap_mb, reserve):
         return TrialRoom(
@@ -60,6 +65,10 @@ class Worker:
             read=lambda: MemoryReading(8000, self.available_mb),
             promises=Promises(self.folder / "promises"),
         )
+
+    def newest(self):
+        """The version of the newest checkpoint."""
+        return self.store.target.newest(3, self.number)[0]
 
     @property
     def messages(self):
@@ -78,11 +87,12 @@ def trial(tmp_path, monkeypatch, ray):
     monkeypatch.delenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", raising=False)
     made = Worker(tmp_path, CheckpointStore(str(tmp_path / "checkpoints"), str(tmp_path / "shared")))
     monkeypatch.setattr(attempt, "tune", SimpleNamespace(report=made.results.append))
-    monkeypatch.setattr(worker, "run_capped", made.run_capped)
-    monkeypatch.setattr(worker, "process_memory_mb", lambda pid: 60.0)
+    monkeypatch.setattr(row_run, "run_capped", made.run_capped)
+    monkeypatch.setattr(row_run, "process_memory_mb", lambda pid: 60.0)
     monkeypatch.setattr(worker, "TrialRoom", made.room)
     monkeypatch.setattr(leaving, "ASK_S", 0.005)
     monkeypatch.setattr(leaving, "LOOK_S", 0.005)
+    monkeypatch.setattr(leaving, "LEAVE_S", 0.2)
     monkeypatch.setattr(leaving, "tree_memory_mb", lambda pid: 60.0)
     monkeypatch.setattr(room, "SHORT_S", 0.05)
     monkeypatch.setattr(room, "VERY_SHORT_S", 0.05)
@@ -116,7 +126,7 @@ def test_each_message_says_the_attempt_and_the_first_the_node(trial):
 
 def test_an_epoch_is_passed_on_with_the_memory_that_was_seen_until_then(trial, monkeypatch):
     seen = iter([50.0, 90.0, 70.0])
-    monkeypatch.setattr(worker, "process_memory_mb", lambda pid: next(seen) if pid == 42 else 1e9)
+    monkeypatch.setattr(row_run, "process_memory_mb", lambda pid: next(seen) if pid == 42 else 1e9)
 
     def child(call):
         call.on_message(Began(42))
@@ -152,10 +162,17 @@ def test_how_the_trial_is_fitted_is_passed_on(trial):
     assert trial.messages[1]["forecast"] == {"peak_mb": 480.0, "fitted": "8 at once"}
 
 
+def test_what_the_trial_computes_with_is_passed_on(trial):
+    trial.child = lambda call: call.on_message(Described({"precision": "bf16"})) or "completed"
+    trial.run()
+    assert trial.kinds == ["started", "described", "finished"]
+    assert trial.messages[1]["facts"] == {"precision": "bf16"}
+
+
 def test_it_goes_on_from_the_checkpoint_that_it_fetched(trial):
     def first(call):
         call.on_message(CheckpointReady(checkpoint(call.scratch, 1, 2)))
-        assert not (call.scratch / "checkpoint-2").exists(), "sent, and deleted here"
+        during(5, lambda: not (call.scratch / "checkpoint-2").exists())  # sent, and deleted here
         return "paused"
 
     def second(call):
@@ -307,10 +324,14 @@ def test_a_trial_that_waits_for_room_leaves_when_asked_to(trial):
 
 def test_in_a_cluster_a_trial_that_waits_long_gives_its_row_back_and_ends_when_there_is_room(trial, monkeypatch):
     monkeypatch.setattr(room_wait, "GIVE_BACK_S", 0.1)
-    trial.available_mb, trial.has_other_nodes = 1000, True
+    trial.available_mb, trial.in_cluster = 1000, True
     thread = threading.Thread(target=trial.run)
     thread.start()
+    time.sleep(0.3)
+    assert "gives_row_back" not in trial.kinds, "there is no other node"
+    trial.store.target.nodes_are(True)
     during(5, lambda: "gives_row_back" in trial.kinds)
+    trial.store.target.begin_attempt(3)  # its row has started elsewhere
     trial.available_mb = 1100
     thread.join(5)
     assert (trial.kinds[-1], trial.call) == ("paused", None)
@@ -328,8 +349,9 @@ def test_a_trial_on_a_node_that_is_short_of_memory_is_asked_to_leave(trial):
 
     trial.child = child
     trial.run()
-    assert trial.kinds == ["started", "left_for_room"]
-    assert (trial.messages[-1]["node"], trial.messages[-1]["free_mb"]) == (socket.gethostname(), 390)
+    assert trial.kinds == ["started", "left_node"]
+    words = f"left {socket.gethostname()}, which is short of memory (390 MB free)"
+    assert trial.messages[-1]["text"] == words
     assert not list((trial.folder / "promises").glob("trial-*")), "its room is given back"
 
 
@@ -346,7 +368,7 @@ def test_one_that_does_not_leave_is_killed_and_its_row_waits_all_the_same(trial,
     trial.child = child
     trial.run()
     assert killed[0] == "memory is short"
-    assert trial.kinds == ["started", "left_for_room"]
+    assert trial.kinds == ["started", "left_node"]
 
 
 def test_one_that_the_kernel_kills_for_want_of_memory_is_not_lost(trial):
@@ -357,7 +379,7 @@ def test_one_that_the_kernel_kills_for_want_of_memory_is_not_lost(trial):
 
     trial.child = child
     trial.run()
-    assert trial.kinds == ["started", "left_for_room"]
+    assert trial.kinds == ["started", "left_node"]
 
 
 def test_a_trial_that_ends_while_memory_is_short_has_ended(trial):
@@ -390,9 +412,11 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(trial, monkeypatch):
 
     def child(call):
         call.on_message(CheckpointReady(checkpoint(call.scratch, 1)))
+        during(5, lambda: not (call.scratch / "checkpoint-1").exists())
         monkeypatch.setattr(trial.store.target, "write", full)
         call.on_message(CheckpointReady(checkpoint(call.scratch, 2)))
-        assert not (call.scratch / "checkpoint-2").exists()
+        during(5, lambda: not (call.scratch / "checkpoint-2").exists())
+        during(5, lambda: call.should_stop() is None and "note" in trial.kinds)
         call.on_message(Reported(EpochReport(2, 0.5)))
         return "completed"
 
@@ -400,7 +424,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(trial, monkeypatch):
     trial.run()
     assert trial.kinds == ["started", "note", "report", "finished"]
     assert trial.messages[1]["text"] == "a checkpoint was not kept: [Errno 28] No space left on device"
-    assert trial.store.target.newest(3)[0] == 1
+    assert trial.newest() == 1
     assert not list(trial.folder.rglob("*.partial"))
 
 
@@ -431,3 +455,183 @@ def test_shared_files_are_read_where_they_are_on_the_driver_s_node_and_fetched_o
     trial.run(shared_files=files)
     assert trial.call.shared != path.parent
     assert (trial.call.shared / "images").read_bytes() == b"abc"
+
+
+# -- a node that leaves, and a network that is slow
+
+
+@pytest.fixture
+def node(tmp_path, monkeypatch):
+    folder = NodeFolder(tmp_path / "node")
+    folder.create()
+    monkeypatch.setenv(VARIABLE, str(folder.path))
+    monkeypatch.setenv(NAME_VARIABLE, "hp-laptop")
+    return folder
+
+
+def test_a_trial_says_to_its_node_what_it_does(trial, node):
+    def child(call):
+        call.on_message(Began(42))
+        [shown] = node.trials()
+        assert (shown.search, shown.row, shown.epoch, shown.epochs, shown.cap_mb) == ("search", 3, 0, 12, 500)
+        call.on_message(Reported(EpochReport(2, 0.5)))
+        call.should_stop()
+        [shown] = node.trials()
+        assert (shown.epoch, shown.value, shown.held_mb) == (2, 0.5, 60.0)
+        return "completed"
+
+    trial.child = child
+    trial.run()
+    assert node.trials() == ()
+    assert trial.messages[0]["node"] == trial.messages[-1]["finish"]["node"] == "hp-laptop"
+
+
+def test_a_trial_on_a_node_that_leaves_saves_and_its_row_goes_on_from_there(trial, node):
+    def child(call):
+        node.ask_to_leave("it is switched off")
+        during(5, lambda: call.should_stop() is not None)
+        assert call.should_stop() == "the node leaves"
+        call.on_message(CheckpointReady(checkpoint(call.scratch, 1)))
+        return "paused"
+
+    trial.child = child
+    trial.run()
+    assert trial.kinds == ["started", "left_node"]
+    assert trial.messages[-1]["text"] == "left hp-laptop (it is switched off)"
+    assert trial.newest() == 1
+
+
+def test_one_that_does_not_leave_its_node_in_time_is_killed_and_not_lost(trial, node):
+    killed = []
+
+    def child(call):
+        call.on_start(killed.append)
+        node.ask_to_leave("it is switched off")
+        during(5, lambda: killed)
+        return ended("killed", stop_reason=killed[0])
+
+    trial.child = child
+    trial.run()
+    assert trial.kinds == ["started", "left_node"]
+
+
+def test_a_trial_that_would_start_on_a_node_that_leaves_gives_its_row_back_and_keeps_the_place(trial, node):
+    node.ask_to_leave("it is switched off")
+    thread = threading.Thread(target=trial.run)
+    thread.start()
+    during(5, lambda: trial.kinds)
+    trial.store.target.begin_attempt(3)  # its row has started elsewhere
+    time.sleep(0.1)
+    assert (trial.kinds, thread.is_alive()) == (["gives_row_back"], True)
+    trial.store.target.ask_to_stop()
+    thread.join(5)
+    assert (trial.kinds, trial.call) == (["gives_row_back", "paused"], None)
+
+
+def test_a_trial_whose_row_has_another_attempt_is_ended_at_once_and_its_checkpoint_refused(trial):
+    killed = []
+
+    def child(call):
+        call.on_start(killed.append)
+        trial.store.target.begin_attempt(3)
+        during(5, lambda: killed)
+        call.on_message(CheckpointReady(checkpoint(call.scratch, 1)))
+        return ended("killed", stop_reason=killed[0])
+
+    trial.child = child
+    trial.run()
+    assert trial.kinds == ["started", "paused"]
+    assert trial.store.target.newest(3, trial.number + 1) is None
+
+
+def test_an_attempt_that_is_outdated_when_it_starts_runs_nothing(trial):
+    begin_attempt = trial.store.target.begin_attempt
+    trial.store.target.begin_attempt = lambda row: begin_attempt(row) and begin_attempt(row) - 1
+    trial.run()
+    assert (trial.kinds, trial.call) == (["paused"], None)
+
+
+def test_a_slow_checkpoint_holds_up_neither_reports_nor_a_request_to_leave_and_the_newest_wins(trial, monkeypatch):
+    may_send, opened, write = threading.Event(), [], trial.store.target.write
+
+    def slow(*arguments):
+        may_send.wait(5)
+        write(*arguments)
+
+    monkeypatch.setattr(trial.store.target, "write", slow)
+
+    def child(call):
+        for epoch in (1, 2, 3):
+            call.on_message(CheckpointReady(checkpoint(call.scratch, *range(1, epoch + 1))))
+            during(5, lambda: trial.store.calls.count("open") == 1)
+            call.on_message(Reported(EpochReport(epoch, 0.5)))
+        opened.extend(sorted(path.name for path in call.scratch.glob("checkpoint-*")))
+        trial.store.target.ask_to_stop()
+        during(5, lambda: call.should_stop() is not None)
+        may_send.set()
+        return "paused"
+
+    trial.child = child
+    trial.run()
+    assert trial.kinds == ["started", "report", "report", "report", "paused"]
+    assert opened == ["checkpoint-1", "checkpoint-3"], "the second was dropped"
+    trial.child = lambda call: (call.scratch / WORK / "epoch").read_text() == "3" and "paused"
+    trial.store.target._stop_asked = False
+    trial.run(known_epochs=3)
+    assert trial.newest() == 2
+
+
+def test_the_checkpoint_of_a_complete_trial_that_is_not_the_best_is_not_sent(trial, monkeypatch):
+    may_send, write = threading.Event(), trial.store.target.write
+
+    def report(result):
+        trial.results.append(result)
+        if result["message"]["kind"] == "finished":
+            trial.store.target.drop(3)
+            may_send.set()
+
+    def slow(*arguments):
+        may_send.wait(5)
+        write(*arguments)
+
+    monkeypatch.setattr(attempt, "tune", SimpleNamespace(report=report))
+
+    def child(call):
+        monkeypatch.setattr(trial.store.target, "write", slow)
+        call.on_message(CheckpointReady(checkpoint(call.scratch, 1)))
+        call.on_message(Reported(EpochReport(1, 0.5)))
+        return "completed"
+
+    trial.child = child
+    trial.run()
+    assert trial.kinds == ["started", "report", "finished"]
+    assert trial.store.calls.count("commit") == 0
+
+
+def test_a_trial_that_has_to_leave_while_its_files_come_waits_for_no_more_of_them(trial, ray, node, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(trial.folder))
+    path = trial.folder / "shared" / "images"
+    path.write_bytes(b"x" * 3_000_000)
+    files, read = SharedFiles.of([path]), trial.store.target.read_shared
+    ray.node = "another"
+
+    def slow(*arguments):
+        node.ask_to_leave("it is switched off")
+        time.sleep(0.1)
+        return read(*arguments)
+
+    monkeypatch.setattr(trial.store.target, "read_shared", slow)
+    trial.run(shared_files=files)
+    assert trial.kinds == ["started", "left_node"]
+    assert trial.store.calls.count("read_shared") == 1
+    assert trial.call is None
+
+
+def test_what_is_sent_to_another_node_is_counted_under_its_name(trial, ray, node):
+    ray.node = "another"
+    trial.child = lambda call: call.on_message(CheckpointReady(checkpoint(call.scratch, 1))) or "paused"
+    trial.run()
+    trial.run()
+    [(name, (shared, sent, received))] = trial.store.target.sent().items()
+    assert (name, shared) == ("hp-laptop", 0)
+    assert 2_500_000 < sent < received < 2_600_000 * 2
