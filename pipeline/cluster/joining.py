@@ -109,7 +109,7 @@ def require_head(address: HeadAddress, code: JoinCode) -> NodeRecord:
             )
         case probe.Nothing(why=why):
             raise MachineUnfitError(
-                f"nobody answers at {where} ({why}); is the cluster up there, and does that laptop's firewall let ports "
+                f"nobody answers at {where} ({why}); is the cluster up there, and does its firewall let ports "
                 f"{Ports(address.port).in_words()} in?"
             )
 
