@@ -26,6 +26,8 @@ LONG_VARIABLE = "SEQPIPE_LONG_FAULTS"
 """Set: frozen for ten minutes and cut for three, as the issue has it; otherwise as long as Ray needs to notice."""
 SPACE = "train.learning_rate: {uniform: [0.001, 0.01]}\n"
 EPOCHS = 12
+CAP_MB = "700"
+"""Of a trial: by itself one of a single core takes all that its node gives."""
 UP_S, JOIN_S, NODES_S = 120.0, 120.0, 120.0
 Event = dict[str, Any]
 
@@ -48,7 +50,7 @@ def search(trials: int, epochs: int = EPOCHS, **values: object) -> list[str]:
     """A search of real trainings of made-up images, `epochs` of about half a second each."""
     chosen = {"train__epochs": epochs, "train__batch_size": 4, "data__fraction": 0.5, **values}
     words = [SEQPIPE, "tune", *tiny("vanilla", **chosen), "--space", "space.yaml"]
-    return [*words, "--trials", str(trials), "--scheduler", "none"]
+    return [*words, "--trials", str(trials), "--scheduler", "none", "--trial-memory-mb", CAP_MB]
 
 
 class Cluster:
