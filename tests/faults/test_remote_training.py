@@ -12,7 +12,7 @@ import pytest
 from product import LONG, Place, tiny
 from ray_nodes import nodes
 
-from pipeline.cluster.workspace_cluster import ClusterFolder, HeadPlace
+from pipeline.cluster.workspace_cluster import ClusterFolder, HeadHere
 from sequencer_models.cache_folder import cache_folder
 from tuning.cluster.join_code import JoinCode
 
@@ -40,7 +40,7 @@ def place(cluster, request):
     folder = ClusterFolder(made.root / ".seqpipe" / "cluster")
     host, port = found.address.split(":")
     with folder.held():
-        folder.write(HeadPlace(host, int(port), "A", os.getpid()), code)
+        folder.write(HeadHere(host, int(port), "A", os.getpid()), code)
         yield made
     made.end()
 
