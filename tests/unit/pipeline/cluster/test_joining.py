@@ -98,7 +98,10 @@ def test_ports_of_the_head_that_cannot_be_reached_are_named(cluster, join, monke
     ("answer", "said"),
     [
         (probe.WrongToken(), "refuses this join code; type the one that `seqpipe cluster up` shows there now"),
-        (probe.NotAHead("a Redis server"), "at 127.0.0.1:6480 there is a Redis server; type the line"),
+        (
+            probe.NotAHead("a Redis server"),
+            "at 127.0.0.1:6480 there is a Redis server .*another Python, Ray or seqpipe.; type the line",
+        ),
         (probe.Nothing("Connection refused", True), r"nobody answers at .* \(Connection refused\); .*6480-6589 in\?"),
     ],
 )
