@@ -109,8 +109,8 @@ def require_head(address: HeadAddress, code: JoinCode) -> NodeRecord:
             )
         case probe.Nothing(why=why):
             raise MachineUnfitError(
-                f"nobody answers at {where} ({why}); is `seqpipe cluster up` running there, and does its firewall "
-                f"let ports {Ports(address.port).in_words()} in?"
+                f"nobody answers at {where} ({why}); is the cluster up there, and does its firewall let ports "
+                f"{Ports(address.port).in_words()} in?"
             )
 
 
