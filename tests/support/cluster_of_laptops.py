@@ -95,6 +95,7 @@ class Cluster:
 
     def tune(self, trials: int, *words: str, **values: Any) -> Command:
         """Begin a search on A."""
+
         return self.a.start(*search(trials, **values), *words)
 
     def tune_in_terminal(self, trials: int, *words: str, **values: Any) -> Screen:
@@ -201,6 +202,20 @@ def repeated_epochs(events: list[Event], row: int) -> int:
     """How many epochs of a row were trained more than once, as far as they were reported."""
     told = [each["epoch"] for each in events if each["event"] == "report" and each["row"] == row]
     return len(told) - len(set(told))
+
+
+def lost_s(events: list[Event], row: int) -> float:
+    """Seconds of a row's work that were done again: what it reported after the checkpoint that it went on from."""
+    lost = 0.0
+    told: dict[int, float] = {}
+    for each in events:
+        if each["event"] != "report" or each["row"] != row:
+            continue
+        if told and each["epoch"] <= max(told):
+            lost += max(told.values()) - told.get(each["epoch"] - 1, min(told.values()))
+            told = {epoch: when for epoch, when in told.items() if epoch < each["epoch"]}
+        told[each["epoch"]] = each["time_ms"] / 1000
+    return lost
 
 
 def quiet_within(laptop: Laptop, timeout_s: float, but: Callable[[str], bool] = lambda line: False) -> float:
