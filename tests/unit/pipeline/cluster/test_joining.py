@@ -55,6 +55,7 @@ def test_a_laptop_is_compared_with_the_head_and_joins(cluster, join):
     assert (plan.name, plan.ports.base, address, code) == ("b", cluster.base, "127.0.0.1:6480", CODE)
     assert cluster.called_back == [("127.0.0.1", plan.ports.all(is_head=False))]
     assert node_here.find() is None
+    assert cluster.stopped is False, "nobody asked"
 
 
 def test_the_ports_that_the_head_calls_are_listened_on_meanwhile(cluster, join, monkeypatch):
@@ -98,7 +99,10 @@ def test_ports_of_the_head_that_cannot_be_reached_are_named(cluster, join, monke
     ("answer", "said"),
     [
         (probe.WrongToken(), "refuses this join code; type the one that `seqpipe cluster up` shows there now"),
-        (probe.NotAHead("a Redis server"), "at 127.0.0.1:6480 there is a Redis server; type the line"),
+        (
+            probe.NotAHead("a Redis server"),
+            "at 127.0.0.1:6480 there is a Redis server .*another Python, Ray or seqpipe.; type the line",
+        ),
         (probe.Nothing("Connection refused", True), r"nobody answers at .* \(Connection refused\); .*6480-6589 in\?"),
     ],
 )

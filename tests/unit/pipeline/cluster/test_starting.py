@@ -141,6 +141,9 @@ def test_several_addresses_and_taken_ports_name_the_flag(cluster, up, monkeypatc
     monkeypatch.setattr("tuning.cluster.ports.taken", lambda numbers: [n for n in numbers if n < 6590])
     with pytest.raises(MachineUnfitError, match=r"let the ports begin at 6590 \(--port NUMBER\)"):
         up(Asked(bind="eth0"))
+    monkeypatch.setattr("tuning.cluster.ports.taken", lambda numbers: [n for n in numbers if n == 6480])
+    with pytest.raises(MachineUnfitError, match="port 6480 cannot be used"):
+        up(Asked(bind="eth0"))
 
 
 def test_the_cluster_of_another_workspace_is_named(cluster, up):
