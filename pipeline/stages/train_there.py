@@ -33,6 +33,7 @@ from pipeline.stop import StopToken
 from pipeline.tracking.mlflow_variables import quiet
 from pipeline.workspace.durable_files import writing
 from sequencer_models.cache_folder import cache_folder
+from tuning.awake import Awake
 from tuning.capped.run_capped import Capped, CapTooLowError
 from tuning.cluster.node_record import TrialOnNode
 from tuning.errors import AskedToLeaveError, ClusterError, NodeLostError
@@ -82,10 +83,12 @@ def train_on(
     token = context.stop_token
     listener = remote_call.Listener(heard.message, heard.files, context.reporter.note)
     with (
+        Awake() as awake,
         token.deferring(),
         _in_our_words(call, context),
         cluster.joined(node.address, lambda: token.reason() is not None, node.token),
     ):
+        awake.keep(True)  # home has to answer
         capped = remote_call.run_there(call, listener, lambda: _stop_word(token.reason()))
     return _figures(capped, node.name, folder, token)
 

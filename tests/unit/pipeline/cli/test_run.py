@@ -7,7 +7,7 @@ from offline_store import OfflineConnection
 
 from pipeline.cli import capped_command
 from pipeline.cli.commands import app
-from pipeline.cluster.workspace_cluster import ClusterFolder, HeadHere
+from pipeline.cluster.workspace_cluster import ClusterAccess, ClusterFolder, HeadHere
 from pipeline.errors import BudgetExhaustedError, ConfigError, MachineUnfitError, MemoryCapError
 from pipeline.stages import register, train
 from pipeline.stages.catalog import STAGES
@@ -216,7 +216,7 @@ def cluster(house):
     folder = ClusterFolder(house.workspace.cluster)
     code = JoinCode.new("00000")
     with folder.held():
-        folder.write(HeadHere("192.168.1.10", 6480, "A", 1), code)
+        folder.write(ClusterAccess(HeadHere("192.168.1.10", 6480, "A", 1), code))
         yield code
 
 
