@@ -1,3 +1,4 @@
+import math
 import time
 from dataclasses import replace
 
@@ -35,6 +36,7 @@ class Laptop:
         self.events = []
         self.address = "10.0.0.2"
         self.stop = False
+        self.stop_at = math.inf
         self.then = {}
         self.plan = plan(tmp_path)
         self.code_on_disk = "same"
@@ -60,10 +62,11 @@ class Laptop:
                 self.then[kind, count]()
             assert time.monotonic() < until, self.kinds()
 
-        return member.run(replace(self.plan, code_now=lambda: self.code_on_disk), "h:1", CODE, on_event, self.stopped)
+        def should_stop():
+            assert time.monotonic() < until, self.kinds()
+            return self.stop or time.monotonic() >= self.stop_at
 
-    def stopped(self):
-        return self.stop
+        return member.run(replace(self.plan, code_now=lambda: self.code_on_disk), "h:1", CODE, on_event, should_stop)
 
     def ask_to_stop(self):
         self.stop = True
@@ -161,9 +164,7 @@ def test_without_any_way_to_the_head_the_node_stays(laptop):
     def cut():
         laptop.address = None
         laptop.head.listens = Nothing("Network is unreachable")
-        laptop.then[Beat, 2] = None
-        end = time.monotonic() + 0.3
-        laptop.stopped = lambda: time.monotonic() > end
+        laptop.stop_at = time.monotonic() + 0.3
 
     laptop.then[Joined, 1] = cut
     laptop.run()
@@ -241,9 +242,9 @@ def test_a_clock_that_is_an_hour_off_is_seen_by_the_heads_record(laptop):
     def put(clock):
         laptop.head.board(token=CODE.token).put_node(NodeRecord("a", "10.0.0.1", is_head=True, clock=clock))
 
-    laptop.then = {(Joined, 1): lambda: put(time.time() + 3600), (Unfit, 1): laptop.ask_to_stop}
+    laptop.then = {(Joined, 1): lambda: put(time.time() + 7300), (Unfit, 1): laptop.ask_to_stop}
     laptop.run()
-    assert "1.0 h behind the head's" in next(event.why for event in laptop.events if isinstance(event, Unfit))
+    assert "2.0 h behind the head's" in next(event.why for event in laptop.events if isinstance(event, Unfit))
 
 
 def test_a_name_that_another_laptop_has_gets_a_number():
