@@ -56,6 +56,8 @@ def test_trials_are_seen_changed_and_removed(folder):
     assert [trial.row for trial in folder.trials()] == [2, 7]
     first.write_trial(TrialOnNode("s", 7, 2, 5, 0.25))
     assert folder.trials()[1] == TrialOnNode("s", 7, 2, 5, 0.25)
+    first.write_trial(TrialOnNode("s", 7))
+    assert folder.trials()[1] == TrialOnNode("s", 7), "shorter than before"
     first.remove_trial()
     assert [trial.row for trial in folder.trials()] == [2]
     second.remove_trial()
