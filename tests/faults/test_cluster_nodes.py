@@ -199,7 +199,8 @@ def test_a_driver_whose_head_dies_leaves_with_one_line(a, b, tmp_path, program):
         "import os, sys; from pathlib import Path; import toy_search\n"
         "from tuning.errors import ClusterError; from tuning.waiting import is_anything_stuck\n"
         f"words = {{'address': {HEAD!r}, 'token': {CODE.token!r}, 'trials': 30, 'cap_mb': 150, 'concurrency': 2}}\n"
-        "try: toy_search.search(Path(sys.argv[1]), toy_search.Toy(epoch_s=1.0), observer=toy_search.Printing(), **words)\n"
+        "toy, observer = toy_search.Toy(epoch_s=1.0), toy_search.Printing()\n"
+        "try: toy_search.search(Path(sys.argv[1]), toy, observer=observer, **words)\n"
         "except ClusterError as error: print('ClusterError', error, flush=True)\n"
         "os._exit(6 if is_anything_stuck() else 5)\n"
     )
