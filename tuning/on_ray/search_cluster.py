@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from tuning.capacity import Node
 from tuning.cluster.node_record import NodeRecord
 from tuning.on_ray import board, cluster
+from tuning.on_ray.head_watch import HeadWatch
 from tuning.on_ray.node_watch import NodeWatch
 
 
@@ -30,9 +31,14 @@ def watched(address: str, token: str | None, should_stop: Callable[[], bool] = l
         ClusterError, AskedToLeaveError: as `cluster.joined`.
     """
     with ExitStack() as stack:
-        opened = None if token is None else stack.enter_context(board.opened(address, token))
-        stack.enter_context(cluster.joined(address, should_stop))
-        yield stack.enter_context(NodeWatch(cluster.nodes, opened))
+        if token is None:
+            stack.enter_context(cluster.joined(address, should_stop))
+            watch = NodeWatch(cluster.nodes)
+        else:
+            opened = stack.enter_context(board.opened(address, token))
+            stack.enter_context(cluster.joined(address, should_stop, token))
+            watch = NodeWatch(cluster.nodes, opened, HeadWatch(address).is_alive)
+        yield stack.enter_context(watch)
 
 
 def _node(record: NodeRecord) -> Node:

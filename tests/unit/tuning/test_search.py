@@ -227,7 +227,7 @@ def test_the_least_memory_of_a_trial_limits_how_many_run(ray):
 
 
 def test_a_survey_of_a_cluster_asks_its_nodes(ray):
-    settings = Settings(trials=2, max_epochs=3, address="far:1", token="abc")  # noqa: S106
+    settings = Settings(trials=2, max_epochs=3, address="far:1", token="abc")
     assert survey(settings).nodes == tuple(ray.nodes)
     assert ray.started == [("far:1", "abc")]
     assert "abc" not in repr(settings)
