@@ -34,7 +34,7 @@ def place_of_search(workspace: Workspace) -> Place:
         )
     if left_over(workspace) is not None:
         return Place(
-            note="the cluster of this workspace has ended without `seqpipe cluster down`, so this search runs on this "
+            note="the cluster of this workspace ended without `seqpipe cluster down`, so this search runs on this "
             "laptop alone; `seqpipe cluster up` brings it back"
         )
     return Place()

@@ -26,10 +26,11 @@ TUNE_ENVIRONMENT = {
 def import_ray() -> Any:
     """Ray, kept from giving the working folder to its workers.
 
-    Under `uv run` it would pack the folder and run them in a copy; that is decided when Ray is imported. It also puts
-    the folder first on their module path, so `ray.init` has to be called in a folder without modules.
+    Under `uv run` it would pack the folder and run them in a copy; that is decided when Ray is imported, as is that
+    no call starts a Ray by itself. It also puts the folder first on their module path, so `ray.init` has to be called
+    in a folder without modules.
     """
-    with environment({"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}):
+    with environment({"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}):
         import ray
     return ray
 
