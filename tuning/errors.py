@@ -32,6 +32,10 @@ class ClusterError(SearchError):
     """The Ray cluster cannot be started or joined."""
 
 
+class NodeLostError(ClusterError):
+    """A node was lost in the middle of a remote call, or the process there that did the work."""
+
+
 class AskedToLeaveError(SearchError):
     """The search was asked to leave before a trial had started; the caller knows why, since it asked."""
 

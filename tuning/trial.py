@@ -166,7 +166,9 @@ class PickledObjective:
     """The driver's `sys.path`, of which Ray gives its workers only a part."""
 
     @classmethod
-    def of(cls, objective: Objective, warm_up: Callable[[], object] | None) -> "PickledObjective":
+    def of(
+        cls, objective: "Objective | Callable[..., object]", warm_up: Callable[[], object] | None
+    ) -> "PickledObjective":
         """Pickle them; raises `ValueError` where another process could not import them."""
         for thing in (objective, warm_up):
             if getattr(thing, "__module__", None) == "__main__":

@@ -47,6 +47,11 @@ class TrialRoom:
             self._promises.withdraw()
 
     @property
+    def cap_mb(self) -> float:
+        """The cap of the trial."""
+        return self._own.cap_mb
+
+    @property
     def was_short(self) -> bool:
         """Whether memory is short, or was a moment ago: the kernel may have killed the trial for it."""
         return self._clock() - self._last_short <= SHORT_S

@@ -106,6 +106,30 @@ def _nodes() -> str | None:
     return found and f"{found['ratio']:.2f}x"
 
 
+def _laptops(part: str, reached: Callable[[Any], str]) -> Figure:
+    def told() -> str | None:
+        found = _figures("two_laptops", "default")
+        return reached(found[part]) if found and part in found else None
+
+    return told
+
+
+def _beside(rate: Any) -> str:
+    return " / ".join(f"{each / 1000:.2f} GB" for each in rate["2"]["beside_mb"].values())
+
+
+def _after_join(join: Any) -> str:
+    seconds = [each["first_step_s"] for each in join["joins"]]
+    return f"{statistics.median(seconds):.1f} s (at most {max(seconds):.1f} s)"
+
+
+def _torture(torture: Any) -> str:
+    compared = torture["compared"]
+    lost, doubled = len(compared["lost"]), len(compared["doubled"])
+    best = "the same best" if compared["same_best"] else "another best"
+    return f"{compared['ended_once']} of {compared['trials']} ended once, {lost} lost, {doubled} doubled, {best}"
+
+
 def _figures(benchmark: str, setting: str) -> Any:
     record = records.read(benchmark)
     return record and records.figures(record, setting)
@@ -134,4 +158,21 @@ TARGETS = (
     Target("from `seqpipe tune` to the end of a first epoch of three steps", "at most 15 s", _first_trial),
     Target("a driver's memory after trial 2000, against that after trial 200", "within 40 MB", _growth),
     Target("trials an hour on two Ray nodes of one core, against one", "1.8x", _nodes),
+    Target(
+        "trials an hour on two laptops of one core, against one",
+        "1.8x",
+        _laptops("rate", lambda rate: f"{rate['ratio']:.2f}x (plain loops: {rate['loops_ratio']:.2f}x)"),
+    ),
+    Target("from `cluster join` to the first step there, data not there", "25 s", _laptops("join", _after_join)),
+    Target("held beside the trials on laptops A / B", "at most 1.2 GB / 0.5 GB", _laptops("rate", _beside)),
+    Target(
+        "sent to laptop B in a search",
+        "the prepared arrays once, checkpoints of running trials",
+        _laptops("rate", lambda rate: f"{rate['2']['sent_to_b_mb']:.0f} MB; arrays {rate['prepared_mb']:.0f} MB"),
+    ),
+    Target(
+        "forty short trials on two laptops, something happens every 20 s",
+        "none lost or doubled, same best",
+        _laptops("torture", _torture),
+    ),
 )

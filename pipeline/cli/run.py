@@ -11,6 +11,7 @@ from pipeline.cli.store import store_of
 from pipeline.durations import parse_seconds
 
 if TYPE_CHECKING:
+    from pipeline.stages.context import TrainingNode
     from pipeline.stages.request import Request
     from pipeline.stages.runner import ModelOutcome
     from pipeline.tracking.settings import ResolvedMlflow
@@ -50,6 +51,14 @@ def run(
             help="Hold no more memory than this, with fewer images at a time where needed; past it, exit code 5.",
         ),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="NODE",
+            help="Train on that laptop of the cluster, under --max-memory-mb there; all else is done here.",
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Run the pipeline: prepare, train, evaluate, register. What is up to date is skipped."""
@@ -69,25 +78,53 @@ def run(
     request = Request([resolve(name, config, set_ or (), flags) for name in names], stage.value, fresh)
     workspace = Workspace.find()
     mlflow = store_of(workspace, dry_run=dry_run)
+    node = _node(on, request, workspace)
     if dry_run:
-        _dry_run(request, mlflow, workspace, as_json)
+        _dry_run(request, mlflow, workspace, node, as_json)
         return
     workspace.create()
     require_usable(mlflow)
-    if request.configs[0].compute.max_memory_mb is not None and not capped_command.is_inside():
+    if request.configs[0].compute.max_memory_mb is not None and node is None and not capped_command.is_inside():
         _run_capped(request, mlflow, workspace, called.obj)
     words = settings_words(model, config, set_, seed, device)
-    _run(request, mlflow, workspace, as_json, lambda outcomes: after_run(outcomes, words))
+    _run(request, mlflow, workspace, node, as_json, lambda outcomes: after_run(outcomes, words))
 
 
-def _dry_run(request: "Request", mlflow: "ResolvedMlflow", workspace: "Workspace", as_json: bool) -> None:
+def _node(name: str | None, request: "Request", workspace: "Workspace") -> "TrainingNode | None":
+    """The laptop that trains; None for this one."""
+    from pipeline.errors import ConfigError, MachineUnfitError
+    from pipeline.stages.catalog import stages_through
+    from pipeline.stages.context import TrainingNode
+    from pipeline.stages.train import STAGE
+
+    if name is None:
+        return None
+    from pipeline.cluster.workspace_cluster import running
+
+    if STAGE not in stages_through(request.through):
+        raise ConfigError(f"--on says where to train, and `{request.through}` does not; use `seqpipe run train`")
+    access = running(workspace)
+    if access is None:
+        raise MachineUnfitError(
+            f"no cluster runs from this workspace, so there is no {name} to train on; start one with "
+            "`seqpipe cluster up`, and join it there"
+        )
+    return TrainingNode(name, access.address, access.token)
+
+
+def _dry_run(
+    request: "Request", mlflow: "ResolvedMlflow", workspace: "Workspace", node: "TrainingNode | None", as_json: bool
+) -> None:
     from pipeline.cli import run_view
     from pipeline.errors import MachineUnfitError
 
     plans = request.plans(mlflow, workspace)
     forecasts: dict[str, TrainingForecast] = {}
     try:
-        forecasts = request.forecasts(plans)
+        if node is None:
+            forecasts = request.forecasts(plans)
+        else:
+            complain(f"no forecast: {node.name} would train, and a forecast is of the machine that it is made on")
     except MachineUnfitError as error:
         complain(f"no forecast: {error}")
     run_view.show_plans(request.configs, plans, forecasts, as_json)
@@ -120,6 +157,7 @@ def _run(
     request: "Request",
     mlflow: "ResolvedMlflow",
     workspace: "Workspace",
+    node: "TrainingNode | None",
     as_json: bool,
     next_command: "Callable[[list[ModelOutcome]], str]",
 ) -> None:
@@ -133,7 +171,7 @@ def _run(
     limit = StopToken(request.configs[0].compute.max_time_s, request.again, capped_command.began())
     with watching() as watcher, limit.installed() as stop_token:
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
-        runner = Runner(Context(workspace, watcher, stop_token, mlflow, tracker), fresh=request.fresh)
+        runner = Runner(Context(workspace, watcher, stop_token, mlflow, tracker, node), fresh=request.fresh)
         try:
             runner.run_all(request, watcher.stage)
         except SeqpipeError as error:

@@ -85,6 +85,7 @@ Address = Annotated[
     typer.Option("--address", metavar="HOST:PORT", help="An existing Ray cluster that this machine is part of."),
 ]
 Local = Annotated[bool, typer.Option("--local", help="Leave this workspace's cluster alone: search on this laptop.")]
+MaySleep = Annotated[bool, typer.Option("--may-sleep", help="Let this laptop fall asleep while trials run.")]
 SpaceFile = Annotated[
     Path | None, typer.Option("--space", help="A YAML file with the space, in place of the model's default one.")
 ]
@@ -111,6 +112,7 @@ def tune(
     address: Address = None,
     local: Local = False,
     space: SpaceFile = None,
+    may_sleep: MaySleep = False,
     config: options.ConfigFile = None,
     set_: options.Sets = None,
     device: options.DeviceOption = None,
@@ -142,6 +144,7 @@ def tune(
         address=place.address,
         token=place.token,
         max_time_s=parse_seconds(max_time) if max_time is not None else base.compute.max_time_s,
+        may_sleep=may_sleep,
     )
     if dry_run:
         if place.note:
@@ -185,12 +188,14 @@ def _search(request: "Request", note: str) -> "tuple[SearchOutcome, Tracker]":
     from pipeline.cli.tune_live_view import SearchView
     from pipeline.search.run import search
     from pipeline.search.space import default_of
+    from pipeline.search.staying_awake import StaysAwake
     from pipeline.stages.context import Context
     from pipeline.stop import StopToken
     from pipeline.tracking import settings as mlflow_settings
     from pipeline.tracking.delivery import Tracker
     from pipeline.tracking.mlflow_variables import quiet
     from pipeline.workspace.paths import Workspace
+    from tuning.awake import Awake
 
     workspace, config = Workspace.find(), request.config
     mlflow = store_of(workspace)
@@ -209,5 +214,8 @@ def _search(request: "Request", note: str) -> "tuple[SearchOutcome, Tracker]":
                 watcher.heading(f"{stage} ({config.model.name}): {why}")
 
         default = default_of(request.space, config)
-        with closing(SearchView(watcher, config.train.epochs, default, request.max_time_s)) as view:
-            return search(request, context, [view], program(), on_stage), tracker
+        with (
+            Awake(may_sleep=request.may_sleep) as awake,
+            closing(SearchView(watcher, config.train.epochs, default, request.max_time_s)) as view,
+        ):
+            return search(request, context, [view, StaysAwake(awake)], program(), on_stage), tracker

@@ -75,7 +75,7 @@ def up(
 
         try:
             with stop_token.deferring():
-                why = head_on_ray.run(plan, access.address, access.code, heard, should_stop)
+                why = head_on_ray.run(plan, access.head.host, access.code, heard, should_stop)
         except InterruptedRunError:  # a second signal
             folder.forget()
             raise

@@ -34,6 +34,8 @@ class Request:
     """What the cluster of the workspace lets this command in by; None for one that somebody built by hand."""
     max_time_s: float | None = None
     """Time limit of this command; the caller's stop token watches it."""
+    may_sleep: bool = False
+    """Whether this laptop may fall asleep while trials run."""
 
     def target(self, status: SearchStatus | None) -> int:
         """How many trials the search is to have."""

@@ -1,12 +1,22 @@
 """What every stage gets apart from its config and inputs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.progress import Reporter
 from pipeline.stop import StopToken
 from pipeline.tracking.delivery import Tracker
 from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.workspace.paths import Workspace
+
+
+@dataclass(frozen=True)
+class TrainingNode:
+    """The laptop of the cluster that trainings are sent to."""
+
+    name: str
+    address: str
+    """Of the cluster's head."""
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -18,3 +28,5 @@ class Context:
     stop_token: StopToken
     mlflow: ResolvedMlflow
     tracker: Tracker
+    node: TrainingNode | None = None
+    """Where trainings run; None for here."""

@@ -11,7 +11,7 @@ from pipeline.config.resolution import resolve
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import SeqpipeError
-from pipeline.provenance import git_commit, versions
+from pipeline.provenance import versions
 from pipeline.tracking.journal import Journal
 from pipeline.workspace.durable_files import write_atomically, write_json, writing
 
@@ -29,13 +29,14 @@ def describe(
     parameters: int,
     folder: Path,
     journal: Journal,
+    commit: str | None,
+    more_tags: Mapping[str, str],
 ) -> None:
-    """Write it to the journal, and the files that it names to `folder`."""
-    commit, found = git_commit(), versions()
+    """Write it to the journal, and the files that it names to `folder`; `commit` is that of the code."""
+    found = versions()
     write_json(folder / PROVENANCE_FILE, {"git_commit": commit, "versions": found})
     write_atomically(folder / CONFIG_FILE, to_yaml(config).encode())
-    with writing(folder):
-        shutil.copyfile(prepared.contact_sheet, folder / "contact_sheet.png")
+    keep_contact_sheet(prepared, folder)
     settings = {key: value for key, value in flatten(config).items() if not key.startswith("evaluate.")}
     journal.params({**settings, "model.parameters": parameters})
     tags: Mapping[str, str | None] = {
@@ -47,6 +48,7 @@ def describe(
         "mlflow.note.content": _note(config, prepared),
         **{f"numerics.{name}": None if value is None else str(value) for name, value in numerics.to_json().items()},
         **{f"version.{name}": version for name, version in found.items()},
+        **more_tags,
     }
     journal.tags({name: value for name, value in tags.items() if value is not None})
     profile = {split: prepared.images_in(split) for split in prepared.counts}
@@ -62,6 +64,14 @@ def describe(
         )
     journal.artifact(folder / CONFIG_FILE)
     journal.artifact(folder / "contact_sheet.png", "data")
+
+
+def keep_contact_sheet(prepared: PreparedData, folder: Path) -> None:
+    """Copy the picture of the images to the folder, unless it is there."""
+    kept = folder / "contact_sheet.png"
+    if not kept.exists():
+        with writing(folder):
+            shutil.copyfile(prepared.contact_sheet, kept)
 
 
 def _note(config: RunConfig, prepared: PreparedData) -> str:

@@ -3,15 +3,15 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
-from pipeline.errors import BudgetExhaustedError, InterruptedRunError
-from pipeline.stages.context import Context
+from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MachineUnfitError
+from pipeline.stages.context import Context, TrainingNode
 from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.prepare import fingerprint_of as prepared_fingerprint
 from pipeline.stages.results import Results, TrainedModel
@@ -24,6 +24,7 @@ from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.manifests import stage_lock
 
 if TYPE_CHECKING:
+    from pipeline.stages.training_work import Figures
     from pipeline.tracking.background import BackgroundDelivery
     from pipeline.training.checkpoint_writer import CheckpointWriter
 
@@ -92,74 +93,96 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
         TrainingDivergedError, MemoryCapError: the training cannot go on; the last checkpoint is kept.
         BudgetExhaustedError, InterruptedRunError: asked to leave; the same command goes on.
     """
-    from pipeline.stages import run_page
+    from pipeline.stages.run_page import starting_commit
     from pipeline.tracking.background import BackgroundDelivery
-    from pipeline.training import checkpoint as checkpoints
-    from pipeline.training.numerics_file import in_words, numerics_of
-    from pipeline.training.open_training import open_training
 
     identity = run_identity(config, folder)
-    numerics = numerics_of(config, len(prepared.class_names), folder, context.reporter)
-    context.reporter.note(in_words(numerics, config))
     journal_id = f"{NAME}/{folder.name.removesuffix('.partial')}"
     delivery = BackgroundDelivery(context.tracker, identity, journal_id, folder)
-    with (
-        open_training(
-            config, prepared, folder, numerics, context.reporter, context.stop_token, durable=delivery.notify
-        ) as opened,
-        _closing(opened.writer, delivery),
-    ):
-        training, journal = opened.training, opened.journal
-        if opened.checkpoint is None:
-            journal.truncate(0)
-            run_page.describe(config, prepared, numerics, opened.parameters, folder, journal)
-            training.save()
-        else:
-            training.resume(opened.checkpoint, checkpoints.best_epoch(folder))
-            context.tracker.record(identity, journal_id, folder, upto=journal.offset, status="RUNNING")
-        progress = training.fit()
-    checkpoints.save_weights(folder / "last.safetensors", training.model.state_dict())
-    write_json(folder / "epochs.json", progress.rows)
+
+    def resumed(offset: int) -> None:
+        context.tracker.record(identity, journal_id, folder, upto=offset, status="RUNNING")
+
+    if context.node is None:
+        figures = _train_here(config, prepared, folder, context, delivery, resumed)
+    else:
+        figures = _train_there(context.node, config, prepared, folder, context, delivery, resumed)
     return TrainedModel(
         folder=folder,
         model=config.model.name,
         run_key=identity.key,
         run_name=identity.name,
-        parameters=opened.parameters,
-        epochs=progress.epoch,
-        best_epoch=progress.best_epoch,
-        validation_accuracy=progress.best_accuracy,
-        validation_loss=progress.best_loss,
-        trained_s=progress.trained_s,
-        images_per_s=opened.images * progress.epoch / progress.steps_s,
-        peak_memory_mb=progress.peak_memory_mb,
-        numerics=numerics.to_json(),
-        git_commit=run_page.starting_commit(folder),
+        git_commit=starting_commit(folder),
+        **vars(figures),
     )
 
 
+def _train_here(
+    config: RunConfig,
+    prepared: PreparedData,
+    folder: Path,
+    context: Context,
+    delivery: "BackgroundDelivery",
+    resumed: Callable[[int], None],
+) -> "Figures":
+    from pipeline.stages.training_work import Surroundings, train_in
+
+    def closing(writer: "CheckpointWriter") -> AbstractContextManager[None]:
+        return _closing(delivery, lambda: writer.durable_offset, writer.close)
+
+    around = Surroundings(context.reporter, context.stop_token, delivery.notify, closing, on_resume=resumed)
+    return train_in(folder, config, prepared, around)
+
+
+def _train_there(
+    node: TrainingNode,
+    config: RunConfig,
+    prepared: PreparedData,
+    folder: Path,
+    context: Context,
+    delivery: "BackgroundDelivery",
+    resumed: Callable[[int], None],
+) -> "Figures":
+    """Train there; the journal is delivered from here, as it comes home."""
+    from pipeline.stages.train_there import durable_offset, train_on
+
+    if (offset := durable_offset(folder)) is not None:
+        resumed(offset)
+    with _closing(delivery, lambda: durable_offset(folder)):
+        return train_on(node, config, prepared, folder, context, delivery.notify)
+
+
 @contextmanager
-def _closing(writer: "CheckpointWriter", delivery: "BackgroundDelivery") -> Iterator[None]:
-    """Within this, a training works; however it ends, its last checkpoint is written and MLflow gets its status."""
+def _closing(
+    delivery: "BackgroundDelivery",
+    upto: Callable[[], int | None],
+    last: Callable[[], object] = lambda: None,
+) -> Iterator[None]:
+    """Within this, a training works; however it ends, `last` is waited for, and MLflow gets its status.
+
+    `last` is the write of its last checkpoint; `upto` says how much of the journal is durable then, None if there is
+    nothing to deliver.
+    """
     status: Status = "FAILED"
     try:
         yield
         status = "FINISHED"
-    except (BudgetExhaustedError, InterruptedRunError):
+    except (BudgetExhaustedError, InterruptedRunError, MachineUnfitError):
         status = "KILLED"
         raise
     finally:
         patience_s = DELIVERY_PATIENCE_S if status == "FINISHED" else LEAVING_PATIENCE_S
         until = time.monotonic() + patience_s
         try:
-            writer.close()
+            last()
         except BaseException:  # the disk is full, or a second Ctrl-C
             until = 0.0
             if status == "FINISHED":
                 status = "FAILED"
             raise
         finally:
-            delivery.close(upto=writer.durable_offset, status=status, timeout_s=max(0.0, until - time.monotonic()))
+            if (offset := upto()) is not None:
+                delivery.close(upto=offset, status=status, timeout_s=max(0.0, until - time.monotonic()))
 
 
 def run_identity(config: RunConfig, folder: Path) -> RunIdentity:

@@ -95,6 +95,7 @@ class CheckpointWriter:
             except BaseException as error:  # handed to the loop, which is the one that can stop the training
                 self._error = error
             finally:
+                job = None  # else the snapshot would stay in memory until the next one is there
                 self._jobs.task_done()
 
     def _write(self, tensors: dict[str, Tensor], best: dict[str, Tensor] | None, described: dict[str, Any]) -> None:

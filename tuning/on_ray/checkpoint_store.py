@@ -63,13 +63,13 @@ class CheckpointStore:
     def read(self, row: int, attempt: int, version: int, name: str, offset: int, node: str = "") -> bytes:
         """The next chunk of a checkpoint's file."""
         self._refuse_outdated(row, attempt)
-        chunk = _chunk(self._home(row) / _name(version) / name, offset)
+        chunk = chunk_of(self._home(row) / _name(version) / name, offset)
         self._count(node, 1, chunk)
         return chunk
 
     def read_shared(self, name: str, offset: int, node: str = "") -> bytes:
         """The next chunk of a shared file."""
-        chunk = _chunk(self._shared_folder / name, offset)
+        chunk = chunk_of(self._shared_folder / name, offset)
         self._count(node, 0, chunk)
         return chunk
 
@@ -105,10 +105,10 @@ class CheckpointStore:
         self._refuse_outdated(row, attempt)
         partial = self._partial(row, version)
         for path in sorted(partial.rglob("*")):
-            _sync(path)
-        _sync(partial)
+            sync(path)
+        sync(partial)
         partial.rename(self._home(row) / _name(version))
-        _sync(self._home(row))
+        sync(self._home(row))
         for older in self._versions(row)[:-1]:
             shutil.rmtree(self._home(row) / _name(older))
 
@@ -177,7 +177,8 @@ class CheckpointStore:
         return self._home(row) / f"{_name(version)}{_PARTIAL}"
 
 
-def _chunk(path: Path, offset: int) -> bytes:
+def chunk_of(path: Path, offset: int) -> bytes:
+    """The bytes of a file from an offset on, as many as one message may hold."""
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(CHUNK_BYTES)
@@ -190,12 +191,13 @@ def _name(version: int) -> str:
 def _write_durably(path: Path, content: bytes) -> None:
     draft = path.with_name(f"{path.name}.new")
     draft.write_bytes(content)
-    _sync(draft)
+    sync(draft)
     draft.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -30,10 +30,15 @@ _END_S = 3.0
 _TOKEN = "token"
 _FOLDER = "node"
 _RAY = "r"
-_START = (
-    # as if grpcio were not installed: with it Ray opens a port for remote clients, and those of its dashboards
-    "import sys; sys.modules['grpc'] = None; from ray.scripts.scripts import main; main()"
+_ABSENT = (
+    "grpc",  # with it Ray opens a port for remote clients, and those of its dashboards
+    # `ray start` imports these without need, which takes as long as everything else that it imports
+    "ray.serve.scripts",
+    "ray.dashboard.modules.job.cli",
+    "ray.util.state.state_cli",
 )
+"""Modules that are to be missing where Ray is started, as they are where Ray's extras are not installed."""
+_START = f"import sys; sys.modules.update(dict.fromkeys({_ABSENT})); from ray.scripts.scripts import main; main()"
 RAYLET, GCS = "raylet", "gcs_server"
 PATIENCE: Mapping[str, str] = {
     # For Wi-Fi. The head gives a node up after five checks without an answer, 1 s apart. One that is silent, since it

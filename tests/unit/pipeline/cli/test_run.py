@@ -7,13 +7,16 @@ from offline_store import OfflineConnection
 
 from pipeline.cli import capped_command
 from pipeline.cli.commands import app
+from pipeline.cluster.workspace_cluster import ClusterAccess, ClusterFolder, HeadHere
 from pipeline.errors import BudgetExhaustedError, ConfigError, MachineUnfitError, MemoryCapError
 from pipeline.stages import register, train
 from pipeline.stages.catalog import STAGES
+from pipeline.stages.context import TrainingNode
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import Tracker
 from pipeline.training import forecaster
 from pipeline.training.forecaster import TrainingForecast
+from tuning.cluster.join_code import JoinCode
 
 MODEL = ("-m", "vanilla", "--set", "data.source=synthetic")
 
@@ -205,3 +208,56 @@ def test_a_time_that_is_used_up_ends_it_and_says_which_command_goes_on(house, ru
     with pytest.raises(BudgetExhaustedError, match="the same command without --fresh resumes"):
         run("all", *MODEL, "--fresh", "--set", "compute.max_time_s=1e-9")
     assert house.ran == []
+
+
+@pytest.fixture
+def cluster(house):
+    """A cluster that runs from the workspace, whose nodes nobody asks."""
+    folder = ClusterFolder(house.workspace.cluster)
+    code = JoinCode.new("00000")
+    with folder.held():
+        folder.write(ClusterAccess(HeadHere("192.168.1.10", 6480, "A", 1), code))
+        yield code
+
+
+@pytest.fixture
+def trained_on(monkeypatch):
+    """The nodes that the trainings of the stand-in were given."""
+    nodes = []
+    stand_in = train.train
+
+    def note(config, prepared, folder, context):
+        nodes.append(context.node)
+        return stand_in(config, prepared, folder, context)
+
+    monkeypatch.setattr(train, "train", note)
+    return nodes
+
+
+def test_a_training_is_sent_to_the_node_that_is_named(house, run, cluster, trained_on, capped):
+    run("all", *MODEL, "--on", "B", "--max-memory-mb", "900")
+    assert trained_on == [TrainingNode("B", "192.168.1.10:6480", cluster.token)]
+    assert house.ran == list(STAGES), "the other stages run here"
+    assert capped == [], "the cap is for the training there"
+
+
+def test_without_a_name_a_training_stays_here_cluster_or_not(run, cluster, trained_on):
+    run("train", *MODEL)
+    assert trained_on == [None]
+
+
+def test_without_a_cluster_there_is_no_node_to_train_on(house, run):
+    with pytest.raises(MachineUnfitError, match=r"so there is no B to train on; start one with `seqpipe cluster up`"):
+        run("train", *MODEL, "--on", "B")
+    assert house.ran == []
+
+
+def test_a_stage_before_the_training_cannot_be_sent(house, run, cluster):
+    with pytest.raises(ConfigError, match="--on says where to train, and `prepare` does not"):
+        run("prepare", *MODEL, "--on", "B")
+
+
+def test_what_another_machine_needs_is_not_forecast_from_this_one(run, cluster, forecasts):
+    forecasts.asked.clear()
+    assert "train" in run("train", *MODEL, "--on", "B", "--dry-run")[1]
+    assert forecasts.asked == []

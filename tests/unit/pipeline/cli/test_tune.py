@@ -54,6 +54,7 @@ def test_without_flags_it_searches_small_with_every_default(called):
         None,
     )
     assert called["shown"] == (Outcome, "tracker", False)
+    assert not request.may_sleep
 
 
 def test_every_flag_is_part_of_the_request(called, tmp_path):
@@ -62,6 +63,7 @@ def test_every_flag_is_part_of_the_request(called, tmp_path):
         "-m", "vanilla", "--trials", "7", "--trial-memory-mb", "900", "--max-time", "15m", "--concurrency", "3",
         "--reserve-mb", "700",
         "--searcher", "random", "--scheduler", "none", "--seed", "4", "--extend", "2", "--fresh", "--address", "a:1",
+        "--may-sleep",
         "--space", str(tmp_path / "space.yaml"), "--set", "train.epochs=5", "--device", "cpu", "--json",
     )  # fmt: skip
     request = called["searched"]
@@ -76,6 +78,7 @@ def test_every_flag_is_part_of_the_request(called, tmp_path):
         3,
     )
     assert request.reserve_mb == 700
+    assert request.may_sleep
     assert (request.searcher, request.scheduler, request.address, request.max_time_s) == (
         "random",
         "none",

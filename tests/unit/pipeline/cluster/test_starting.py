@@ -49,7 +49,7 @@ def test_a_cluster_is_up_with_a_code_of_its_own_and_leaves_nothing_behind(worksp
     assert access.code.digest == versions_here().digest
     assert [type(event).__name__ for event in events] == ["OtherJoined", "Left"]
     (plan, address, code) = cluster.asked[0]
-    assert (address, code) == ("192.168.1.10:6480", access.code)
+    assert (address, code) == ("192.168.1.10", access.code)
     assert (plan.name, plan.facts["precision"]) == (access.head.name, "fp32")
     assert (access.head.cores, access.head.gives_mb, access.head.reserve_mb) == (
         plan.cores, plan.gives_mb, plan.reserve_mb,
@@ -60,7 +60,7 @@ def test_a_cluster_is_up_with_a_code_of_its_own_and_leaves_nothing_behind(worksp
 def test_what_was_asked_for_is_what_the_head_gets(cluster, up):
     up(Asked(bind="lo", port=7000, reserve_mb=600))
     plan, address, _ = cluster.asked[0]
-    assert address == "127.0.0.1:7000"
+    assert address == "127.0.0.1"
     assert (plan.ports.base, plan.reserve_mb) == (7000, 600)
 
 
@@ -140,6 +140,9 @@ def test_several_addresses_and_taken_ports_name_the_flag(cluster, up, monkeypatc
         up()
     monkeypatch.setattr("tuning.cluster.ports.taken", lambda numbers: [n for n in numbers if n < 6590])
     with pytest.raises(MachineUnfitError, match=r"let the ports begin at 6590 \(--port NUMBER\)"):
+        up(Asked(bind="eth0"))
+    monkeypatch.setattr("tuning.cluster.ports.taken", lambda numbers: [n for n in numbers if n == 6480])
+    with pytest.raises(MachineUnfitError, match="port 6480 cannot be used"):
         up(Asked(bind="eth0"))
 
 

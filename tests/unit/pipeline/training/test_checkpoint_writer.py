@@ -2,6 +2,7 @@ import errno
 import json
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -127,6 +128,17 @@ def test_at_most_one_snapshot_waits_for_the_one_that_is_written(tmp_path):
     assert not writer.busy
     writer.close()
     assert latest(tmp_path, pytest.fail).progress.step == 3
+
+
+def test_a_snapshot_on_disk_is_no_longer_in_memory(tmp_path):
+    writer = CheckpointWriter(tmp_path, before=lambda: None, durable=lambda offset: None)
+    snapshot = {"model.a": torch.zeros(1)}
+    tensor = weakref.ref(snapshot["model.a"])
+    writer.submit(snapshot, Progress(step=1), NUMERICS, 0)
+    writer.wait()
+    del snapshot
+    assert tensor() is None, "or the next one would be the second at once"
+    writer.close()
 
 
 def test_a_writer_that_nobody_closes_does_not_keep_the_process_alive(tmp_path):

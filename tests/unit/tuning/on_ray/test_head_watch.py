@@ -53,7 +53,8 @@ def test_a_call_that_ends_gives_what_it_gives():
 def test_the_head_is_watched_while_rays_answer_about_the_nodes_does_not_come(monkeypatch):
     monkeypatch.setattr(node_watch, "HEAD_S", 0.05)
     release = threading.Event()
-    watch = NodeWatch(lambda: release.wait(10) and [], is_head_alive=lambda: False)
-    with watch, pytest.raises(ClusterError, match="head is gone"):
-        watch.while_head_lives(lambda: release.wait(5))
+    with NodeWatch(lambda: release.wait(10) and [], is_head_alive=lambda: False) as watch:
+        time.sleep(0.5)
+        with pytest.raises(ClusterError, match="head is gone"):
+            watch.require_head()
     release.set()
