@@ -292,8 +292,7 @@ def separate(folder: Path, count: int = 2, **words: Any) -> Iterator[Cluster]:
         held = Cluster(made)
         try:
             yield held
-        except BaseException:
+        finally:
             held.show()
-            raise
         for laptop in made.all:
             keep_what_was_measured(laptop)
