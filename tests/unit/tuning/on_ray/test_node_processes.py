@@ -53,7 +53,11 @@ def test_what_was_started_is_watched_and_ended_without_a_trace(ray, temp):
     processes = start(temp)
     folder = processes.node_folder.path.parent
     assert processes.dead() is None
-    (gcs,) = [each for each in psutil.process_iter() if each.cmdline()[:1] == [str(folder / "r" / "gcs_server")]]
+    (gcs,) = [
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if (each.info["cmdline"] or [])[:1] == [str(folder / "r" / "gcs_server")]
+    ]
     gcs.kill()
     until = time.monotonic() + 5
     while processes.dead() is None and time.monotonic() < until:
