@@ -60,12 +60,6 @@ def test_a_start_that_failed_is_repeated_after_a_while():
     assert member.next(at(AWAY, 101.0)) == Begin()
 
 
-def test_a_silent_head_ends_nothing_however_long():
-    member = joined()
-    for second in range(600):
-        assert member.next(at(UP, 101.0 + second, head=HeadState.SILENT)) is None
-
-
 def test_a_head_that_is_silent_counts_as_gone_only_after_ray_has_given_the_node_up():
     member = joined()
     silent = at(UP, 110.0, head=HeadState.SILENT)
