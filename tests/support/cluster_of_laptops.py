@@ -95,7 +95,6 @@ class Cluster:
 
     def tune(self, trials: int, *words: str, **values: Any) -> Command:
         """Begin a search on A."""
-
         return self.a.start(*search(trials, **values), *words)
 
     def tune_in_terminal(self, trials: int, *words: str, **values: Any) -> Screen:
@@ -119,6 +118,13 @@ class Cluster:
 
     def is_ready(self, name: str) -> bool:
         return self.nodes().get(name, {}).get("state") == "ready"
+
+    def show(self) -> None:
+        """Print what the commands said last, for who looks for a fault."""
+        for laptop in self.laptops.all:
+            for command in laptop.commands:
+                if "cluster status" not in (words := " ".join(command.words)):
+                    print(f"-- {laptop.name}: {words[-120:]}\n{command.out[-1500:]}\n{command.err[-3000:]}")
 
     @staticmethod
     def trials_on(laptop: Laptop) -> list[int]:
@@ -284,6 +290,9 @@ def separate(folder: Path, count: int = 2, **words: Any) -> Iterator[Cluster]:
         for laptop in made.all:
             give_what_was_measured(laptop)
         held = Cluster(made)
-        yield held
+        try:
+            yield held
+        finally:
+            held.show()
         for laptop in made.all:
             keep_what_was_measured(laptop)
