@@ -84,8 +84,8 @@ Address = Annotated[
     str | None,
     typer.Option("--address", metavar="HOST:PORT", help="An existing Ray cluster that this machine is part of."),
 ]
-MaySleep = Annotated[bool, typer.Option("--may-sleep", help="Let this laptop fall asleep while trials run.")]
 Local = Annotated[bool, typer.Option("--local", help="Leave this workspace's cluster alone: search on this laptop.")]
+MaySleep = Annotated[bool, typer.Option("--may-sleep", help="Let this laptop fall asleep while trials run.")]
 SpaceFile = Annotated[
     Path | None, typer.Option("--space", help="A YAML file with the space, in place of the model's default one.")
 ]

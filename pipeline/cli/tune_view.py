@@ -89,14 +89,15 @@ def show_survey(survey: "Survey", as_json: bool) -> None:
         [[key, in_words(parameter), value_in_words(default[key])] for key, parameter in request.space.items()],
         title=f"search {search.fingerprint}: {search.model}, {request.config.train.epochs} epochs a trial",
     )
+    known = [name for name in ("precision", "kernel") if any(name in node.facts for node in capacity.nodes)]
     table(
-        ["node", "cores", "memory for trials", "precision", "kernel", "trials at once"],
+        ["node", "cores", "memory for trials", *known, "trials at once"],
         [
             [
                 node.name,
                 f"{node.cpus:g}",
                 f"{node.memory_mb} MB",
-                *_computes_with(node, request.config.compute),
+                *(_computes_with(name, node, request.config.compute) for name in known),
                 f"{fits}: {node.why_not}" if node.why_not else str(fits),
             ]
             for node, fits in zip(capacity.nodes, capacity.fits, strict=True)
@@ -114,12 +115,10 @@ def show_survey(survey: "Survey", as_json: bool) -> None:
     emit(f"{status.in_words() if status else 'not started yet'}; {survey.target} trials in all")
 
 
-def _computes_with(node: "Node", compute: "ComputeConfig") -> tuple[str, str]:
-    """The precision and kernel of trials on a node; "auto" where nobody has asked it yet."""
-    return tuple(  # type: ignore[return-value]
-        asked if (asked := getattr(compute, name)) != "auto" else node.facts.get(name, "auto")
-        for name in ("precision", "kernel")
-    )
+def _computes_with(name: str, node: "Node", compute: "ComputeConfig") -> str:
+    """The precision or the kernel of trials on a node: what is asked for, or what it takes by itself."""
+    asked = str(getattr(compute, name))
+    return node.facts.get(name, "-") if asked == "auto" else asked
 
 
 def differing_precisions(capacity: "Capacity", compute: "ComputeConfig") -> str:

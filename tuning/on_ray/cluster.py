@@ -17,6 +17,7 @@ from typing import Any
 from tuning.capacity import Node
 from tuning.errors import AskedToLeaveError, ClusterError
 from tuning.on_ray.connection import (
+    PATIENCE,
     START_S,
     TUNE_ENVIRONMENT,
     environment,
@@ -51,8 +52,8 @@ def joined(address: str, should_stop: Callable[[], bool] = lambda: False, token:
         AskedToLeaveError: `should_stop` returned True meanwhile.
     """
     with (
+        environment(PATIENCE | _ANY_PATCH),
         contextlib.nullcontext() if token is None else token_in_force(token),
-        environment(_ANY_PATCH),
         _joined(address, should_stop),
     ):
         yield

@@ -54,9 +54,7 @@ def test_the_head_is_watched_while_rays_answer_about_the_nodes_does_not_come(mon
     monkeypatch.setattr(node_watch, "HEAD_S", 0.05)
     release = threading.Event()
     with NodeWatch(lambda: release.wait(10) and [], is_head_alive=lambda: False) as watch:
-        until = time.monotonic() + 5
+        time.sleep(0.5)
         with pytest.raises(ClusterError, match="head is gone"):
-            while time.monotonic() < until:
-                watch.require_head()
-                time.sleep(0.02)
+            watch.require_head()
     release.set()
