@@ -135,8 +135,9 @@ def run_search(
                 fit = fit_of(forecast, capacity, observer.noted, begin)
                 words = (packed, settings, capacity, files, observer, should_stop, began, fit, watch)
                 run = TuneRun(ledger, space, default, *words)
-                ended, sent = run.run(), run.sent()
-        result = _result(ledger, settings, ended)
+                how: Ended = watch.while_head_lives(run.run) if watch else run.run()
+                sent = run.sent()
+        result = _result(ledger, settings, how)
         return replace(
             result,
             freed_bytes=run.decisions.freed_bytes,

@@ -4,13 +4,15 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli import options
-from pipeline.cli.console import complain, emit
+from pipeline.cli.console import complain, emit, emit_json
+from pipeline.errors import InterruptedRunError, MachineUnfitError
 from pipeline.stop import StopToken
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 LOWEST_BASE, HIGHEST_BASE = 1024, 32658
 """Where the ports of a node may begin."""
 _TRIES = 3
+_PROMPT = "join code (not shown): "
 cluster = typer.Typer(
     help="Search on several laptops: `up` on the first, `join` on the others, then `seqpipe tune` on the first.",
     no_args_is_help=True,
@@ -148,8 +151,10 @@ def status(as_json: options.Json = False) -> None:
     workspace = Workspace.find()
     access = workspace_cluster.running(workspace)
     if access is None:
-        cluster_view.show_none(workspace_cluster.left_over(workspace), node_here.find(), as_json)
-        return
+        why = cluster_view.none_in_words(workspace_cluster.left_over(workspace), node_here.find())
+        if as_json:
+            emit_json({"up": False, "why": why})
+        raise MachineUnfitError(why)
     from tuning.on_ray import board
 
     with translated(StopToken()), board.Board(access.address, access.token) as opened:
@@ -188,19 +193,14 @@ def _code(file: Path | None) -> "JoinCode":
     os.environ.pop(joining.CODE_VARIABLE, None)
     if given is not None:
         return JoinCode.parse(given)
-    for _ in range(_TRIES - 1 if sys.stdin.isatty() else 0):
+    if not sys.stdin.isatty():
+        return JoinCode.parse(sys.stdin.readline())
+    for _ in range(_TRIES - 1):
         try:
-            return JoinCode.parse(_typed())
+            return JoinCode.parse(getpass(_PROMPT))
         except ClusterError as error:
             complain(str(error))
-    return JoinCode.parse(_typed())
-
-
-def _typed() -> str:
-    """What is typed, or comes through a pipe; not hidden, since it is long and read from another screen."""
-    sys.stderr.write("join code: ")
-    sys.stderr.flush()
-    return sys.stdin.readline()
+    return JoinCode.parse(getpass(_PROMPT))
 
 
 def _words(given: Mapping[str, object]) -> list[str]:
@@ -213,8 +213,6 @@ def _words(given: Mapping[str, object]) -> list[str]:
 
 def _leave(token: StopToken, *, is_done: bool) -> None:
     """Exit as a signal asks. Ctrl-C is the way to end a node, and no failure unless it came before there was one."""
-    from pipeline.errors import InterruptedRunError
-
     reason = token.reason()
     if isinstance(reason, InterruptedRunError) and not (is_done and reason.signal_number == signal.SIGINT):
         raise reason

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.cli.cluster_events import NodeView, at_this_time, in_words
+from pipeline.cli.cluster_events import NodeView, at_this_time
 from pipeline.cli.cluster_view import held_mb, search_in_words, trial_cells
 from pipeline.cli.console import Watcher, emit, percent, table
 from tuning.cluster.node_events import Beat, Left, Lost, NodeEvent
@@ -29,10 +29,12 @@ class JoinView(NodeView):
 
     def compared(self, found: "Comparison") -> None:
         """Show the two laptops beside each other, and what this one will give."""
-        table(
-            ["", f"here ({found.here.name})", f"there ({found.head.name})", "", "what to do"],
-            [[line.what, line.here, line.there, _VERDICTS[line.verdict], line.advice] for line in found.lines],
-        )
+        columns = ["", f"here ({found.here.name})", f"there ({found.head.name})"]
+        rows = [[line.what, line.here, line.there] for line in found.lines]
+        if any(line.verdict != "same" for line in found.lines):
+            columns += ["", "what to do"]
+            rows = [[*row, _VERDICTS[line.verdict], line.advice] for row, line in zip(rows, found.lines, strict=True)]
+        table(columns, rows)
         here = found.here
         emit(f"gives {here.cores:g} cores and {here.gives_mb} MB to trials; {here.reserve_mb} MB stay free")
         emit(self.sleep)
@@ -45,7 +47,7 @@ class JoinView(NodeView):
         if isinstance(event, (Lost, Left)):
             self._tell_trials(())
             self.close()
-        if words := in_words(event):
+        if words := self.line(event):
             self._watcher.note(at_this_time(words))
 
     def close(self) -> None:
@@ -95,18 +97,17 @@ class JoinView(NodeView):
             drawn.add_column(column, no_wrap=True)
         for trial in own.trials:
             drawn.add_row(*map(Text, trial_cells(trial)))
-        lines = [Text(self.headline(own, len(beat.nodes)), style="bold")]
-        lines += [Text(search_in_words(search)) for search in beat.searches]
+        lines = [Text(self.headline(own, len(beat.nodes)), style="bold", no_wrap=True, overflow="ellipsis")]
+        lines += [Text(search_in_words(search), no_wrap=True, overflow="ellipsis") for search in beat.searches]
         return Group(*lines, *([drawn] if own.trials else []))
 
     def headline(self, own: NodeRecord, nodes: int) -> str:
         """This laptop in the cluster: what it runs, and its memory."""
         trials = len(own.trials)
         parts = [
-            f"{own.name} in the cluster of {self._address}: {trials} {'trial' if trials == 1 else 'trials'}",
-            f"{held_mb(own):.0f} of {own.gives_mb} MB held",
-            f"{own.free_mb} MB free",
-            f"{nodes} laptops",
+            f"Ctrl-C leaves; {own.name} in the cluster of {self._address} ({nodes} laptops)",
             f"takes no more trials: {own.why}" if own.why else "",
+            f"{trials} {'trial' if trials == 1 else 'trials'}, {held_mb(own):.0f} of {own.gives_mb} MB held, "
+            f"{own.free_mb} MB free",
         ]
-        return ", ".join(part for part in parts if part) + " (Ctrl-C leaves)"
+        return ": ".join(part for part in parts if part)

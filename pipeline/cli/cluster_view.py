@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.cluster_events import NodeView, at_this_time, in_words
+from pipeline.cli.cluster_events import NodeView, at_this_time
 from pipeline.cli.console import complain, emit, emit_json, percent, program, table
+from pipeline.cluster.workspace_cluster import NONE_UP
 from tuning.cluster.node_events import NodeEvent
 from tuning.cluster.node_record import NodeRecord, SearchSummary, TrialOnNode
 from tuning.cluster.ports import Ports
@@ -46,7 +47,7 @@ class UpView(NodeView):
 
     def heard(self, event: NodeEvent) -> None:
         super().heard(event)
-        if words := in_words(event):
+        if words := self.line(event):
             complain(at_this_time(words))
 
     def _lines(self, access: "ClusterAccess") -> list[tuple[str, str]]:
@@ -80,16 +81,14 @@ def program_elsewhere() -> str:
     return here if not here.startswith(("/", "..")) else "seqpipe"
 
 
-def show_none(left_over: "ClusterAccess | None", here: "NodeHere | None", as_json: bool) -> None:
-    """Show that no cluster is up from this workspace, and what there is instead."""
-    if as_json:
-        emit_json({"up": False, "left_over": left_over is not None, "this_laptop": here.in_words() if here else None})
-        return
-    emit("no cluster is up from this workspace; `seqpipe cluster up` starts one")
+def none_in_words(left_over: "ClusterAccess | None", here: "NodeHere | None") -> str:
+    """What there is where no cluster is up from this workspace, in a line."""
     if left_over is not None:
-        emit("the one before ended without `seqpipe cluster down`; the next goes on with its join code")
-    if here is not None:
-        emit(here.in_words())
+        return (
+            "no cluster is up from this workspace: the last one ended without `seqpipe cluster down`; "
+            "`seqpipe cluster up` goes on with its join code"
+        )
+    return f"{NONE_UP}; {here.in_words()}" if here is not None else NONE_UP
 
 
 def show_status(

@@ -2,7 +2,7 @@
 
 import time
 
-from pipeline.cluster.workspace_cluster import ClusterFolder, left_over, running
+from pipeline.cluster.workspace_cluster import NONE_UP, ClusterFolder, left_over, running
 from pipeline.errors import MachineUnfitError
 from pipeline.workspace.paths import Workspace
 
@@ -24,7 +24,7 @@ def leave(workspace: Workspace, node: str) -> None:
 
     access = running(workspace)
     if access is None:
-        raise MachineUnfitError("no cluster is up from this workspace; `seqpipe cluster up` starts one")
+        raise MachineUnfitError(NONE_UP)
     with board.Board(access.address, access.token) as opened:
         nodes = {record.name: record for record in opened.nodes()}
         if node not in nodes:
@@ -47,13 +47,13 @@ def down(workspace: Workspace) -> str:
     """End the cluster of a workspace, and wait until it has ended; what came of it, in words.
 
     Raises:
-        MachineUnfitError: it does not end.
+        MachineUnfitError: there is none, or it does not end.
         WorkspaceError: the workspace cannot be written.
     """
     folder = ClusterFolder(workspace.cluster)
     if not folder.is_held():
         if left_over(workspace) is None:
-            return "no cluster is up from this workspace"
+            raise MachineUnfitError(NONE_UP)
         folder.forget()
         return "the cluster had ended already; its join code is good for nothing from now on"
     access = running(workspace)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.cluster import node_here, this_laptop
 from pipeline.errors import ConfigError, MachineUnfitError
 from pipeline.stop import StopToken
-from tuning.cluster import addresses, comparison, ports, route
+from tuning.cluster import addresses, comparison, ports, route, versions
 from tuning.cluster.addresses import HeadAddress
 from tuning.cluster.join_code import JoinCode
 from tuning.cluster.node_record import NodeRecord
@@ -42,6 +42,16 @@ class Comparison:
     lines: tuple[comparison.Line, ...]
 
 
+@dataclass(frozen=True)
+class Way:
+    """The way between this laptop and the head."""
+
+    own_address: str
+    clock_off_s: float
+    """How far the head's clock is ahead."""
+    reach: comparison.Reach
+
+
 def head_address(text: str) -> HeadAddress:
     """The head that an address, as typed, leads to; with its numeric address.
 
@@ -69,7 +79,7 @@ def given_code(file: Path | None, environ: Mapping[str, str]) -> str | None:
         with file.expanduser().open(encoding="utf-8") as opened:
             found = os.fstat(opened.fileno())
             if found.st_mode & 0o077 and stat.S_ISREG(found.st_mode):
-                raise ConfigError(f"{file}: others may read the join code in it; `chmod 600 {file}`")
+                raise ConfigError(f"{file}: others may read the join code in it; make it 0600: `chmod 600 {file}`")
             return opened.read(1000)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
@@ -92,41 +102,45 @@ def require_head(address: HeadAddress, code: JoinCode) -> NodeRecord:
                 f"the head at {where} refuses this join code; type the one that `seqpipe cluster up` shows there now"
             )
         case probe.NotAHead(what=what):
+            other = versions.of_this_machine(this_laptop.PACKAGES).digest != code.digest
+            why = " (the join code is from a laptop with another Python, Ray or seqpipe)" if other else ""
             raise MachineUnfitError(
-                f"at {where} there is {what}; type the line that `seqpipe cluster up` shows on the other laptop"
+                f"at {where} there is {what}{why}; type the line that `seqpipe cluster up` shows on the other laptop"
             )
         case probe.Nothing(why=why):
             raise MachineUnfitError(
-                f"nobody answers at {where} ({why}); is `seqpipe cluster up` running there, and does its firewall "
-                f"let ports {Ports(address.port).in_words()} in?"
+                f"nobody answers at {where} ({why}); is the cluster up there, and does its firewall let ports "
+                f"{Ports(address.port).in_words()} in?"
             )
 
 
-def compared(plan: "NodePlan", address: HeadAddress, code: JoinCode, head: NodeRecord) -> Comparison:
-    """Compare this laptop with the head, which calls it back.
+def tried(wanted: Ports, address: HeadAddress, code: JoinCode) -> Way:
+    """Try what the two laptops reach of each other, which takes a second: the head calls back.
 
     Raises:
-        ClusterError: a port of this laptop is taken, or the head does not answer any more.
+        MachineUnfitError: a port of this laptop is taken, or there is no way to the head.
+        ClusterError: the head does not answer any more.
     """
     from tuning.on_ray.board import Board
     from tuning.on_ray.reach import reached
 
-    this_laptop.require_free(plan.ports, is_head=False)
+    this_laptop.require_free(wanted, is_head=False)
     own = route.address_towards(address.host, address.port)
     if own is None:
         raise MachineUnfitError(f"there is no way to {address.host} any more; is this laptop still in its network?")
     with Board(addresses.with_port(address.host, address.port), code.token) as board:
-        back = reached(board, own, plan.ports.all(is_head=False))
+        back = reached(board, own, wanted.all(is_head=False))
     theirs = Ports(address.port)
     there = (theirs.gcs, theirs.node_manager, theirs.object_manager)
     blocked = tuple(port for port in there if not ports.can_connect(address.host, port))
-    here = this_laptop.record(plan, own)
+    return Way(own, back.clock_off_s, comparison.Reach(blocked, back.unreachable))
+
+
+def compared(plan: "NodePlan", way: Way, head: NodeRecord) -> Comparison:
+    """Compare this laptop with the head."""
+    here = this_laptop.record(plan, way.own_address)
     lines = comparison.compare(
-        here,
-        head,
-        clock_off_s=back.clock_off_s,
-        disk_free_mb=this_laptop.disk_free_mb(),
-        reach=comparison.Reach(blocked, back.unreachable),
+        here, head, clock_off_s=way.clock_off_s, disk_free_mb=this_laptop.disk_free_mb(), reach=way.reach
     )
     return Comparison(here, head, lines)
 
@@ -155,8 +169,9 @@ def join(
     with node_here.only_one("member", addresses.as_typed(address.host, address.port)):
         head = require_head(address, code)
         chosen = Ports(asked.port or ports.DEFAULT_BASE)
+        way = tried(chosen, address, code)  # while the child of `facts` loads torch
         plan = this_laptop.plan(asked.name or socket.gethostname(), chosen, asked.reserve_mb, facts.result())
-        found = compared(plan, address, code, head)
+        found = compared(plan, way, head)
         on_compared(found)
         if refused := comparison.refused(found.lines):
             what = ", ".join(line.what for line in refused)

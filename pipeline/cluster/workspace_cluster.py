@@ -25,6 +25,7 @@ from tuning.cluster.addresses import as_typed, with_port
 from tuning.cluster.join_code import JoinCode
 from tuning.errors import ClusterError
 
+NONE_UP = "no cluster is up from this workspace; `seqpipe cluster up` starts one"
 _LOCK_S = 0.5
 
 
@@ -174,7 +175,7 @@ class ClusterFolder:
         with suppress(WorkspaceError):
             if (found := self.read(self.place)) is not None:
                 return (
-                    f"the cluster of this workspace is up already (process {found.head.pid}): type `seqpipe cluster "
-                    f"join {found.head.typed}` on the other laptop, or end it with `seqpipe cluster down`"
+                    f"the cluster of this workspace is up already (process {found.head.pid}), and others join it at "
+                    f"{found.head.typed}; `seqpipe cluster down` ends it"
                 )
         return "the cluster of this workspace is being started already; `seqpipe cluster status` shows when it is up"

@@ -26,6 +26,8 @@ LONG_VARIABLE = "SEQPIPE_LONG_FAULTS"
 """Set: frozen for ten minutes and cut for three, as the issue has it; otherwise as long as Ray needs to notice."""
 SPACE = "train.learning_rate: {uniform: [0.001, 0.01]}\n"
 EPOCHS = 12
+CAP_MB = "700"
+"""Of a trial: by itself one of a single core takes all that its node gives."""
 UP_S, JOIN_S, NODES_S = 120.0, 120.0, 120.0
 Event = dict[str, Any]
 
@@ -48,7 +50,7 @@ def search(trials: int, epochs: int = EPOCHS, **values: object) -> list[str]:
     """A search of real trainings of made-up images, `epochs` of about half a second each."""
     chosen = {"train__epochs": epochs, "train__batch_size": 4, "data__fraction": 0.5, **values}
     words = [SEQPIPE, "tune", *tiny("vanilla", **chosen), "--space", "space.yaml"]
-    return [*words, "--trials", str(trials), "--scheduler", "none"]
+    return [*words, "--trials", str(trials), "--scheduler", "none", "--trial-memory-mb", CAP_MB]
 
 
 class Cluster:
@@ -116,6 +118,13 @@ class Cluster:
 
     def is_ready(self, name: str) -> bool:
         return self.nodes().get(name, {}).get("state") == "ready"
+
+    def show(self) -> None:
+        """Print what the commands said last, for who looks for a fault."""
+        for laptop in self.laptops.all:
+            for command in laptop.commands:
+                if "cluster status" not in (words := " ".join(command.words)):
+                    print(f"-- {laptop.name}: {words[-120:]}\n{command.out[-1500:]}\n{command.err[-3000:]}")
 
     @staticmethod
     def trials_on(laptop: Laptop) -> list[int]:
@@ -201,6 +210,20 @@ def repeated_epochs(events: list[Event], row: int) -> int:
     return len(told) - len(set(told))
 
 
+def lost_s(events: list[Event], row: int) -> float:
+    """Seconds of a row's work that were done again: what it reported after the checkpoint that it went on from."""
+    lost = 0.0
+    told: dict[int, float] = {}
+    for each in events:
+        if each["event"] != "report" or each["row"] != row:
+            continue
+        if told and each["epoch"] <= max(told):
+            lost += max(told.values()) - told.get(each["epoch"] - 1, min(told.values()))
+            told = {epoch: when for epoch, when in told.items() if epoch < each["epoch"]}
+        told[each["epoch"]] = each["time_ms"] / 1000
+    return lost
+
+
 def quiet_within(laptop: Laptop, timeout_s: float, but: Callable[[str], bool] = lambda line: False) -> float:
     """Seconds until no process, port or folder of Ray's is left on a laptop, those with such a command line aside."""
     began = time.monotonic()
@@ -267,6 +290,9 @@ def separate(folder: Path, count: int = 2, **words: Any) -> Iterator[Cluster]:
         for laptop in made.all:
             give_what_was_measured(laptop)
         held = Cluster(made)
-        yield held
+        try:
+            yield held
+        finally:
+            held.show()
         for laptop in made.all:
             keep_what_was_measured(laptop)

@@ -119,19 +119,26 @@ def resolved(host: str) -> str:
 
 
 def require_other(address: str, found: Sequence[InterfaceAddress], *, is_head_here: bool) -> None:
-    """Raise `ClusterError` if an address leads back to this machine, where a head is or is not.
+    """Raise `ClusterError` unless an address can lead to another machine; here, a head is or is not.
 
     Some addresses are on every machine (127.0.0.1, docker0's 172.17.0.1): typed elsewhere they do not lead to a head.
     """
     here = next((one for one in found if _same(one.address, address)), None)
-    if here is None and not ipaddress.ip_address(address).is_loopback:
-        return
-    where = f"this machine's own {here.interface}" if here else "this machine itself"
-    if here is not None and is_head_here and not ipaddress.ip_address(address).is_loopback:
-        raise ClusterError(f"{address} is this machine, which is in that cluster already; join from the other laptop")
-    raise ClusterError(
-        f"{address} leads to {where}, not to another laptop; type the address that the other laptop shows"
-    )
+    shown = "type the address that the other laptop shows"
+    if is_of_one_link(address):
+        raise ClusterError(f"{address} means something else on every link; {shown}")
+    if ipaddress.ip_address(address).is_loopback:
+        raise ClusterError(f"{address} is this machine itself; {shown}")
+    if here is not None and is_head_here:
+        raise ClusterError(f"{address} is this machine itself, with that cluster's head; join from the other laptop")
+    if here is not None:
+        raise ClusterError(f"{address} leads to this machine itself (its {here.interface}); {shown}")
+
+
+def is_of_one_link(address: str) -> bool:
+    """Whether an address is IPv6's `fe80::...`, which every interface has, and which needs one named to be used."""
+    found = ipaddress.ip_address(address)
+    return found.version == 6 and found.is_link_local
 
 
 def with_port(host: str, port: int) -> str:
@@ -145,6 +152,7 @@ def as_typed(host: str, port: int) -> str:
 
 
 def _asked_for(asked: str, found: Sequence[InterfaceAddress]) -> str:
+    found = [one for one in found if not is_of_one_link(one.address)]
     of_interface = [one for one in found if one.interface == asked]
     of_interface.sort(key=lambda one: ":" in one.address)
     if of_interface:

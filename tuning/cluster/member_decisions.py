@@ -1,8 +1,8 @@
 """What a member does next, decided from what it has observed: start its node, end it, wait, or leave.
 
 A short silence of the head means nothing: Ray's own processes wait for it for a minute. What ends a node is that its
-processes have ended, that the head counts it as dead, that the head is another one, or that nothing listens at the
-head's address although its machine answers.
+processes have ended, that the head counts it as dead, that the head is another one, that nothing listens at the
+head's address although its machine answers, or a silence so long that the head has given the node up by then.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ RETRY_S = (1.0, 2.0, 5.0)
 """Between attempts to join; the last one repeats."""
 REFUSED_S = 3.0
 """How long a head may refuse connections before it counts as ended."""
+SILENT_S = 75.0
+"""How long a head may be silent. Ray's processes do not always end by themselves when it is gone for good."""
 LEAVE_S = 30.0
 """How long trials may take to save and to send their checkpoint. They stop within seconds; a slow link sends on."""
 
@@ -106,6 +108,7 @@ class Member:
         self._attempts = 0
         self._next_attempt = 0.0
         self._refused_since: float | None = None
+        self._silent_since: float | None = None
         self._unfit: str | None = None
         self._leaving: tuple[str, float] | None = None
         """Why it leaves, and until when its trials may take."""
@@ -127,7 +130,7 @@ class Member:
 
     def begun(self, now: float, failed: str | None = None) -> Wait | None:
         """What came of `Begin`: None, or why it failed."""
-        self._refused_since = None
+        self._refused_since = self._silent_since = None
         if failed is None:
             self._is_up, self._attempts = True, 0
             return None
@@ -161,6 +164,10 @@ class Member:
             self._refused_since = None
         elif self._refused_since is None:
             self._refused_since = seen.now
+        if seen.head is not HeadState.SILENT:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = seen.now
         if not seen.runs:
             return "its Ray processes have ended"
         if seen.address_changed:
@@ -171,6 +178,8 @@ class Member:
             return "the head had given it up"
         if self._refused_since is not None and seen.now - self._refused_since >= REFUSED_S:
             return "the head has ended"
+        if self._silent_since is not None and seen.now - self._silent_since >= SILENT_S:
+            return f"the head has not answered for {SILENT_S:.0f} s"
         return None
 
     def _change_of_fitness(self, seen: Seen) -> Step | None:

@@ -16,7 +16,8 @@ from tuning.cluster.node_record import TrialOnNode
 VARIABLE = "TUNING_NODE_FOLDER"
 NAME_VARIABLE = "TUNING_NODE_NAME"
 """The node's name, for its processes."""
-_LEAVE = "leave"
+_LEAVE, _SPARE = "leave", "spare"
+_REASON_BYTES = 500
 _TRIES = 3
 
 
@@ -40,21 +41,28 @@ class NodeFolder:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
         self.call_off()
+        (self.path / _SPARE).write_bytes(_padded(""))
 
     def ask_to_leave(self, why: str) -> None:
-        """Ask every trial of the node to leave, and those that start to give their row back."""
-        beside = self.path / f".{_LEAVE}.{os.getpid()}"
-        beside.write_text(why, encoding="utf-8")
-        beside.replace(self.path / _LEAVE)
+        """Ask every trial of the node to leave, and those that start to give their row back.
+
+        The file for it is there already, since a full disk is one of the reasons.
+        """
+        spare, leave = self.path / _SPARE, self.path / _LEAVE
+        with (spare if spare.exists() else leave).open("r+b") as file:
+            file.write(_padded(why))
+        if spare.exists():
+            spare.replace(leave)
 
     def call_off(self) -> None:
         """Trials may stay, and start again."""
-        (self.path / _LEAVE).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / _LEAVE).replace(self.path / _SPARE)
 
     def leaving(self) -> str | None:
         """Why the node's trials are to leave; None if they may stay."""
         with contextlib.suppress(OSError):
-            return (self.path / _LEAVE).read_text(encoding="utf-8")
+            return (self.path / _LEAVE).read_bytes().decode(errors="replace").rstrip()
         return None
 
     def write_trial(self, trial: TrialOnNode) -> None:
@@ -83,6 +91,10 @@ class NodeFolder:
         """What the node's trials do now, by row; files of dead processes are removed."""
         found = [_read(path) for path in self.path.glob("trial-*")]
         return tuple(sorted((one for one in found if one is not None), key=lambda one: (one.search, one.row)))
+
+
+def _padded(why: str) -> bytes:
+    return why.encode()[:_REASON_BYTES].ljust(_REASON_BYTES)
 
 
 def _read(path: Path) -> TrialOnNode | None:

@@ -17,6 +17,7 @@ from typing import Any
 from tuning.capacity import Node
 from tuning.errors import AskedToLeaveError, ClusterError
 from tuning.on_ray.connection import (
+    PATIENCE,
     START_S,
     TUNE_ENVIRONMENT,
     environment,
@@ -41,7 +42,7 @@ print(GcsClient(address=sys.argv[1]).internal_kv_get(b"CLUSTER_METADATA", KV_NAM
 
 
 @contextmanager
-def joined(address: str, should_stop: Callable[[], bool] = lambda: False, token: str = "") -> Iterator[None]:
+def joined(address: str, should_stop: Callable[[], bool] = lambda: False, token: str | None = None) -> Iterator[None]:
     """The cluster at `address`, which this machine must be a node of; it is left as it was found.
 
     Without `token` the one in Ray's own environment variables counts.
@@ -51,8 +52,8 @@ def joined(address: str, should_stop: Callable[[], bool] = lambda: False, token:
         AskedToLeaveError: `should_stop` returned True meanwhile.
     """
     with (
-        token_in_force(token) if token else contextlib.nullcontext(),
-        environment(_ANY_PATCH),
+        environment(PATIENCE | _ANY_PATCH),
+        contextlib.nullcontext() if token is None else token_in_force(token),
         _joined(address, should_stop),
     ):
         yield

@@ -21,15 +21,30 @@ TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Tune's state is never restored
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
 }
+PATIENCE = {
+    # For Wi-Fi. The head gives a node up after five checks without an answer, 1 s apart. One that is silent, since it
+    # sleeps or its cable is out, makes each check wait 10 s: it has 55 s. One whose processes were killed refuses the
+    # connection, which is known after 5 s (15 with Ray's own 3 s between checks).
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "10000",
+    "RAY_health_check_failure_threshold": "5",
+    # The same seen from the other end: a node's processes wait so long for the head before they end themselves.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "60",
+    # A connection whose other end is silent is closed by its server after twice 10 s, and the trial behind it counts
+    # as lost; so a cable that is out for 25 s would have a trial started again.
+    "RAY_grpc_keepalive_timeout_ms": "60000",
+}
+"""Ray's settings for a network that may be gone for half a minute; in force on every node and in the driver."""
 
 
 def import_ray() -> Any:
     """Ray, kept from giving the working folder to its workers.
 
-    Under `uv run` it would pack the folder and run them in a copy; that is decided when Ray is imported. It also puts
-    the folder first on their module path, so `ray.init` has to be called in a folder without modules.
+    Under `uv run` it would pack the folder and run them in a copy; that is decided when Ray is imported, as is that
+    no call starts a Ray by itself. It also puts the folder first on their module path, so `ray.init` has to be called
+    in a folder without modules.
     """
-    with environment({"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}):
+    with environment({"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}):
         import ray
     return ray
 

@@ -5,13 +5,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from tuning.capacity import Node
 from tuning.cluster.node_record import NodeRecord, SearchSummary
 from tuning.errors import ClusterError
+from tuning.waiting import Helper, result_of
 
+T = TypeVar("T")
 LOOK_S = 1.0
+HEAD_S = 0.5
 SUMMARY_S = 2.0
 """How often the search's progress is put on the board."""
 
@@ -63,7 +66,8 @@ class NodeWatch:
         self._summary_at = 0.0
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._watch, name="nodes", daemon=True).start()
+        for watch in (self._watch, self._watch_head):
+            threading.Thread(target=watch, name="nodes", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,6 +87,20 @@ class NodeWatch:
         if self._head_is_gone.is_set():
             raise ClusterError("the cluster's head is gone; start it again, and the same command goes on")
 
+    def while_head_lives(self, call: Callable[[], T]) -> T:
+        """Make a call that would hang without the head, in a thread of its own, so that this one can leave then.
+
+        Raises:
+            ClusterError: the cluster's head is gone; the call hangs on, so this process has to end by `os._exit`.
+        """
+
+        def go_on() -> bool:
+            self.require_head()
+            return False
+
+        with Helper("search") as helper:
+            return result_of(helper.begin(call), should_stop=go_on)
+
     def say(self, summary: SearchSummary) -> None:
         """Have the board show this of the search."""
         self._summary = summary
@@ -93,8 +111,6 @@ class NodeWatch:
         Raises:
             ClusterError: the cluster's head is gone.
         """
-        if not self._is_head_alive():
-            self._head_is_gone.set()
         self.require_head()
         nodes = self._alive()
         if self._board is not None:
@@ -112,10 +128,17 @@ class NodeWatch:
 
     def _watch(self) -> None:
         while not self._head_is_gone.is_set():
-            with contextlib.suppress(Exception):  # Ray's, of a head that does not answer; see `is_head_alive`
+            with contextlib.suppress(Exception):  # Ray's, of a head that does not answer; see `_watch_head`
                 self.look()
             if self._over.wait(LOOK_S):
                 break
         if self._board is not None and self._said is not None:
             with contextlib.suppress(ClusterError):
                 self._board.remove_search(self._said.name)
+
+    def _watch_head(self) -> None:
+        """Apart from the nodes: Ray's answer about them may never come once the head is gone."""
+        while not self._over.wait(HEAD_S):
+            if not self._is_head_alive():
+                self._head_is_gone.set()
+                return

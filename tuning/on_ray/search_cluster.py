@@ -5,7 +5,9 @@ from contextlib import ExitStack, contextmanager
 
 from tuning.capacity import Node
 from tuning.cluster.node_record import NodeRecord
-from tuning.on_ray import board, cluster
+from tuning.on_ray import cluster
+from tuning.on_ray.board import Board
+from tuning.on_ray.head_watch import HeadWatch
 from tuning.on_ray.node_watch import NodeWatch
 
 
@@ -18,8 +20,8 @@ def survey(address: str, token: str | None) -> list[Node]:
     if token is None:
         with cluster.joined(address):
             return cluster.nodes()
-    with board.opened(address, token) as opened:
-        return [_node(record) for record in opened.nodes() if record.node_id]
+    with Board(address, token) as board:
+        return [_node(record) for record in board.nodes() if record.node_id]
 
 
 @contextmanager
@@ -30,9 +32,11 @@ def watched(address: str, token: str | None, should_stop: Callable[[], bool] = l
         ClusterError, AskedToLeaveError: as `cluster.joined`.
     """
     with ExitStack() as stack:
-        opened = None if token is None else stack.enter_context(board.opened(address, token))
-        stack.enter_context(cluster.joined(address, should_stop))
-        yield stack.enter_context(NodeWatch(cluster.nodes, opened))
+        board = None if token is None else stack.enter_context(Board(address, token))
+        stack.enter_context(cluster.joined(address, should_stop, token))
+        # the head of a cluster built by hand may be anywhere, and a network that is down for a moment is no end
+        is_head_alive = HeadWatch(address).is_alive if board else lambda: True
+        yield stack.enter_context(NodeWatch(cluster.nodes, board, is_head_alive))
 
 
 def _node(record: NodeRecord) -> Node:

@@ -53,7 +53,7 @@ class Ray:
     @contextlib.contextmanager
     def watched(self, address, token, should_stop=None):
         self.started.append((address, token))
-        yield SimpleNamespace(look=lambda: self.nodes)
+        yield SimpleNamespace(look=lambda: self.nodes, while_head_lives=lambda call: call())
 
     def survey(self, address, token):
         self.started.append((address, token))

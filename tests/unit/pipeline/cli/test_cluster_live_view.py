@@ -50,6 +50,12 @@ def test_the_comparison_is_one_table_with_what_to_do(view, capsys):
     assert out.endswith("gives 2 cores and 3000 MB to trials; 600 MB stay free\nstays awake\n")
 
 
+def test_where_nothing_differs_there_is_nothing_to_do(view, capsys):
+    alike = replace(B, versions=HEAD.versions)
+    view.compared(Comparison(alike, HEAD, compare(alike, HEAD, clock_off_s=0.0, disk_free_mb=9000.0, reach=None)))
+    assert "what to do" not in capsys.readouterr().out
+
+
 def test_in_a_pipe_trials_are_lines_as_they_begin_get_on_and_end(view, capsys):
     capsys.readouterr()
     view.heard(beat(TRIAL))
@@ -81,7 +87,7 @@ def test_in_a_terminal_trials_memory_and_search_are_drawn_and_removed_at_the_end
     monkeypatch.setattr(view._watcher, "console", lambda: Console(file=drawn, width=120, force_terminal=True))
     view.heard(beat(TRIAL))
     text = drawn.getvalue()
-    assert "b in the cluster of 10.0.0.1: 1 trial, 700 of 3000 MB held, 4000 MB free, 2 laptops" in text
+    assert "b in the cluster of 10.0.0.1 (2 laptops): 1 trial, 700 of 3000 MB held, 4000 MB free" in text
     assert "3 of 30 trials, best 81.20 %, 61 trials an hour" in text
     for cell in ("2/5", "50.00 %", "700 of 900 MB"):
         assert cell in text

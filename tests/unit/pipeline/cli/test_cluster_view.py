@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 
 from pipeline.cli import cluster_view
-from pipeline.cli.cluster_view import UpView, program_elsewhere, search_in_words, show_none, show_status
+from pipeline.cli.cluster_view import UpView, none_in_words, program_elsewhere, search_in_words, show_status
 from pipeline.cluster.node_here import NodeHere
-from pipeline.cluster.workspace_cluster import ClusterAccess, HeadHere
+from pipeline.cluster.workspace_cluster import NONE_UP, ClusterAccess, HeadHere
 from pipeline.workspace.paths import Workspace
 from tuning.cluster.join_code import JoinCode
 from tuning.cluster.node_events import OtherJoined
@@ -101,10 +101,7 @@ def test_a_search_without_a_rate_yet_says_none():
     assert search_in_words(SearchSummary("s", 0, 30)) == "search s: 0 of 30 trials, best -"
 
 
-def test_without_a_cluster_it_says_what_there_is_instead(capsys):
-    show_none(ACCESS, NodeHere("member", "10.0.0.9", 7), as_json=False)
-    out = capsys.readouterr().out
-    assert "ended without" in out
-    assert "in the cluster of 10.0.0.9 already (process 7)" in out
-    show_none(None, None, as_json=True)
-    assert json.loads(capsys.readouterr().out) == {"up": False, "left_over": False, "this_laptop": None}
+def test_without_a_cluster_it_says_what_there_is_instead():
+    assert "goes on with its join code" in none_in_words(ACCESS, None)
+    assert "in the cluster of 10.0.0.9 already (process 7)" in none_in_words(None, NodeHere("member", "10.0.0.9", 7))
+    assert none_in_words(None, None) == NONE_UP

@@ -98,10 +98,12 @@ def test_down_forgets_what_a_crash_has_left(workspace, folder):
     assert "had ended already" in ending.down(workspace)
     assert left_over(workspace) is None
     assert not folder.code.exists()
-    assert ending.down(workspace) == "no cluster is up from this workspace"
+    with pytest.raises(MachineUnfitError, match="no cluster is up from this workspace"):
+        ending.down(workspace)
 
 
 def test_down_in_a_folder_without_a_cluster_makes_nothing(workspace):
     workspace.root.mkdir()
-    assert ending.down(workspace) == "no cluster is up from this workspace"
+    with pytest.raises(MachineUnfitError, match="no cluster is up from this workspace"):
+        ending.down(workspace)
     assert list(workspace.root.iterdir()) == []

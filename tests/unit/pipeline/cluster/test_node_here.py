@@ -19,6 +19,7 @@ def test_a_laptop_is_one_node_at_a_time_and_says_of_what():
         ):
             pass
     assert node_here.find() is None
+    assert not node_here._path().exists()
     with (
         node_here.only_one("member", "192.168.1.10"),
         pytest.raises(MachineUnfitError, match=r"in the cluster of 192\.168\.1\.10 already"),

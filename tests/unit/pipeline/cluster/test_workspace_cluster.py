@@ -63,7 +63,7 @@ def test_a_second_up_is_told_what_to_type_where(folder):
         with pytest.raises(MachineUnfitError, match="being started already"), folder.held():
             pass
         folder.write(ACCESS)
-        with pytest.raises(MachineUnfitError, match=r"up already \(process 123\).*cluster join 192\.168\.1\.10"):
+        with pytest.raises(MachineUnfitError, match=r"up already \(process 123\).* at 192\.168\.1\.10"):
             folder.require_free()
     folder.require_free()
 

@@ -45,7 +45,7 @@ def test_what_is_asked_for_is_bound_by_address_or_interface(asked, bound):
     assert to_bind(asked, (*NOBODY_S, WLAN, ETHERNET)) == bound
 
 
-@pytest.mark.parametrize("asked", ["192.168.1.11", "wlan7", "laptop"])
+@pytest.mark.parametrize("asked", ["192.168.1.11", "wlan7", "laptop", "fe80::1"])
 def test_an_address_that_this_machine_has_not_is_refused(asked):
     with pytest.raises(ClusterError, match=rf"no address or interface {asked}; it has .*wlan0"):
         to_bind(asked, (*NOBODY_S, WLAN))
@@ -95,16 +95,18 @@ def test_of_a_host_with_both_kinds_the_ipv4_address_is_taken(monkeypatch):
 def test_an_address_that_leads_back_is_refused():
     here = (*NOBODY_S, WLAN)
     require_other("192.168.1.11", here, is_head_here=True)
-    with pytest.raises(ClusterError, match="is this machine, which is in that cluster already"):
+    require_other("169.254.3.9", here, is_head_here=True)
+    with pytest.raises(ClusterError, match="fe80::9 means something else on every link; type the address"):
+        require_other("fe80::9", here, is_head_here=False)
+    with pytest.raises(ClusterError, match=r"1\.10 is this machine itself, with that cluster's head"):
         require_other("192.168.1.10", here, is_head_here=True)
-    with pytest.raises(ClusterError, match="leads to this machine's own wlan0, not to another laptop"):
+    with pytest.raises(ClusterError, match=r"1\.10 leads to this machine itself \(its wlan0\); type the address"):
         require_other("192.168.1.10", here, is_head_here=False)
-    with pytest.raises(ClusterError, match="leads to this machine's own docker0"):
+    with pytest.raises(ClusterError, match=r"172\.17\.0\.1 leads to this machine itself \(its docker0\)"):
         require_other("172.17.0.1", here, is_head_here=False)
-    with pytest.raises(ClusterError, match="not to another laptop"):
-        require_other("127.0.0.1", here, is_head_here=True)
-    with pytest.raises(ClusterError, match="not to another laptop"):
-        require_other("127.0.1.1", here, is_head_here=False)
+    for loopback in ("127.0.0.1", "127.0.1.1", "::1"):
+        with pytest.raises(ClusterError, match="is this machine itself; type the address"):
+            require_other(loopback, here, is_head_here=True)
 
 
 def test_the_usual_port_need_not_be_typed():

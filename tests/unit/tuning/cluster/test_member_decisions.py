@@ -6,6 +6,7 @@ import pytest
 from tuning.cluster.member_decisions import (
     LEAVE_S,
     REFUSED_S,
+    SILENT_S,
     Begin,
     End,
     Finish,
@@ -63,6 +64,16 @@ def test_a_silent_head_ends_nothing_however_long():
     member = joined()
     for second in range(600):
         assert member.next(at(UP, 101.0 + second, head=HeadState.SILENT)) is None
+
+
+def test_a_head_that_is_silent_counts_as_gone_only_after_ray_has_given_the_node_up():
+    member = joined()
+    silent = at(UP, 110.0, head=HeadState.SILENT)
+    assert member.next(silent) is None
+    assert member.next(at(silent, 110.0 + SILENT_S - 0.1)) is None
+    assert member.next(at(UP, 186.0)) is None, "it answers again"
+    assert member.next(at(silent, 190.0)) is None
+    assert member.next(at(silent, 190.0 + SILENT_S)) == End("the head has not answered for 75 s")
 
 
 def test_a_head_that_refuses_connections_counts_as_ended_after_three_seconds_not_at_once():

@@ -56,12 +56,14 @@ def test_trials_are_seen_changed_and_removed(folder):
     assert [trial.row for trial in folder.trials()] == [2, 7]
     first.write_trial(TrialOnNode("s", 7, 2, 5, 0.25))
     assert folder.trials()[1] == TrialOnNode("s", 7, 2, 5, 0.25)
+    first.write_trial(TrialOnNode("s", 7))
+    assert folder.trials()[1] == TrialOnNode("s", 7), "shorter than before"
     first.remove_trial()
     assert [trial.row for trial in folder.trials()] == [2]
     second.remove_trial()
     second.remove_trial()
     assert folder.trials() == ()
-    assert list(folder.path.iterdir()) == []
+    assert list(folder.path.glob("trial-*")) == []
 
 
 def test_the_trial_of_a_dead_process_is_removed(folder):
@@ -88,3 +90,18 @@ def test_a_half_written_trial_is_left_out_and_kept(folder):
     with path.open("r+b") as file:
         file.write(whole)
     assert [trial.row for trial in folder.trials()] == [1]
+
+
+def test_to_ask_needs_no_room_on_a_disk_that_may_be_full(folder):
+    def held():
+        return sorted((path.stat().st_ino, path.stat().st_size) for path in folder.path.iterdir())
+
+    before = held()
+    folder.ask_to_leave("its disk is full")
+    assert held() == before
+    folder.ask_to_leave("the cluster is taken down, " + "ä" * 1000)
+    assert held() == before
+    assert folder.leaving().startswith("the cluster is taken down, ää")
+    folder.call_off()
+    assert held() == before
+    assert folder.leaving() is None

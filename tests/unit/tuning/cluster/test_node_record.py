@@ -24,6 +24,13 @@ def test_a_record_of_another_version_can_be_read():
     assert SearchSummary.from_json({"name": "s", "colour": "blue"}) == SearchSummary("s")
 
 
+def test_a_figure_that_was_not_told_is_0():
+    told = NodeRecord.from_json({"name": "b", "address": "x"}).to_json()
+    assert not any(told[name] for name in told.keys() - {"name", "address", "versions", "state"})
+    assert not any(TrialOnNode.from_json({}).to_json().values())
+    assert not any(value for name, value in SearchSummary("s").to_json().items() if name != "name")
+
+
 def test_only_a_node_that_is_ready_takes_work():
     assert NodeRecord("b", "x").takes_work
     assert not RECORD.takes_work

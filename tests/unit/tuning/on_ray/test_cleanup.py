@@ -18,16 +18,19 @@ def test_whatever_carries_the_mark_is_ended_and_nothing_else(tmp_path):
         for process in (ours, other):
             process.stdout.readline()
         with (folder / "log").open("w") as log:  # for Ray's agents overwrite their environment with their title
-            logging = subprocess.Popen(["sleep", "60"], stdout=log, start_new_session=True)
+            logging = subprocess.Popen(["sleep", "60"], env={}, stdout=log, start_new_session=True)
+            driver = subprocess.Popen(["sleep", "60"], env={"HOME": "/"}, stdout=log)
         assert marked(mark, str(folder)) == sorted([ours.pid, logging.pid])
     try:
         assert ours.wait(timeout=5) == -9
         assert logging.wait(timeout=5) == -9
         assert other.poll() is None
+        assert driver.poll() is None, "who logs there with an environment of its own is a driver of somebody's"
         assert not folder.exists()
     finally:
-        other.kill()
-        other.wait()
+        for process in (other, driver):
+            process.kill()
+            process.wait()
 
 
 def test_a_driver_that_is_killed_is_cleaned_up_after(tmp_path):

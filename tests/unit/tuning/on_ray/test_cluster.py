@@ -1,7 +1,9 @@
 import socket
+import sys
 import time
 
 import pytest
+import ray
 
 from tuning.errors import AskedToLeaveError, ClusterError
 from tuning.on_ray import cluster
@@ -28,7 +30,7 @@ def test_versions_that_differ_are_reported(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(cluster, "_versions", lambda *_: {"ray_version": "2.9.0", "python_version": "3.8.1"})
-        with pytest.raises(ClusterError, match=r"ray 2\.9\.0 there.*python 3\.8\.1 there"):
+        with pytest.raises(ClusterError, match=r"ray 2\.9\.0 there.*python 3\.8 there"):
             cluster.check(address)
 
 
@@ -42,3 +44,14 @@ def test_a_server_that_accepts_and_never_answers_is_given_up_in_time_or_at_a_sto
         with pytest.raises(AskedToLeaveError):
             cluster.check(address, lambda: True)
         assert time.monotonic() - began < 5
+
+
+def test_a_patch_of_python_may_differ(monkeypatch):
+    here = sys.version_info
+    theirs = {"ray_version": ray.__version__, "python_version": f"{here.major}.{here.minor}.{here.micro + 1}"}
+    monkeypatch.setattr(cluster, "_versions", lambda *_: theirs)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        cluster.check(f"127.0.0.1:{server.getsockname()[1]}")
+        theirs["python_version"] = f"{here.major}.{here.minor + 1}.{here.micro}"
+        with pytest.raises(ClusterError, match="other versions"):
+            cluster.check(f"127.0.0.1:{server.getsockname()[1]}")
