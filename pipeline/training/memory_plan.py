@@ -16,7 +16,7 @@ from pipeline.training.memory_limit import Limit
 from pipeline.training.numerics import Numerics
 from tuning.capped.run_capped import tree_memory_mb
 
-SAME_IMPORTS_MB = 8.0
+SAME_IMPORTS_MB = 2.0
 """So much more or less do processes hold that have imported the same: what the search has forecast to fit, fits."""
 
 
