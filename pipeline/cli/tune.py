@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli import options
-from pipeline.cli.console import program, watching
+from pipeline.cli.console import complain, program, watching
 from pipeline.cli.store import store_of
 from pipeline.durations import parse_seconds
 from pipeline.search.defaults import DEFAULT_TRIALS
 
 if TYPE_CHECKING:
+    from pipeline.cluster.place import Place
     from pipeline.search.request import Request
     from pipeline.search.run import SearchOutcome, Survey
     from pipeline.tracking.delivery import Tracker
@@ -83,6 +84,7 @@ Address = Annotated[
     str | None,
     typer.Option("--address", metavar="HOST:PORT", help="An existing Ray cluster that this machine is part of."),
 ]
+Local = Annotated[bool, typer.Option("--local", help="Leave this workspace's cluster alone: search on this laptop.")]
 MaySleep = Annotated[bool, typer.Option("--may-sleep", help="Let this laptop fall asleep while trials run.")]
 SpaceFile = Annotated[
     Path | None, typer.Option("--space", help="A YAML file with the space, in place of the model's default one.")
@@ -108,6 +110,7 @@ def tune(
     fresh: Fresh = False,
     dry_run: DryRun = False,
     address: Address = None,
+    local: Local = False,
     space: SpaceFile = None,
     may_sleep: MaySleep = False,
     config: options.ConfigFile = None,
@@ -124,6 +127,7 @@ def tune(
 
     if model and len(model) > 1:
         raise ConfigError("one search is of one model; run `seqpipe tune` once for each")
+    place = _place(address, is_local=local)
     flags: dict[str, object] = {"seed": seed, "compute.device": device.value if device else None}
     base = resolve(model[0].value if model else None, config, set_ or (), flags)
     request = Request(
@@ -137,14 +141,17 @@ def tune(
         concurrency=concurrency,
         searcher=searcher.value,
         scheduler=scheduler.value,
-        address=address,
+        address=place.address,
+        token=place.token,
         max_time_s=parse_seconds(max_time) if max_time is not None else base.compute.max_time_s,
         may_sleep=may_sleep,
     )
     if dry_run:
+        if place.note:
+            complain(place.note)
         tune_view.show_survey(_survey(request), as_json)
         return
-    outcome, tracker = _search(request)
+    outcome, tracker = _search(request, place.note)
     tune_view.show_outcome(outcome, tracker, as_json)
     if outcome.error is not None:
         raise outcome.error
@@ -163,7 +170,20 @@ def _survey(request: "Request") -> "Survey":
     return survey(request, workspace)
 
 
-def _search(request: "Request") -> "tuple[SearchOutcome, Tracker]":
+def _place(address: str | None, *, is_local: bool) -> "Place":
+    """Where to search: the cluster of this workspace, if one runs, unless the user says otherwise."""
+    from pipeline.cluster.place import Place, place_of_search
+    from pipeline.errors import ConfigError
+    from pipeline.workspace.paths import Workspace
+
+    if address is not None and is_local:
+        raise ConfigError("--local is this laptop alone and --address a cluster; give one of them")
+    if address is not None or is_local:
+        return Place(address)
+    return place_of_search(Workspace.find())
+
+
+def _search(request: "Request", note: str) -> "tuple[SearchOutcome, Tracker]":
     """Run the search in the workspace, with a live view of it."""
     from pipeline.cli.tune_live_view import SearchView
     from pipeline.search.run import search
@@ -184,6 +204,8 @@ def _search(request: "Request") -> "tuple[SearchOutcome, Tracker]":
     mlflow_settings.require_usable(mlflow)
     again = "the same command without --fresh" if request.fresh else "the same command"
     with watching() as watcher, StopToken(request.max_time_s, again).installed() as stop_token:
+        if note:
+            watcher.note(note)
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
         context = Context(workspace, watcher, stop_token, mlflow, tracker)
 

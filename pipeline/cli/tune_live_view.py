@@ -77,6 +77,9 @@ class SearchView(Observer):
             return Group(head)
         drawn = Table(header_style="bold", expand=True)
         drawn.add_column("trial", no_wrap=True)
+        shows_node = len(snapshot.nodes) > 1
+        if shows_node:
+            drawn.add_column("node", no_wrap=True)
         drawn.add_column("epoch", no_wrap=True)
         drawn.add_column("validation", no_wrap=True)
         drawn.add_column("memory", no_wrap=True)
@@ -86,6 +89,7 @@ class SearchView(Observer):
             last = row.reports[-1] if row.reports else None
             drawn.add_row(
                 str(number),
+                *([row.node if number not in snapshot.waiting else ""] if shows_node else []),
                 f"{row.last_epoch}/{self._epochs}",
                 percent(last.value if last else None),
                 f"{last.peak_mb:.0f} of {snapshot.cap_mb} MB" if last else f"of {snapshot.cap_mb} MB",
@@ -103,6 +107,7 @@ class SearchView(Observer):
             f"best {percent(best)}" + (f" (trial {snapshot.best.number})" if snapshot.best else ""),
             f"{len(snapshot.running) - len(snapshot.waiting)} running",
             f"{len(snapshot.waiting)} waiting for room" if snapshot.waiting else "",
+            f"on {len(snapshot.nodes)} nodes" if len(snapshot.nodes) > 1 else "",
             f"{counts['completed']} completed",
             f"{counts['stopped']} stopped",
             f"{counts['memory_cap']} capped",
@@ -123,7 +128,8 @@ def time_left_s(snapshot: Snapshot, max_time_s: float | None) -> float | None:
     left = [] if max_time_s is None else [max(max_time_s - snapshot.elapsed_s, 0.0)]
     if took:
         unfinished = snapshot.target - sum(row.finish is not None for row in snapshot.rows)
-        left.append(max(unfinished, 0) * sum(took) / len(took) / snapshot.concurrency)
+        if snapshot.concurrency:
+            left.append(max(unfinished, 0) * sum(took) / len(took) / snapshot.concurrency)
     return min(left, default=None)
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.console import complain, emit, emit_json, percent, program, short_path, table
@@ -11,10 +12,12 @@ from pipeline.durations import readable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pipeline.config.schema import ComputeConfig
     from pipeline.search.run import SearchOutcome, Survey
     from pipeline.tracking.delivery import Tracker
-    from tuning.capacity import Capacity
+    from tuning.capacity import Capacity, Node
     from tuning.ledger import Row
+    from tuning.traffic import Sent
 
 SHOWN = 10
 """Trials in the table of results; the file has all of them."""
@@ -45,10 +48,20 @@ def show_outcome(outcome: "SearchOutcome", tracker: "Tracker", as_json: bool) ->
     if result.capacity is not None:
         freed = f"{result.freed_bytes / 1e6:.0f} MB of checkpoints that nothing needs any more were deleted"
         emit(f"memory beside the trials: at most {result.overhead_mb:.0f} MB; {freed}")
+    for node, sent in result.sent.items():
+        emit(sent_in_words(node, sent))
     emit(f"  run {tracker.run_id(outcome.run) or outcome.run.key}: {tracker.location(outcome.run)}")
     if report.best_config is not None:
         emit(f"best config: {report.best_config}")
         emit(f"next: {shlex.join([program(), 'run', 'all', '--config', short_path(report.best_config)])}")
+
+
+def sent_in_words(node: str, sent: "Sent") -> str:
+    """What went over the network to a node, and came back."""
+    shared, to, came = (
+        f"{amount / 1e6:.0f} MB" for amount in (sent.shared_bytes, sent.checkpoint_bytes, sent.received_bytes)
+    )
+    return f"sent to {node}: {shared} of prepared data, {to} of checkpoints; {came} of checkpoints came from there"
 
 
 def show_survey(survey: "Survey", as_json: bool) -> None:
@@ -76,14 +89,23 @@ def show_survey(survey: "Survey", as_json: bool) -> None:
         [[key, in_words(parameter), value_in_words(default[key])] for key, parameter in request.space.items()],
         title=f"search {search.fingerprint}: {search.model}, {request.config.train.epochs} epochs a trial",
     )
+    known = [name for name in ("precision", "kernel") if any(name in node.facts for node in capacity.nodes)]
     table(
-        ["node", "cores", "memory for trials", "trials at once"],
+        ["node", "cores", "memory for trials", *known, "trials at once"],
         [
-            [node.name, f"{node.cpus:g}", f"{node.memory_mb} MB", str(fits)]
+            [
+                node.name,
+                f"{node.cpus:g}",
+                f"{node.memory_mb} MB",
+                *(_computes_with(name, node, request.config.compute) for name in known),
+                f"{fits}: {node.why_not}" if node.why_not else str(fits),
+            ]
             for node, fits in zip(capacity.nodes, capacity.fits, strict=True)
         ],
         title=f"{capacity.cap_mb} MB for each trial, {capacity.concurrency} at once",
     )
+    if differing := differing_precisions(capacity, request.config.compute):
+        emit(differing)
     if survey.no_forecast:
         complain(f"no forecast: {survey.no_forecast}")
     show_forecasts(
@@ -91,6 +113,28 @@ def show_survey(survey: "Survey", as_json: bool) -> None:
         "trial",
     )
     emit(f"{status.in_words() if status else 'not started yet'}; {survey.target} trials in all")
+
+
+def _computes_with(name: str, node: "Node", compute: "ComputeConfig") -> str:
+    """The precision or the kernel of trials on a node: what is asked for, or what it takes by itself."""
+    asked = str(getattr(compute, name))
+    return node.facts.get(name, "-") if asked == "auto" else asked
+
+
+def differing_precisions(capacity: "Capacity", compute: "ComputeConfig") -> str:
+    """What to say of nodes that would train in different precisions; nothing where they do not."""
+    of = {
+        node.name: node.facts["precision"]
+        for node, fits in zip(capacity.nodes, capacity.fits, strict=True)
+        if fits and "precision" in node.facts
+    }
+    if compute.precision != "auto" or len(set(of.values())) < 2:
+        return ""
+    each = ", ".join(f"{precision} on {name}" for name, precision in of.items())
+    return (
+        f"each node trains in the precision that it is fastest in ({each}), so values compare a little less well; "
+        "--set compute.precision=fp32 (or bf16) holds the search to one"
+    )
 
 
 def _show_trials(outcome: "SearchOutcome") -> None:
@@ -133,6 +177,7 @@ def _outcome_json(outcome: "SearchOutcome", tracker: "Tracker") -> dict[str, Any
         "best": as_record(best) if best else None,
         "best_config": str(outcome.report.best_config) if outcome.report.best_config else None,
         "importances": dict(outcome.report.importances),
+        "sent": {node: asdict(sent) for node, sent in result.sent.items()},
         "memory_beside_trials_mb": round(result.overhead_mb, 1),
         "freed_bytes": result.freed_bytes,
         "plan": _capacity_json(result.capacity) if result.capacity else None,
@@ -146,7 +191,15 @@ def _capacity_json(capacity: "Capacity") -> dict[str, Any]:
         "concurrency": capacity.concurrency,
         "cores_per_trial": capacity.cpus_per_trial,
         "nodes": [
-            {"name": node.name, "cores": node.cpus, "memory_mb": node.memory_mb, "fits": fits}
+            {
+                "name": node.name,
+                "cores": node.cpus,
+                "memory_mb": node.memory_mb,
+                "fits": fits,
+                "precision": node.facts.get("precision"),
+                "kernel": node.facts.get("kernel"),
+                "why_not": node.why_not or None,
+            }
             for node, fits in zip(capacity.nodes, capacity.fits, strict=True)
         ],
     }

@@ -89,6 +89,9 @@ class SearchRuns(Observer):
     def fitted(self, row: Row) -> None:
         self._write_trial(row)
 
+    def described(self, row: Row) -> None:
+        self._write_trial(row)
+
     def reported(self, row: Row, report: EpochReport) -> None:
         # delivery starts here: loading MLflow's client takes seconds of a core that the first trial's start needs
         self._delivers = True
@@ -168,7 +171,8 @@ class SearchRuns(Observer):
             run.deliver()
 
     def _write(self, run: RunJournal, row: Row) -> None:
-        run.tags({"seqpipe.node": row.node, "seqpipe.starts": str(row.starts)})
+        facts = {f"seqpipe.{name}": words for name, words in row.facts.items()}
+        run.tags({"seqpipe.node": row.node, "seqpipe.starts": str(row.starts), **facts})
         if row.forecast_mb is not None:
             fitted = {"seqpipe.fitted": row.fitted} if row.fitted else {}
             run.tags({"seqpipe.forecast_memory_mb": f"{row.forecast_mb:.0f}", **fitted})

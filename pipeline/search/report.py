@@ -68,6 +68,8 @@ def as_record(row: Row) -> dict[str, Any]:
         "forecast_memory_mb": round(finish.peak_mb, 1) if finish and finish.is_forecast else row.forecast_mb,
         "fitted": row.fitted or None,
         "node": row.node,
+        "precision": row.facts.get("precision"),
+        "kernel": row.facts.get("kernel"),
         "origin": row.origin,
         "error": finish.error if finish and finish.error else None,
         "config": dict(row.config),

@@ -1,6 +1,6 @@
 """What one `seqpipe tune` command asks for, and what that means for a search that may have started before."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.config.resolution import with_values
@@ -29,6 +29,9 @@ class Request:
     searcher: Literal["optuna", "random"] = "optuna"
     scheduler: Literal["asha", "none"] = "asha"
     address: str | None = None
+    """HOST:PORT of the cluster to search on; None for this machine alone."""
+    token: str | None = field(default=None, repr=False)
+    """What the cluster of the workspace lets this command in by; None for one that somebody built by hand."""
     max_time_s: float | None = None
     """Time limit of this command; the caller's stop token watches it."""
     may_sleep: bool = False
@@ -60,6 +63,7 @@ class Request:
             concurrency=self.concurrency,
             cpus_per_trial=float(self._threads),
             address=self.address,
+            token=self.token,
             grace_epochs=max(1, epochs // 5),  # the first epochs, while the learning rate rises, say little
         )
 

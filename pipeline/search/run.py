@@ -145,11 +145,12 @@ def _check_machine(request: Request, folder: SearchFolder) -> None:
     if not will_run_trials(request, folder):
         return
     with translated(StopToken()):
-        if request.address is not None:
+        if request.address is not None and request.token is None:
             cluster.check(request.address)
-        else:
+            return
+        if request.address is None:
             local_ray.require_loopback()
-            tuning_search.survey(request.settings(folder.status()))
+        tuning_search.survey(request.settings(folder.status()))
 
 
 def _start(request: Request, folder: SearchFolder, context: Context, on_stage: OnStage) -> None:

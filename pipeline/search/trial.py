@@ -39,7 +39,7 @@ class TrainTrial:
     def __call__(self, trial: Trial) -> None:
         """Train, report each epoch, and send each checkpoint as soon as it is on disk."""
         from pipeline.training import memory_plan
-        from pipeline.training.numerics_file import numerics_of
+        from pipeline.training.numerics_file import forget_missing_device, numerics_of
         from pipeline.training.open_training import open_training
 
         config = configuration(self.base, trial.config)
@@ -47,8 +47,16 @@ class TrainTrial:
         reporter = _EpochReporter(trial)
         try:
             classes = len(prepared.class_names)
+            forget_missing_device(trial.folder)
             numerics = numerics_of(
                 config, classes, trial.folder, reporter, trial_mb=trial.memory_mb, halvings=trial.halvings
+            )
+            trial.described(
+                {
+                    "device": numerics.device,
+                    "precision": numerics.precision,
+                    "kernel": numerics.kernel.partition(" ")[0],
+                }
             )
             if trial.memory_mb is not None:
                 fit = memory_plan.fit_of(config, classes, numerics, mlflow=False)

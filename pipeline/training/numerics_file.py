@@ -1,5 +1,6 @@
 """`numerics.json`: what a training computes with, chosen at its start and used again by every resume."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -59,6 +60,16 @@ def numerics_of(
     if numerics != kept:
         write_json(path, numerics.to_json())
     return numerics
+
+
+def forget_missing_device(folder: Path) -> None:
+    """Have a training choose anew that began on a device which this machine has not: a trial on another laptop."""
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+        kept = Numerics.from_json(json.loads((folder / FILE_NAME).read_bytes()))
+        try:
+            resolve_numerics.resolve_device(kept.device)
+        except MachineUnfitError:
+            (folder / FILE_NAME).unlink()
 
 
 def _warn_of_changes(config: RunConfig, kept: Numerics, reporter: Reporter) -> None:

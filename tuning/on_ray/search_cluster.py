@@ -34,7 +34,9 @@ def watched(address: str, token: str | None, should_stop: Callable[[], bool] = l
     with ExitStack() as stack:
         board = None if token is None else stack.enter_context(Board(address, token))
         stack.enter_context(cluster.joined(address, should_stop, token))
-        yield stack.enter_context(NodeWatch(cluster.nodes, board, HeadWatch(address).is_alive))
+        # the head of a cluster built by hand may be anywhere, and a network that is down for a moment is no end
+        is_head_alive = HeadWatch(address).is_alive if board else lambda: True
+        yield stack.enter_context(NodeWatch(cluster.nodes, board, is_head_alive))
 
 
 def _node(record: NodeRecord) -> Node:

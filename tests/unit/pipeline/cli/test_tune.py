@@ -6,6 +6,8 @@ from typer.testing import CliRunner
 from pipeline.cli import tune as command
 from pipeline.cli import tune_view
 from pipeline.cli.commands import app
+from pipeline.cluster import place
+from pipeline.cluster.place import Place
 from pipeline.errors import ConfigError, MemoryCapError
 
 
@@ -17,7 +19,13 @@ class Outcome:
 def called(monkeypatch):
     """What the command hands on: a request to search or to survey, and what it shows."""
     calls = {}
-    monkeypatch.setattr(command, "_search", lambda request: calls.update(searched=request) or (Outcome, "tracker"))
+
+    def search(request, note):
+        calls.update(searched=request, note=note)
+        return Outcome, "tracker"
+
+    monkeypatch.setattr(command, "_search", search)
+    monkeypatch.setattr(place, "place_of_search", lambda workspace: calls.get("place", Place()))
     monkeypatch.setattr(command, "_survey", lambda request: calls.update(surveyed=request) or "survey")
     monkeypatch.setattr(tune_view, "show_outcome", lambda *shown: calls.update(shown=shown))
     monkeypatch.setattr(tune_view, "show_survey", lambda *shown: calls.update(shown=shown))
@@ -88,6 +96,33 @@ def test_the_time_limit_is_the_flags_or_the_configs_and_stays_out_of_the_best_co
     assert called["searched"].config.compute.max_time_s is None
 
 
+def test_the_cluster_of_the_workspace_is_used_by_itself(called):
+    called["place"] = Place("10.0.0.2:6480", "secret", "a note")
+    assert tune().exit_code == 0
+    request = called["searched"]
+    assert (request.address, request.token, called["note"]) == ("10.0.0.2:6480", "secret", "a note")
+    assert "secret" not in repr(request)
+    assert request.settings(None).token == "secret"
+
+
+@pytest.mark.parametrize(("words", "address"), [(["--local"], None), (["--address", "a:1"], "a:1")])
+def test_local_and_an_address_leave_it_alone(called, words, address):
+    called["place"] = Place("10.0.0.2:6480", "secret", "a note")
+    tune(*words)
+    request = called["searched"]
+    assert (request.address, request.token, called["note"]) == (address, None, "")
+
+
+def test_local_and_an_address_together_are_refused(called):
+    with pytest.raises(ConfigError, match="give one of them"):
+        tune("--local", "--address", "a:1")
+
+
+def test_a_dry_run_tells_the_note_too(called):
+    called["place"] = Place(note="the cluster ended")
+    assert "the cluster ended" in tune("--dry-run").output
+
+
 def test_a_dry_run_shows_a_survey_and_does_not_search(called):
     tune("--dry-run", "--json")
     assert called["shown"] == ("survey", True)
@@ -97,7 +132,7 @@ def test_a_dry_run_shows_a_survey_and_does_not_search(called):
 def test_two_models_are_refused(called):
     with pytest.raises(ConfigError, match="one search is of one model"):
         tune("-m", "small", "-m", "medium")
-    assert called == {}
+    assert "searched" not in called
 
 
 def test_results_are_shown_before_the_command_ends_with_its_error(called, monkeypatch):

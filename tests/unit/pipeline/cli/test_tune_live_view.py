@@ -66,6 +66,26 @@ def test_the_live_table_shows_each_running_trial(view, monkeypatch):
     assert "of 900 MB" in text
 
 
+def test_where_there_is_more_than_one_node_the_table_shows_whose_each_trial_is(view, monkeypatch):
+    drawn = io.StringIO()
+    view._watcher.is_live = True
+    monkeypatch.setattr(view._watcher, "console", lambda: Console(file=drawn, width=120, force_terminal=True))
+    view.ticked(snapshot(nodes=("laptop",)))
+    assert "laptop" not in drawn.getvalue()
+    both = snapshot(nodes=("laptop", "hp"), waiting={3: "waits"})
+    view.ticked(both)
+    view.close()
+    line = next(each for each in drawn.getvalue().splitlines() if "laptop" in each)
+    assert "2/5" in line
+    line = next(each for each in drawn.getvalue().splitlines() if "waits" in each and "running" not in each)
+    assert "laptop" not in line, "where one waits may change"
+    assert "on 2 nodes" in view.headline(both)
+
+
+def test_without_a_node_that_has_room_no_time_left_is_known():
+    assert time_left_s(snapshot(concurrency=0), None) is None
+
+
 def test_a_trial_that_waits_for_room_says_what_for(view, monkeypatch):
     drawn = io.StringIO()
     view._watcher.is_live = True

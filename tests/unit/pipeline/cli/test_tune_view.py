@@ -21,6 +21,7 @@ from pipeline.workspace.paths import Workspace
 from tuning.capacity import Capacity, Node
 from tuning.search import SearchResult
 from tuning.space import Space
+from tuning.traffic import Sent
 
 CAPACITY = Capacity(900, 3, (Node("one", 4, 5000), Node("two", 2, 3000)), (2, 1), 2.0)
 SPACE = Space.parse({"train.learning_rate": {"uniform": [0.001, 0.01]}})
@@ -101,10 +102,13 @@ def test_as_json_the_outcome_has_its_keys(outcome, capsys):
     told = json.loads(capsys.readouterr().out)
     assert list(told) == [
         "search", "folder", "model", "ended", "ran", "target", "trials", "best", "best_config", "importances",
-        "memory_beside_trials_mb", "freed_bytes", "plan", "run_id",
+        "sent", "memory_beside_trials_mb", "freed_bytes", "plan", "run_id",
     ]  # fmt: skip
     assert (told["ended"], told["ran"], told["best"]["trial"], len(told["trials"])) == ("finished", True, 0, 3)
-    assert told["plan"]["nodes"][1] == {"name": "two", "cores": 2, "memory_mb": 3000, "fits": 1}
+    assert told["sent"] == {}
+    assert told["plan"]["nodes"][1] == {
+        "name": "two", "cores": 2, "memory_mb": 3000, "fits": 1, "precision": None, "kernel": None, "why_not": None,
+    }  # fmt: skip
     assert (told["plan"]["trial_memory_mb"], told["plan"]["concurrency"], told["plan"]["cores_per_trial"]) == (
         900,
         3,
@@ -129,6 +133,62 @@ def test_a_dry_run_shows_the_space_the_nodes_and_the_trials(folder, capsys, stat
     assert "900 MB for each trial, 3 at once" in text
     assert ["one", "4", "5000", "MB", "2"] in [each.split() for each in text.splitlines()]
     assert text.splitlines()[-1] == line
+
+
+UNLIKE = Capacity(
+    900,
+    3,
+    (
+        Node("desk", 4, 5000, "1", facts={"precision": "bf16", "kernel": "native"}),
+        Node("hp", 2, 3000, "2", facts={"precision": "fp32", "kernel": "eager"}),
+        Node("old", 2, 3000, "3", why_not="it leaves the cluster", facts={"precision": "fp32", "kernel": "eager"}),
+    ),
+    (2, 1, 0),
+    2,
+)
+
+
+def surveyed(folder, capsys, capacity, *words, as_json=False):
+    request = Request(resolve("small", sets=words), SPACE, trials=30)
+    show_survey(Survey(request, folder, None, capacity), as_json)
+    return capsys.readouterr().out
+
+
+def test_a_dry_run_on_a_cluster_shows_what_each_node_computes_with(folder, capsys):
+    lines = surveyed(folder, capsys, UNLIKE).splitlines()
+    cells = [line.split() for line in lines]
+    assert ["desk", "4", "5000", "MB", "bf16", "native", "2"] in cells
+    assert ["hp", "2", "3000", "MB", "fp32", "eager", "1"] in cells
+    assert ["old", "2", "3000", "MB", "fp32", "eager", "0:", "it", "leaves", "the", "cluster"] in cells
+    [said] = [line for line in lines if "precision" in line and "each node" in line]
+    assert "(bf16 on desk, fp32 on hp)" in said
+    assert "--set compute.precision=fp32" in said
+    told = json.loads(surveyed(folder, capsys, UNLIKE, as_json=True))["plan"]["nodes"]
+    assert [(node["precision"], node["kernel"], node["fits"]) for node in told[:2]] == [
+        ("bf16", "native", 2),
+        ("fp32", "eager", 1),
+    ]
+    assert told[2]["why_not"] == "it leaves the cluster"
+
+
+def test_a_search_held_to_one_precision_has_it_on_every_node_and_nothing_to_tell(folder, capsys):
+    text = surveyed(folder, capsys, UNLIKE, "compute.precision=fp32")
+    assert "each node trains" not in text
+    assert ["desk", "4", "5000", "MB", "fp32", "native", "2"] in [line.split() for line in text.splitlines()]
+
+
+def test_nodes_that_agree_or_get_no_trial_are_no_reason_to_speak_of_precision(folder, capsys):
+    alike = replace(UNLIKE, fits=(2, 0, 0))
+    assert "each node trains" not in surveyed(folder, capsys, alike)
+
+
+def test_what_went_over_the_network_is_shown_by_node(outcome, capsys):
+    sent = {"hp": Sent(61_400_000, 12_000_000, 140_000_000)}
+    text = shown(capsys, replace(outcome, result=replace(outcome.result, sent=sent)))
+    assert "sent to hp: 61 MB of prepared data, 12 MB of checkpoints; 140 MB of checkpoints came from there" in text
+    show_outcome(replace(outcome, result=replace(outcome.result, sent=sent)), TRACKER, True)
+    told = json.loads(capsys.readouterr().out)["sent"]
+    assert told == {"hp": {"shared_bytes": 61400000, "checkpoint_bytes": 12000000, "received_bytes": 140000000}}
 
 
 def test_as_json_a_dry_run_has_its_keys(folder, capsys):

@@ -212,3 +212,16 @@ def test_a_fitted_trial_has_its_forecast_and_how_it_was_fitted(search, runs, led
     searched.started(ledger.start(number, "laptop"))
     searched.fitted(ledger.fit(number, 300.0, ""))
     assert "seqpipe.fitted" not in tags(search.path / "trials" / "001")
+
+
+def test_what_a_trial_computes_with_is_among_its_tags(search, runs, ledger):
+    searched = runs()
+    number = ledger.propose(config(0), "default").number
+    searched.started(ledger.start(number, "laptop"))
+    searched.described(ledger.describe(number, {"precision": "bf16", "kernel": "native"}))
+    found = tags(search.path / "trials" / "000")
+    assert (found["seqpipe.precision"], found["seqpipe.kernel"], found["seqpipe.node"]) == (
+        "bf16",
+        "native",
+        "laptop",
+    )

@@ -101,3 +101,10 @@ def test_a_fitted_trial_says_how_and_what_was_forecast():
     assert (record["peak_memory_mb"], record["forecast_memory_mb"]) == (303.0, 290.0)
     assert record["fitted"] == "8 images at once"
     assert report.as_record(ended(0, 0.5))["forecast_memory_mb"] is None
+
+
+def test_a_trial_says_what_it_computed_with(tmp_path, base, space):
+    facts = {"precision": "bf16", "kernel": "native", "device": "cpu"}
+    record = report.as_record(row(0, {}, end(value=0.5), facts=facts))
+    assert (record["precision"], record["kernel"]) == ("bf16", "native")
+    assert report.as_record(ended(0, 0.5))["precision"] is None

@@ -162,6 +162,15 @@ def test_an_address_is_checked_in_place_of_this_machine(command, trials, monkeyp
     assert (asked, trials.surveyed) == (["far:1"], [])
 
 
+def test_on_the_cluster_of_the_workspace_the_nodes_are_looked_at_before_anything_is_written(
+    command, trials, monkeypatch
+):
+    monkeypatch.setattr(run.cluster, "check", lambda address: pytest.fail("it takes a process of its own"))
+    command(address="here:1", token="abc")
+    [settings] = trials.surveyed
+    assert (settings.address, settings.token) == ("here:1", "abc")
+
+
 def test_nothing_to_extend_is_refused_before_anything_is_written(command, house):
     with pytest.raises(ConfigError, match="no search with these settings to extend"):
         command(extend=1)

@@ -23,7 +23,7 @@ from pipeline.training.numerics import Numerics
 from pipeline.training.numerics_file import FILE_NAME
 from pipeline.workspace.paths import Workspace
 from tuning.forecast import Forecast
-from tuning.trial import WORK, CheckpointReady, Diverged, Fitted, Paused, Reported, Trial
+from tuning.trial import WORK, CheckpointReady, Described, Diverged, Fitted, Paused, Reported, Trial
 
 pytestmark = pytest.mark.usefixtures("round_memory_figures")
 
@@ -128,6 +128,31 @@ def test_on_a_node_without_the_prepared_folder_a_trial_reads_what_was_carried_th
     assert [each.value for each in told.reports] == [each.value for each in other.reports]
 
 
+def test_a_trial_says_what_it_computes_with_each_time_that_it_starts(told, prepared, tmp_path):
+    told.stop_after = 1
+    with pytest.raises(Paused):
+        TrainTrial(CONFIG, prepared)(told.trial())
+    numerics = numerics_in(told)
+    facts = {"device": "cpu", "precision": numerics.precision, "kernel": numerics.kernel.split()[0]}
+    assert told.messages[0] == Described(facts)
+    again = told.resume_in(tmp_path / "again")
+    TrainTrial(CONFIG, prepared)(again.trial())
+    assert again.messages[0] == Described(facts)
+
+
+def test_a_trial_that_began_on_a_device_that_is_not_here_goes_on_with_what_is(told, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    told.stop_after = 1
+    with pytest.raises(Paused):
+        TrainTrial(CONFIG, prepared)(told.trial())
+    again = told.resume_in(tmp_path / "again")
+    written = again.scratch / WORK / FILE_NAME
+    written.write_text(json.dumps(json.loads(written.read_text()) | {"device": "mps"}))
+    TrainTrial(CONFIG, prepared)(again.trial())
+    assert numerics_in(again).device == "cpu"
+    assert [report.epoch for report in again.reports] == [2, 3]
+
+
 def last_weights(scratch):
     return checkpoints.latest(scratch / WORK, pytest.fail).tensors
 
@@ -213,7 +238,7 @@ def numerics_in(told):
 @pytest.mark.usefixtures("made_up_memory")
 def test_a_trial_says_first_how_it_is_fitted_to_its_memory(told, prepared):
     TrainTrial(CONFIG, prepared)(told.trial(memory_mb=1080.0))
-    assert isinstance(told.messages[0], Fitted)
+    assert [type(message) for message in told.messages[:2]] == [Described, Fitted]
     assert told.fitted == [Forecast(1080.0, "8 images at once")]
     assert numerics_in(told).micro_batch_size == 8
 

@@ -81,6 +81,7 @@ class Search:
         self.ledger = ledger
         self.observer = Notes()
         self.leaving = False
+        self.watch = settings.pop("watch", None)
         chosen = Settings(**{"trials": 1, "max_epochs": 3, "scheduler": "none", "restarts": 2, **settings})
         ledger.raise_target(chosen.trials)
         self.run = TuneRun(
@@ -94,6 +95,7 @@ class Search:
             self.observer,
             lambda: self.leaving,
             began=ray.now,
+            watch=self.watch,
             clock=ray.clock,
         )
 
@@ -398,3 +400,90 @@ def test_it_is_thrown_away_after_an_error_too(begin, tmp_path):
     with pytest.raises(tune.TuneError):
         begin().play(fail)
     assert not (tmp_path / "search" / run.THROWAWAY).exists()
+
+
+# -- nodes that come and go
+
+
+class Watch:
+    def __init__(self, *nodes):
+        self.now = nodes
+        self.said = []
+        self.is_gone = False
+
+    def nodes(self):
+        self.require_head()
+        return self.now
+
+    def require_head(self):
+        if self.is_gone:
+            raise ClusterError("the head is gone")
+
+    def say(self, summary):
+        self.said.append(summary)
+
+
+ONE, TWO = Node("one", 4, 4000, "1"), Node("two", 2, 4000, "2")
+
+
+def test_as_many_trials_run_as_the_nodes_hold_at_this_moment(begin, ray):
+    watch = Watch(ONE)
+    search = begin(trials=9, cpus_per_trial=2.0, watch=watch)
+
+    def follow(tuner):
+        rows = [tuner.suggest() for _ in range(2)]
+        assert tuner.suggest() is None
+        watch.now = (ONE, TWO)
+        ray.now += TICK_S
+        assert tuner.suggest() is None, "the nodes are looked at, after the question"
+        rows.append(tuner.suggest())
+        assert search.observer.notes == ["two joined: 1 more trial at once"]
+        assert search.store.target.has_other_nodes()
+        assert search.observer.states[-1].nodes == ("one", "two")
+        for trial, node in zip(rows, ("one", "one", "two"), strict=True):
+            tuner.report(trial, messages.started(node))
+        watch.now = (ONE,)
+        steps(tuner, ray, 2, TICK_S)
+        assert search.observer.notes[1:] == ["two is gone: its trial 2 goes on elsewhere"]
+        assert not search.store.target.has_other_nodes()
+        assert search.run.capacity.concurrency == 2
+        tuner.callback.on_trial_error(0, [], rows[2])
+        assert len(search.observer.notes) == 2, "the user has read it"
+        for trial in rows[:2]:
+            tuner.report(trial, messages.finished(COMPLETED))
+            tuner.callback.on_trial_complete(0, [], trial)
+        again = tuner.suggest()
+        assert again.config["row"] == rows[2].config["row"]
+        tuner.complete(again)
+        all_rows(tuner)
+
+    assert search.play(follow) == "finished"
+    assert watch.said[-1].target == 9
+    assert watch.said[-1].name == "search"
+
+
+def test_trials_know_that_they_are_in_a_cluster(begin, monkeypatch):
+    called = []
+    monkeypatch.setattr(run, "run_trial", lambda *arguments: called.append(arguments))
+
+    def one(tuner):
+        trial = tuner.suggest()
+        tuner.trainable(trial.config)
+        tuner.complete(trial)
+
+    begin(watch=Watch(ONE)).play(one)
+    assert called[0][2].in_cluster
+
+
+def test_a_head_that_is_gone_ends_the_run_as_itself(begin, ray):
+    watch = Watch(ONE)
+    watch.is_gone = True
+    with pytest.raises(ClusterError, match="the head is gone"):
+        begin(watch=watch).play(as_ray_raises(lambda tuner: tuner.callback.on_step_begin(0, [])))
+
+
+def test_what_was_sent_is_asked_of_the_store_where_there_may_be_other_nodes(begin):
+    search = begin(watch=Watch(ONE))
+    search.store.target.sent = lambda: {"two": [1, 2, 3]}
+    assert search.run.sent()["two"].received_bytes == 3
+    assert begin().run.sent() == {}
