@@ -191,3 +191,11 @@ def test_folders_of_others_are_left_alone(temp):
     (temp / "ray-of-somebody").mkdir()
     assert end_left_over() == 0
     assert Path(temp / "ray-of-somebody").is_dir()
+
+
+def test_a_start_ends_first_what_was_left_over(ray, temp):
+    folder, owned = new_folder("mark-of-the-forgotten")
+    owned.close()
+    processes = start(temp, head="192.0.2.1:6480")
+    processes.end(in_order=False)
+    assert not folder.exists()
