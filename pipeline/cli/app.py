@@ -71,7 +71,8 @@ def _command() -> int:
 def _is_work(words: list[str]) -> bool:
     """Whether a command does more than write its result to stdout."""
     command = next((word for word in words if not word.startswith("-")), "")
-    return command in ("run", "tune", "cluster", "ui") and not {"--json", "--dry-run"} & set(words)
+    only_shows = {"--json", "--dry-run"} & set(words) or words[:2] == ["cluster", "status"]
+    return command in ("run", "tune", "cluster", "ui") and not only_shows
 
 
 def _ending(error: BaseException) -> int:

@@ -33,6 +33,7 @@ class NodeView:
         self.name = ""
         self.has_joined = False
         self.has_trials = False
+        self._waits_for = ""
 
     def heard(self, event: NodeEvent) -> None:
         """Follow an event."""
@@ -40,6 +41,19 @@ class NodeView:
             self.name, self.has_joined = event.record.name, True
         if isinstance(event, Beat):
             self.has_trials = any(record.trials for record in event.nodes if record.name == self.name)
+        if isinstance(event, (Lost, Left)):
+            self.has_trials = False
+
+    def line(self, event: NodeEvent) -> str | None:
+        """The event in a line; None if it is not worth one, as an attempt to join that ends like the one before."""
+        if isinstance(event, Waiting):
+            waits_for, self._waits_for = self._waits_for, event.why
+            return None if event.why == waits_for else in_words(event)
+        if isinstance(event, Starting) and self._waits_for:
+            return None
+        if not isinstance(event, Beat):
+            self._waits_for = ""
+        return in_words(event)
 
     def keeping(self, awake: "Awake") -> Callable[[NodeEvent], None]:
         """Show events, and keep the laptop awake while it has trials."""
@@ -69,8 +83,11 @@ def in_words(event: NodeEvent) -> str | None:
             return f"{name} is gone: {why}"
         case Lost(why=why):
             return f"out of the cluster: {why}; joins again by itself"
-        case Waiting(why=why, retry_s=retry_s):
-            return f"{why}; tries again in {retry_s:.0f} s"
+        case Waiting(why=why):
+            return (
+                f"{why}; tries again every few seconds. Should `seqpipe cluster up` show another address there now: "
+                "Ctrl-C here, then `seqpipe cluster join` with that"
+            )
         case Unfit(why=why):
             return f"takes no more trials: {why}"
         case FitAgain():

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.cli.cluster_events import NodeView, at_this_time, in_words
+from pipeline.cli.cluster_events import NodeView, at_this_time
 from pipeline.cli.cluster_view import held_mb, search_in_words, trial_cells
 from pipeline.cli.console import Watcher, emit, percent, table
 from tuning.cluster.node_events import Beat, Left, Lost, NodeEvent
@@ -47,7 +47,7 @@ class JoinView(NodeView):
         if isinstance(event, (Lost, Left)):
             self._tell_trials(())
             self.close()
-        if words := in_words(event):
+        if words := self.line(event):
             self._watcher.note(at_this_time(words))
 
     def close(self) -> None:

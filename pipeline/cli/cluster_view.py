@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.cluster_events import NodeView, at_this_time, in_words
+from pipeline.cli.cluster_events import NodeView, at_this_time
 from pipeline.cli.console import complain, emit, emit_json, percent, program, table
 from pipeline.cluster.workspace_cluster import NONE_UP
 from tuning.cluster.node_events import NodeEvent
@@ -47,7 +47,7 @@ class UpView(NodeView):
 
     def heard(self, event: NodeEvent) -> None:
         super().heard(event)
-        if words := in_words(event):
+        if words := self.line(event):
             complain(at_this_time(words))
 
     def _lines(self, access: "ClusterAccess") -> list[tuple[str, str]]:

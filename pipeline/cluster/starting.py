@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.cluster import node_here, this_laptop
+from pipeline.cluster.bound_address import BoundAddress
 from pipeline.cluster.workspace_cluster import ClusterAccess, ClusterFolder, HeadHere, left_over
 from pipeline.errors import InterruptedRunError, MachineUnfitError
 from pipeline.stop import StopToken
@@ -38,7 +39,9 @@ def up(
     on_event: "Callable[[NodeEvent], None]",
     stop_token: StopToken,
 ) -> str:
-    """Start the cluster of a workspace, and keep it until a signal or `cluster down`; `on_up` is called once.
+    """Start the cluster of a workspace, and keep it until a signal or `cluster down`.
+
+    `on_up` is called when it is up, and again if it has to start anew at another address of this laptop.
 
     Returns:
         Why it ended.
@@ -49,11 +52,12 @@ def up(
         CapDoesNotFitError: the reserve is more than the laptop has.
         WorkspaceError: the workspace cannot be written.
     """
-    from tuning.cluster.node_events import Joined
-    from tuning.on_ray import head as head_on_ray
-
     workspace.create()
     folder = ClusterFolder(workspace.cluster)
+
+    def should_stop() -> bool:
+        return stop_token.reason() is not None or folder.is_asked_to_end()
+
     with ExitStack() as stack:
         stack.enter_context(folder.held())
         stack.enter_context(node_here.only_one("head", str(workspace.root)))
@@ -61,26 +65,58 @@ def up(
         host, chosen = _place(asked, before)
         with this_laptop.Facts() as facts:
             plan = this_laptop.plan(socket.gethostname(), chosen, asked.reserve_mb, facts.result())
-        access = _access(host, plan, before)
+        try:
+            with stop_token.deferring():
+                why = _kept(host, plan, before, folder, on_up, on_event, should_stop)
+        except InterruptedRunError:  # a second signal
+            folder.forget()
+            raise
+        folder.forget()
+        return why
 
-        def heard(event: "NodeEvent") -> None:
+
+def _kept(
+    host: str,
+    plan: "NodePlan",
+    before: ClusterAccess | None,
+    folder: ClusterFolder,
+    on_up: Callable[[ClusterAccess], None],
+    on_event: "Callable[[NodeEvent], None]",
+    should_stop: Callable[[], bool],
+) -> str:
+    """Keep a head until `should_stop`; why it ended. If this laptop gets another address, it is started anew there.
+
+    A head cannot move, and without its address it does not reach itself.
+    """
+    from tuning.cluster.node_events import Joined, Lost
+    from tuning.on_ray import head as head_on_ray
+
+    while True:
+        bound, access = BoundAddress(host), _access(host, plan, before)
+
+        def heard(event: "NodeEvent", access: ClusterAccess = access) -> None:
             if isinstance(event, Joined) and not event.again:
                 folder.write(access)
                 on_up(access)
             else:
                 on_event(event)
 
-        def should_stop() -> bool:
-            return stop_token.reason() is not None or folder.is_asked_to_end()
+        def should_end(bound: BoundAddress = bound) -> bool:
+            return should_stop() or bound.has_moved()
 
         try:
-            with stop_token.deferring():
-                why = head_on_ray.run(plan, access.head.host, access.code, heard, should_stop)
-        except InterruptedRunError:  # a second signal
-            folder.forget()
-            raise
-        folder.forget()
-        return why
+            why = head_on_ray.run(plan, host, access.code, heard, should_end)
+        except ClusterError:
+            if bound.is_here():
+                raise
+            why = f"this laptop lost its address {host}"
+        if should_stop() or bound.is_here():
+            return why
+        on_event(Lost(f"this laptop's address is no longer {host}"))
+        found = bound.wait(should_stop)
+        if found is None:
+            return why
+        host, before = found, access
 
 
 def _place(asked: Asked, before: ClusterAccess | None) -> tuple[str, Ports]:

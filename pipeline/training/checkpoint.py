@@ -57,15 +57,26 @@ class Checkpoint:
     journal_offset: int
 
 
-def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None) -> dict[str, Tensor]:
-    """Copies of every tensor that a training needs to go on, by name."""
+def snapshot(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: MovingAverage | None,
+    into: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Copies of every tensor that a training needs to go on, by name; in the memory of an earlier one, `into`."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
     if average is not None:
         tensors |= {f"average.{name}": value for name, value in average.weights.items()}
     tensors |= {f"random.{device}": state for device, state in random_states().items()}
-    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    return {name: _copy(value.detach(), (into or {}).get(name)) for name, value in tensors.items()}
+
+
+def _copy(value: Tensor, into: Tensor | None) -> Tensor:
+    if into is None or into.shape != value.shape or into.dtype != value.dtype:
+        return value.to("cpu", copy=True).contiguous()
+    return into.copy_(value)
 
 
 def restore(

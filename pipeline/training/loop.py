@@ -60,6 +60,7 @@ class Training:
         self.progress = Progress()
         self.total_steps = config.epochs * len(batches)
         self._monitor = Monitor(config.epochs, self.total_steps, journal, reporter)
+        self._snapshot: dict[str, Tensor] | None = None
         self._saved_at = self._counted_at = time.monotonic()  # up to when `trained_s` is counted
         self._stopwatch: Stopwatch | None = Stopwatch()
         self._random_states: dict[str, Tensor] = {}  # after the last whole step
@@ -205,15 +206,15 @@ class Training:
     def save(self, best: dict[str, Tensor] | None = None) -> None:
         """Hand a checkpoint to the writer, with the best weights if they are new.
 
-        The one before it has to be on disk: two at once would take memory that no forecast counts.
+        The one before it has to be on disk: this one takes its memory, so that a training holds one all the time.
         """
         self.writer.wait()
         now = time.monotonic()
         self.progress.trained_s += now - self._counted_at
         self._counted_at = self._saved_at = now
-        tensors = checkpoints.snapshot(self.model, self.optimizer, self.average)
+        self._snapshot = checkpoints.snapshot(self.model, self.optimizer, self.average, into=self._snapshot)
         kept = {name: value.detach().to("cpu", copy=True) for name, value in best.items()} if best else None
-        self.writer.submit(tensors, self.progress, self.numerics.to_json(), self.journal.offset, kept)
+        self.writer.submit(self._snapshot, self.progress, self.numerics.to_json(), self.journal.offset, kept)
 
     def _evaluated_weights(self) -> dict[str, Tensor]:
         """The weights that are validated and kept: the moving average, if there is one."""

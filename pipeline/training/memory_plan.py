@@ -16,6 +16,9 @@ from pipeline.training.memory_limit import Limit
 from pipeline.training.numerics import Numerics
 from tuning.capped.run_capped import tree_memory_mb
 
+SAME_IMPORTS_MB = 8.0
+"""So much more or less do processes hold that have imported the same: what the search has forecast to fit, fits."""
+
 
 def fitted(limit: Limit, config: RunConfig, classes: int, numerics: Numerics, reporter: Reporter) -> Numerics:
     """The numerics with which the training stays within the limit; those given where the config names a micro-batch.
@@ -27,8 +30,9 @@ def fitted(limit: Limit, config: RunConfig, classes: int, numerics: Numerics, re
     """
     if config.compute.micro_batch_size is not None:
         return numerics
-    found = memory_of(config, classes, numerics).fit_config(config, limit.mb, base_mb(mlflow=limit.kind != "trial"))
-    if found.peak_mb > limit.mb:
+    limit_mb = limit.mb + (SAME_IMPORTS_MB if limit.kind == "trial" else 0.0)
+    found = memory_of(config, classes, numerics).fit_config(config, limit_mb, base_mb(mlflow=limit.kind != "trial"))
+    if found.peak_mb > limit_mb:
         _refuse(limit, found)
         if limit.kind == "free":
             reporter.warn(

@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from cluster_of_laptops import NODES_S, cluster, lost_s, quiet_within, record
+from cluster_of_laptops import cluster, lost_s, quiet_within, record
 from laptop import why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -51,7 +51,7 @@ def of(events, kind, node=None):
 
 def test_as_head_killed_ends_the_driver_in_order_and_the_same_two_commands_go_on(two):
     driver = in_the_middle(two)
-    killed = time.monotonic()
+    killed, joins = time.monotonic(), two.joins(two.b)
     for server in rays_of_a(two, "gcs_server"):
         server.kill()
     ended = driver.wait(60)
@@ -66,7 +66,7 @@ def test_as_head_killed_ends_the_driver_in_order_and_the_same_two_commands_go_on
     before, code = two.events(), two.code
     up_s = two.up()
     assert two.code == code, "after an unclean end the code stays good"
-    rejoined_s = two.head.wait_for(lambda: two.is_ready(two.b.name), NODES_S, 0.2)
+    rejoined_s = two.rejoins(two.b, joins)
     went_on = go_on(two, before)
     record(
         "a's head killed", driver_ended_s=ended_s, a_quiet_s=quiet_s, up_s=up_s, b_rejoined_s=rejoined_s, **went_on
@@ -75,11 +75,12 @@ def test_as_head_killed_ends_the_driver_in_order_and_the_same_two_commands_go_on
 
 def test_a_rebooted_goes_on_and_b_rejoins_by_itself(two):
     in_the_middle(two)
+    joins = two.joins(two.b)
     two.a.reboot()
     before, code = two.events(), two.code
     up_s = two.up()
     assert two.code == code
-    rejoined_s = two.head.wait_for(lambda: two.is_ready(two.b.name), NODES_S, 0.2)
+    rejoined_s = two.rejoins(two.b, joins)
     record("a rebooted", up_s=up_s, b_rejoined_s=rejoined_s, **go_on(two, before))
 
 

@@ -108,7 +108,7 @@ def test_typing_is_forgiving_and_the_code_may_come_from_a_file_of_ones_own(up):
     assert done.code in (2, 6)
     (folder / "code").chmod(0o600)
     member = up.b.start(SEQPIPE, "cluster", "join", "10.77.0.1", "--code-file", f"{HOME}/code")
-    member.wait_for(lambda: up.is_ready(up.b.name), 60, 0.2)
+    member.wait_until_said("in the cluster", 60)
     assert member.leave().code in (0, 130)
     quiet_within(up.b, 5)
 
@@ -117,7 +117,7 @@ def test_the_code_is_asked_for_and_not_shown(up):
     screen = up.b.terminal(SEQPIPE, "cluster", "join", "10.77.0.1", SEQPIPE_JOIN_CODE=None)
     screen.wait_until_said("code", 20)
     screen.type(up.code + "\n")
-    screen.wait_for(lambda: up.is_ready(up.b.name), 60, 0.2)
+    screen.wait_until_said("in the cluster", 60)
     screen.type("\x03")
     assert screen.wait(30).code in (0, 130)
     assert up.code not in screen.out
@@ -153,7 +153,7 @@ def test_a_firewall_on_b_is_found_before_it_joins(up):
 def test_a_second_up_and_a_second_join(up):
     refused(up.run("up"), "already", code=6)
     member = up.begin_join(up.b)
-    member.wait_for(lambda: up.is_ready(up.b.name), 60, 0.2)
+    member.wait_until_said("in the cluster", 60)
     assert up.b.run("mkdir", "-p", f"{HOME}/other").code == 0
     second = up.b.run(SEQPIPE, "cluster", "join", "10.77.0.1", at=f"{HOME}/other", SEQPIPE_JOIN_CODE=up.code)
     refused(second, "already")

@@ -68,7 +68,7 @@ class Cluster:
         """Seconds until laptop A has a head that takes others in."""
         began = time.monotonic()
         self.head = self.a.start(SEQPIPE, "cluster", "up", *words, **environ)
-        self.head.wait_for(lambda: self.code_file.exists() and self.a.name in self.nodes(), UP_S, 0.2)
+        self.head.wait_until_said("to end it", UP_S)
         return time.monotonic() - began
 
     @property
@@ -90,12 +90,11 @@ class Cluster:
     def join(self, laptop: Laptop, *words: str, **environ: str | None) -> float:
         """Seconds until that laptop is a node that trials may run on."""
         began = time.monotonic()
-        self.begin_join(laptop, *words, **environ).wait_for(lambda: self.is_ready(laptop.name), JOIN_S, 0.2)
+        self.begin_join(laptop, *words, **environ).wait_for(lambda: self.joins(laptop) > 0, JOIN_S)
         return time.monotonic() - began
 
     def tune(self, trials: int, *words: str, **values: Any) -> Command:
         """Begin a search on A."""
-
         return self.a.start(*search(trials, **values), *words)
 
     def tune_in_terminal(self, trials: int, *words: str, **values: Any) -> Screen:
@@ -117,8 +116,24 @@ class Cluster:
         """The nodes by their names."""
         return {node["name"]: node for node in self.status().get("nodes", ())}
 
+    def joins(self, laptop: Laptop) -> int:
+        """How often the member there has said that it is in the cluster, the first time or again."""
+        member = self.members[laptop.name]
+        return (member.out + member.err).count("in the cluster")
+
+    def rejoins(self, laptop: Laptop, joins: int, timeout_s: float = NODES_S) -> float:
+        """Seconds until it is in the cluster once more than so many times."""
+        return self.members[laptop.name].wait_for(lambda: self.joins(laptop) > joins, timeout_s)
+
     def is_ready(self, name: str) -> bool:
         return self.nodes().get(name, {}).get("state") == "ready"
+
+    def show(self) -> None:
+        """Print what the commands said last, for who looks for a fault."""
+        for laptop in self.laptops.all:
+            for command in laptop.commands:
+                if "cluster status" not in (words := " ".join(command.words)):
+                    print(f"-- {laptop.name}: {words[-120:]}\n{command.out[-1500:]}\n{command.err[-3000:]}")
 
     @staticmethod
     def trials_on(laptop: Laptop) -> list[int]:
@@ -284,6 +299,9 @@ def separate(folder: Path, count: int = 2, **words: Any) -> Iterator[Cluster]:
         for laptop in made.all:
             give_what_was_measured(laptop)
         held = Cluster(made)
-        yield held
+        try:
+            yield held
+        finally:
+            held.show()
         for laptop in made.all:
             keep_what_was_measured(laptop)

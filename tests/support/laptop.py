@@ -77,7 +77,8 @@ class Laptop:
         self.environ |= {"HOME": HOME, "OMP_WAIT_POLICY": "PASSIVE", "MLFLOW_DISABLE_TELEMETRY": "true"}
         self.environ |= {"MLFLOW_TRACKING_URI": NO_SERVER, "COLUMNS": "200"}
         self._kept: dict[str, int] = {}
-        self._brought: list[Command] = []
+        self.commands: list[Command] = []
+        """All that were begun, in order."""
         self._number = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._switch_on(["unshare", *_FLAGS.values()])
@@ -108,7 +109,7 @@ class Laptop:
             os.kill(self.init, signal.SIGKILL)
         self._power.stdin.close()
         self._power.wait(20)
-        for command in self._brought:
+        for command in self.commands:
             command.process.wait(20)
         until = time.monotonic() + 20
         while self.processes() and time.monotonic() < until:
@@ -124,7 +125,7 @@ class Laptop:
     def scrap(self) -> None:
         """Off for good; nothing of it is left."""
         self.power_off()
-        for command in self._brought:
+        for command in self.commands:
             if isinstance(command, Screen):
                 command.close()
         for file in self._kept.values():
@@ -141,8 +142,8 @@ class Laptop:
                 self._bring(at, words), stdin=stdin, stdout=told, stderr=complained, env=self._environment(environ),
                 start_new_session=True,
             )  # fmt: skip
-        self._brought.append(Command(process, out, err))
-        return self._brought[-1]
+        self.commands.append(Command(process, out, err))
+        return self.commands[-1]
 
     def run(self, *words: str, timeout_s: float = 60, at: str = WORK, **environ: str | None) -> Done:
         """A command to its end; one that takes longer is ended, and fails the test."""
@@ -167,7 +168,7 @@ class Laptop:
         out, _ = self._files()
         out.touch()
         screen = Screen(process, out, master)
-        self._brought.append(screen)
+        self.commands.append(screen)
         return screen
 
     def _bring(self, at: str, words: Sequence[str]) -> list[str]:
@@ -228,7 +229,7 @@ class Laptop:
     def thaw(self) -> None:
         """They go on."""
         self._signal(signal.SIGCONT)
-        for command in self._brought:
+        for command in self.commands:
             if command.poll() is None:
                 command.process.send_signal(signal.SIGCONT)
 

@@ -23,6 +23,12 @@ class Command:
         self._pid = 0
 
     @property
+    def words(self) -> list[str]:
+        """What was typed."""
+        words = list(map(str, self.process.args))  # type: ignore[arg-type]
+        return words[words.index("-c", words.index("--pid")) + 3 :]
+
+    @property
     def pid(self) -> int:
         """Its own, as this machine numbers processes; `process` is the one that brought it onto the laptop."""
         until = time.monotonic() + 5

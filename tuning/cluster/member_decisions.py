@@ -1,8 +1,8 @@
 """What a member does next, decided from what it has observed: start its node, end it, wait, or leave.
 
-A short silence of the head means nothing: Ray's own processes wait for it for a minute. What ends a node is that its
-processes have ended, that the head counts it as dead, that the head is another one, or that nothing listens at the
-head's address although its machine answers.
+A short silence of the head means nothing. What ends a node is that its processes have ended, that the head counts it
+as dead, that the head is another one, that nothing listens at the head's address although its machine answers, or
+that the head has been silent for so long that it must have given this node up.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,12 @@ from enum import Enum
 
 from tuning.cluster.orders import Order
 
-RETRY_S = (1.0, 2.0, 5.0)
+RETRY_S = (1.0, 2.0, 3.0)
 """Between attempts to join; the last one repeats."""
 REFUSED_S = 3.0
 """How long a head may refuse connections before it counts as ended."""
+SILENT_S = 75.0
+"""How long a head may be silent: it gives a node up after 60 s. Ray's processes here would hang on."""
 LEAVE_S = 30.0
 """How long trials may take to save and to send their checkpoint. They stop within seconds; a slow link sends on."""
 
@@ -106,6 +108,7 @@ class Member:
         self._attempts = 0
         self._next_attempt = 0.0
         self._refused_since: float | None = None
+        self._silent_since: float | None = None
         self._unfit: str | None = None
         self._leaving: tuple[str, float] | None = None
         """Why it leaves, and until when its trials may take."""
@@ -127,7 +130,7 @@ class Member:
 
     def begun(self, now: float, failed: str | None = None) -> Wait | None:
         """What came of `Begin`: None, or why it failed."""
-        self._refused_since = None
+        self._refused_since = self._silent_since = None
         if failed is None:
             self._is_up, self._attempts = True, 0
             return None
@@ -157,10 +160,8 @@ class Member:
 
     def _lost(self, seen: Seen) -> str | None:
         """Why the node is no part of the cluster any more; None if it is, or may be."""
-        if seen.head is not HeadState.REFUSES:
-            self._refused_since = None
-        elif self._refused_since is None:
-            self._refused_since = seen.now
+        self._refused_since = _since(self._refused_since, seen.head is HeadState.REFUSES, seen.now)
+        self._silent_since = _since(self._silent_since, seen.head is HeadState.SILENT, seen.now)
         if not seen.runs:
             return "its Ray processes have ended"
         if seen.address_changed:
@@ -171,6 +172,8 @@ class Member:
             return "the head had given it up"
         if self._refused_since is not None and seen.now - self._refused_since >= REFUSED_S:
             return "the head has ended"
+        if self._silent_since is not None and seen.now - self._silent_since >= SILENT_S:
+            return f"the head has not answered for {SILENT_S:.0f} s"
         return None
 
     def _change_of_fitness(self, seen: Seen) -> Step | None:
@@ -178,3 +181,10 @@ class Member:
             return None
         self._unfit = seen.unfit
         return TakeWork() if seen.unfit is None else RefuseWork(seen.unfit)
+
+
+def _since(before: float | None, is_so: bool, now: float) -> float | None:
+    """Since when something is so, which was so since `before`."""
+    if not is_so:
+        return None
+    return now if before is None else before

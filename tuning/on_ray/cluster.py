@@ -17,6 +17,7 @@ from typing import Any
 from tuning.capacity import Node
 from tuning.errors import AskedToLeaveError, ClusterError
 from tuning.on_ray.connection import (
+    PATIENCE,
     START_S,
     TUNE_ENVIRONMENT,
     environment,
@@ -30,7 +31,7 @@ from tuning.on_ray.connection import (
 from tuning.waiting import ASK_S, Helper, is_anything_stuck, result_of
 
 _CONNECT_S = 3.0
-_ANY_PATCH = {"RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor"}
+_DRIVER = {"RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor", **PATIENCE}
 _ANSWER_S = 10.0
 _ASK_HEAD = """
 import sys
@@ -51,8 +52,8 @@ def joined(address: str, should_stop: Callable[[], bool] = lambda: False, token:
         AskedToLeaveError: `should_stop` returned True meanwhile.
     """
     with (
+        environment(_DRIVER),
         contextlib.nullcontext() if token is None else token_in_force(token),
-        environment(_ANY_PATCH),
         _joined(address, should_stop),
     ):
         yield

@@ -22,6 +22,21 @@ TUNE_ENVIRONMENT = {
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
 }
 
+PATIENCE: Mapping[str, str] = {
+    # For Wi-Fi. The head gives a node up after five checks without an answer, 1 s apart. One that is silent, since it
+    # sleeps or its cable is out, makes each check wait 11 s: it has 60 s. One whose processes were killed refuses the
+    # connection, which is known after 5 s (15 with Ray's own 3 s between checks).
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "11000",
+    "RAY_health_check_failure_threshold": "5",
+    # The same seen from the other end: a node's processes wait so long for the head before they end themselves.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "60",
+    # A connection whose packets vanish lives for 60 s, not 20: after 25 s TCP may try again only at 51 s, and
+    # a call that was broken off meanwhile would end its trial.
+    "RAY_grpc_keepalive_timeout_ms": "60000",
+}
+"""Settings of every process of a cluster, the driver's included."""
+
 
 def import_ray() -> Any:
     """Ray, kept from giving the working folder to its workers.

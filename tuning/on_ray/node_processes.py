@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import psutil
 from tuning.cluster.node_folder import NAME_VARIABLE, RESERVE_VARIABLE, VARIABLE, NodeFolder
 from tuning.errors import AskedToLeaveError, ClusterError
 from tuning.on_ray.cleanup import MARK, Cleanup, marked
+from tuning.on_ray.connection import PATIENCE
 from tuning.on_ray.left_over import end_left_over, new_folder
 from tuning.on_ray.local_ray import LEAN, OBJECT_STORE_BYTES
 from tuning.on_ray.node_plan import NodePlan
@@ -40,16 +41,6 @@ _ABSENT = (
 """Modules that are to be missing where Ray is started, as they are where Ray's extras are not installed."""
 _START = f"import sys; sys.modules.update(dict.fromkeys({_ABSENT})); from ray.scripts.scripts import main; main()"
 RAYLET, GCS = "raylet", "gcs_server"
-PATIENCE: Mapping[str, str] = {
-    # For Wi-Fi. The head gives a node up after five checks without an answer, 1 s apart. One that is silent, since it
-    # sleeps or its cable is out, makes each check wait 10 s: it has 55 s. One whose processes were killed refuses the
-    # connection, which is known after 5 s (15 with Ray's own 3 s between checks).
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "10000",
-    "RAY_health_check_failure_threshold": "5",
-    # The same seen from the other end: a node's processes wait so long for the head before they end themselves.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "60",
-}
 
 
 @dataclass(frozen=True)

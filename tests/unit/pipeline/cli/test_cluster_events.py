@@ -28,7 +28,6 @@ B = NodeRecord("b", "10.0.0.2")
         (OtherJoined("c", "10.0.0.3"), "c (10.0.0.3) has joined"),
         (OtherGone("c", "left"), "c is gone: left"),
         (Lost("no head answers"), "out of the cluster: no head answers; joins again by itself"),
-        (Waiting("no head answers", 5.0), "no head answers; tries again in 5 s"),
         (Unfit("its disk is full"), "takes no more trials: its disk is full"),
         (FitAgain(), "takes trials again"),
         (Leaving("Ctrl-C", 0), "leaving: Ctrl-C"),
@@ -58,3 +57,18 @@ def test_the_laptop_is_kept_awake_by_its_own_trials_alone():
     assert not view.has_trials
     view.heard(Beat((NodeRecord("b", "x", trials=busy),), ()))
     assert view.has_trials
+    view.heard(Lost("no head answers"))
+    assert not view.has_trials
+
+
+def test_attempts_that_end_alike_are_one_line_which_says_what_to_type():
+    view = NodeView()
+    away = [Lost("its Ray processes have ended"), *[Waiting("no head answers", 1.0), Starting()] * 5]
+    lines = [line for event in away if (line := view.line(event))]
+    assert len(lines) == 2
+    assert lines[1].startswith("no head answers; tries again")
+    assert "`seqpipe cluster join`" in lines[1]
+    assert view.line(Waiting("Ray could not be started", 5.0))
+    assert view.line(Waiting("no head answers", 5.0))
+    assert view.line(Joined(B, 1.0, again=True))
+    assert view.line(Waiting("no head answers", 5.0)), "of another loss"

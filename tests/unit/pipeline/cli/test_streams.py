@@ -160,6 +160,8 @@ def test_letters_that_the_encoding_does_not_have_are_shown_by_their_numbers():
         ("run all --json", False),
         ("tune --dry-run", False),
         ("status", False),
+        ("cluster up", True),
+        ("cluster status", False),
         ("", False),
     ],
 )

@@ -12,7 +12,7 @@ from pipeline.stop import StopToken
 from tuning.cluster import addresses
 from tuning.cluster.addresses import InterfaceAddress
 from tuning.cluster.join_code import JoinCode
-from tuning.cluster.node_events import OtherJoined
+from tuning.cluster.node_events import Lost, OtherJoined
 from tuning.errors import ClusterError
 
 
@@ -93,6 +93,35 @@ def test_a_laptop_with_another_address_says_where_it_was(workspace, cluster, up,
     monkeypatch.setattr(addresses, "of_this_machine", lambda: (InterfaceAddress("wlan0", "192.168.1.77"),))
     _, (access, *_) = up()
     assert (access.head.typed, access.head.goes_on_from) == ("192.168.1.77", "192.168.1.10")
+
+
+def test_a_head_whose_laptop_gets_another_address_starts_anew_there_with_the_same_code(cluster, up, monkeypatch):
+    ups = []
+
+    def moves(access):
+        ups.append(access)
+        if len(ups) == 1:
+            monkeypatch.setattr(addresses, "of_this_machine", lambda: (InterfaceAddress("wlan0", "192.168.1.77"),))
+            raise ClusterError("the head does not answer")
+
+    why, told = up(on_up=moves)
+    first, second = ups
+    assert (first.head.typed, second.head.typed) == ("192.168.1.10", "192.168.1.77")
+    assert second.code == first.code
+    assert second.head.goes_on_from == "192.168.1.10"
+    assert [address for _, address, _ in cluster.asked] == ["192.168.1.10", "192.168.1.77"]
+    assert any(isinstance(event, Lost) and "no longer 192.168.1.10" in event.why for event in told)
+    assert why == "Ctrl-C"
+
+
+def test_a_head_without_a_network_waits_for_one_until_it_is_asked_to_end(workspace, cluster, up, monkeypatch):
+    def lost(access):
+        monkeypatch.setattr(addresses, "of_this_machine", lambda: (InterfaceAddress("lo", "127.0.0.1"),))
+        ClusterFolder(workspace.cluster).ask_to_end()
+        raise ClusterError("the head does not answer")
+
+    assert up(on_up=lost)[0] == "this laptop lost its address 192.168.1.10"
+    assert left_over(workspace) is None
 
 
 def test_other_versions_get_another_code(workspace, cluster, up, monkeypatch):

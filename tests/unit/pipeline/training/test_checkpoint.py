@@ -85,6 +85,17 @@ def test_weights_optimiser_average_and_random_states_come_back_bit_for_bit(tmp_p
     assert all(torch.equal(value, before.snapshot()[name]) for name, value in after.snapshot().items())
 
 
+def test_a_snapshot_takes_the_memory_of_an_earlier_one_as_far_as_that_goes():
+    parts = Parts(steps=0)
+    earlier = parts.snapshot()  # without the optimiser's state
+    parts.step()
+    places = {name: tensor.data_ptr() for name, tensor in earlier.items()}
+    later, expected = snapshot(parts.model, parts.optimizer, parts.average, into=earlier), parts.snapshot()
+    assert later.keys() == expected.keys() > earlier.keys()
+    assert all(torch.equal(later[name], expected[name]) for name in expected)
+    assert {name: later[name].data_ptr() for name in places} == places
+
+
 def test_a_snapshot_does_not_change_with_the_training():
     parts = Parts(steps=1)
     kept = parts.snapshot()

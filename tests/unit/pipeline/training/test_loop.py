@@ -346,7 +346,7 @@ def test_best_weights_of_an_epoch_beyond_the_checkpoint_are_found_again(bench, l
 
 
 def test_memory_holds_one_checkpoint_at_a_time_however_slowly_they_are_written(bench, tmp_path, monkeypatch):
-    save_weights, snapshot, busy = checkpoint_writer.save_weights, checkpoints.snapshot, []
+    save_weights, snapshot, busy, made = checkpoint_writer.save_weights, checkpoints.snapshot, [], []
 
     def slowly(*given):
         time.sleep(0.05)
@@ -355,10 +355,14 @@ def test_memory_holds_one_checkpoint_at_a_time_however_slowly_they_are_written(b
     monkeypatch.setattr(checkpoint_writer, "save_weights", slowly)
     with bench.training(tmp_path) as training:
 
-        def noted(*given):
+        def noted(*given, into):
             busy.append(training.writer.busy)
-            return snapshot(*given)
+            made.append(snapshot(*given, into=into))
+            return made[-1]
 
         monkeypatch.setattr(checkpoints, "snapshot", noted)
         training.fit()
     assert busy == [False] * training.config.epochs
+    places = [{name: tensor.data_ptr() for name, tensor in each.items()} for each in made]
+    assert len(places) > 1
+    assert all(place == places[0] for place in places), "in the same memory"

@@ -10,6 +10,7 @@ from pipeline.errors import MemoryCapError
 from pipeline.training import memory_plan
 from pipeline.training.memory_forecast import LIBRARIES_MB, MLFLOW_MB, Line, StepMemory, TrainingMemory
 from pipeline.training.memory_limit import Limit
+from pipeline.training.memory_plan import SAME_IMPORTS_MB
 from pipeline.training.numerics import Numerics
 
 pytestmark = pytest.mark.usefixtures("round_memory_figures")
@@ -58,7 +59,7 @@ def test_what_fits_is_not_changed_and_nothing_is_said(fit, recorder):
 @pytest.mark.parametrize(
     ("kind", "beside_mb", "whose"),
     [
-        ("trial", 0.0, ""),
+        ("trial", -SAME_IMPORTS_MB, ""),
         ("cap", MLFLOW_MB, " (--max-memory-mb)"),
         ("container", MLFLOW_MB, " (the container's limit)"),
         ("free", MLFLOW_MB, " that are free now"),
@@ -71,14 +72,19 @@ def test_fewer_images_at_once_are_noted_with_the_limit(fit, recorder, kind, besi
     assert fit(mb - 1, kind) == (43, False)
 
 
+def test_a_trial_that_holds_a_little_more_than_was_forecast_stays_as_it_was_forecast(fit, recorder):
+    assert fit(BASE_MB + 1280 - SAME_IMPORTS_MB) == (128, False)
+    assert fit(BASE_MB + 1280 - SAME_IMPORTS_MB - 1) == (64, False)
+
+
 def test_mlflow_that_is_loaded_is_already_in_what_is_held(fit, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", object())
     assert fit(BASE_MB + 1280, "free") == (128, False)
 
 
 def test_checkpointing_comes_after_the_last_image_and_is_noted(fit, recorder):
-    assert fit(BASE_MB + 5 + 10) == (1, False)
-    assert fit(BASE_MB + 5 + 9) == (2, True)
+    assert fit(BASE_MB + 5 + 10 - SAME_IMPORTS_MB) == (1, False)
+    assert fit(BASE_MB + 5 + 9 - SAME_IMPORTS_MB) == (2, True)
     assert recorder.notes[-1].startswith("2 images at once and activation checkpointing, to stay within ")
 
 
@@ -122,8 +128,9 @@ def test_too_little_free_memory_is_a_warning_and_the_least_is_tried(fit, recorde
 
 
 def test_a_moving_average_counts_twice_as_the_weights_do(fit):
-    assert fit(BASE_MB + 1280 + 10, "trial", "train.ema_decay=0.9") == (128, False)
-    assert fit(BASE_MB + 1280 + 9, "trial", "train.ema_decay=0.9") == (64, False)
+    needed = BASE_MB + MLFLOW_MB + 1280 + 10
+    assert fit(needed, "cap", "train.ema_decay=0.9") == (128, False)
+    assert fit(needed - 1, "cap", "train.ema_decay=0.9") == (64, False)
 
 
 def test_the_fit_of_given_numerics_is_what_these_need():

@@ -89,12 +89,6 @@ def test_a_head_answers_once_it_has_said_so_and_leaves_nothing(up):
 
 
 def test_at_the_end_every_node_is_told_and_waited_for(up):
-    told = []
-
-    def leave():
-        told.append(up.board.order_for("b"))
-        up.board.remove_node("b")
-
     up.then[Joined, 1] = lambda: up.put(B)
     up.then[OtherJoined, 1] = up.ask_to_stop
     began = time.monotonic()
@@ -130,7 +124,7 @@ def test_a_lost_process_ends_it_with_one_line(up):
         up.node.lost = "gcs_server"
 
     up.then[Beat, 2] = lose
-    with pytest.raises(ClusterError, match="was lost .*start it again"):
+    with pytest.raises(ClusterError, match=r"was lost .*start it again"):
         up.run()
     assert len(up.node.ended) == 1
 
