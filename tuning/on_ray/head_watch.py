@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from tuning.on_ray.probe import Nothing, listens
 
-GONE_S = 1.0
+GONE_S = 0.5
 """How long nothing may listen before the head counts as gone."""
 
 
 class HeadWatch:
-    """`is_alive` is to be called about once a second; it takes as long as a connection does."""
+    """`is_alive` is to be called some times a second; it takes as long as a connection does."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class HeadWatch:
         self._silent_since: float | None = None
 
     def is_alive(self) -> bool:
-        """False once nothing has listened at the head's address for a second."""
+        """False once nothing has listened at the head's address for half a second."""
         if self._listens(self._address) is None:
             self._silent_since = None
             return True

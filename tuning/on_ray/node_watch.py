@@ -14,7 +14,7 @@ from tuning.waiting import Helper, result_of
 
 T = TypeVar("T")
 LOOK_S = 1.0
-HEAD_S = 0.5
+HEAD_S = 0.25
 SUMMARY_S = 2.0
 """How often the search's progress is put on the board."""
 

@@ -11,7 +11,7 @@ from tuning.on_ray.probe import Nothing
 from tuning.waiting import is_anything_stuck
 
 
-def test_a_head_is_gone_once_nothing_has_listened_for_a_second():
+def test_a_head_is_gone_once_nothing_has_listened_for_half_a_second():
     now, answer = [10.0], [None]
     watch = HeadWatch("host:1", lambda _: answer[0], lambda: now[0])
     assert watch.is_alive()
@@ -22,7 +22,7 @@ def test_a_head_is_gone_once_nothing_has_listened_for_a_second():
     answer[0] = None
     assert watch.is_alive()
     answer[0] = Nothing("refused", refused=True)
-    assert watch.is_alive(), "the second begins anew"
+    assert watch.is_alive(), "the time begins anew"
     now[0] += GONE_S
     assert not watch.is_alive()
 
