@@ -247,11 +247,13 @@ class Decisions:
         row = self._ledger.rows[number]
         if row.finish is not None or number in self._to_go_on or self._without_room.is_leaving(number):
             return
+        had_started = number in self._training
         self._end_attempt(number)
         is_with_node = self._losses.lost(number)
         count = self._losses.count(number)
         if count <= self._settings.restarts:
-            if not is_with_node:  # else the user has read that the node is gone
+            # of one that had not started nothing is lost; that its node is gone the user reads anyway
+            if had_started and not is_with_node:
                 self._observer.noted(f"trial {number} lost its process and is started again ({error})")
             self._left_over.append(number)
         else:

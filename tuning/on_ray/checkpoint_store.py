@@ -100,9 +100,9 @@ class CheckpointStore:
 
     def commit(self, row: int, attempt: int, version: int) -> None:
         """The checkpoint is whole: make it durable, then delete the one before it."""
+        self._refuse_outdated(row, attempt)
         if version in self._versions(row):
             return  # Ray repeated the call
-        self._refuse_outdated(row, attempt)
         partial = self._partial(row, version)
         for path in sorted(partial.rglob("*")):
             sync(path)

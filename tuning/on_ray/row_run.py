@@ -3,6 +3,7 @@
 The objective stays pickled here: a worker that unpickled it would hold everything that it imports a second time.
 """
 
+import errno
 import os
 import shutil
 import tempfile
@@ -39,6 +40,7 @@ from tuning.trial_end import LostTrialError, Progress, finish_of
 from tuning.trial_room import TrialRoom
 
 _SCRATCH = "trial-"
+_NO_SPACE = os.strerror(errno.ENOSPC)
 
 
 class RowRun:
@@ -57,6 +59,7 @@ class RowRun:
         self._objective = objective
         self._settings = settings
         self._attempt = attempt
+        self._node = node
         self._started_at = time.monotonic()
         self._leaving = Leaving(attempt, room, node)
         self._sender = CheckpointSender(attempt)
@@ -118,9 +121,11 @@ class RowRun:
 
         if it is not the best one, the store refuses its checkpoint by now, and nothing is sent in vain.
         """
+        text = self._leaving.left_for_another_node()
+        if finish is not None and self._had_no_space(finish):
+            finish, text = None, f"left {self._attempt.node}, whose disk is full"
         if finish is None:
             self._finish_sending()
-            text = self._leaving.left_for_another_node()
             self._attempt.report(messages.PAUSED if text is None else messages.left_node(text))
             return
         finish = replace(finish, node=self._attempt.node, duration_s=round(time.monotonic() - self._started_at, 3))
@@ -128,6 +133,10 @@ class RowRun:
             self._finish_sending()
         self._attempt.report(messages.finished(finish))
         self._finish_sending()
+
+    def _had_no_space(self, finish: Finish) -> bool:
+        """Whether a trial failed for its node's disk: the node takes no more work then, but another one may."""
+        return self._node is not None and finish.outcome == "failed" and _NO_SPACE in finish.error + finish.details
 
     def _on_message(self, message: object) -> None:
         """Pass a message of the child on."""

@@ -820,3 +820,13 @@ def test_a_row_that_is_lost_before_it_starts_may_have_been_lost_with_any_node(be
     search.lose(number)
     search.decisions.lost(number, "killed")
     assert search.row(number).finish.error == "its process was lost 1 times: killed"
+
+
+def test_of_an_attempt_that_is_gone_before_it_started_the_user_reads_nothing(begin):
+    search = begin(restarts=2, concurrency=1, trials=1)
+    number = search.decisions.next_row().number
+    search.lose(number)  # on a node that had been left, and ended
+    assert search.observer.notes == []
+    search.decisions.started(number, 2, "here")
+    search.lose(number)
+    assert len(search.observer.notes) == 1

@@ -232,7 +232,9 @@ def test_what_is_sent_to_the_workers_does_not_hold_the_search(begin):
 
 def test_a_row_whose_process_was_lost_at_the_end_of_ray_s_run_is_run_again(begin):
     def lost(tuner):
-        tuner.callback.on_trial_error(0, [], tuner.suggest())
+        trial = tuner.suggest()
+        tuner.report(trial, messages.started("here"))
+        tuner.callback.on_trial_error(0, [], trial)
 
     search = begin(trials=1)
     assert search.play(lost, all_rows) == "finished"

@@ -652,3 +652,16 @@ def test_what_the_owner_of_a_node_keeps_free_is_kept_free(trial, monkeypatch, ow
     trial.search_reserve_mb = searchs
     trial.run()
     assert trial.reserve_mb == kept
+
+
+def test_a_trial_for_which_the_disk_of_its_node_is_too_full_goes_on_elsewhere(trial, node):
+    trial.child = lambda call: ended("failed", error="OSError: [Errno 28] No space left on device")
+    trial.run()
+    assert trial.kinds == ["started", "left_node"]
+    assert trial.messages[-1]["text"] == "left hp-laptop, whose disk is full"
+
+
+def test_outside_of_a_cluster_of_ours_it_has_failed_since_nobody_keeps_others_from_that_disk(trial):
+    trial.child = lambda call: ended("failed", error="OSError: [Errno 28] No space left on device")
+    trial.run()
+    assert trial.messages[-1]["finish"]["outcome"] == "failed"
