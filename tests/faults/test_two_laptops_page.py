@@ -56,7 +56,7 @@ def test_two_laptops_search_and_train_as_the_page_says(two):
     assert {two.a.name, two.b.name} <= set(re.findall(r"laptop-[ab]", shown.out))
     done = search.wait(300)
     assert done.code == 0, done.err
-    two.check_whole(4)
+    assert [one["outcome"] in ("completed", "stopped") for one in two.of("finished")] == 4 * [True]
     assert {one["node"] for one in two.of("started")} == {two.a.name, two.b.name}
     assert list(two.a.work.glob(".seqpipe/searches/*/best.yaml"))
 
