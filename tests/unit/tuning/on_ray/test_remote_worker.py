@@ -50,6 +50,17 @@ class Here:
         self.messages += [pickle.loads(body) for body in self.actor.target.taken().messages]  # noqa: S301
         return end
 
+    def once_home(self, name, then, *arguments):
+        """Call something as soon as a file has come home."""
+
+        def wait():
+            until = time.monotonic() + 30
+            while not (self.folder / name).exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            then(*arguments)
+
+        threading.Thread(target=wait, daemon=True).start()
+
     def files(self):
         return {path.name for path in self.folder.iterdir()}
 
@@ -104,7 +115,7 @@ def test_work_that_reads_nothing_fetches_nothing(here):
 
 
 def test_home_s_word_ends_it_with_all_of_its_files_home(here):
-    threading.Timer(0.6, here.actor.target.ask_to_stop, ["enough"]).start()
+    here.once_home("number.json", here.actor.target.ask_to_stop, "enough")
     word, number, _ = value(here.run(Count(1000)))
     assert word == "enough"
     assert (here.folder / "number.json").read_text() == str(number)
@@ -112,7 +123,7 @@ def test_home_s_word_ends_it_with_all_of_its_files_home(here):
 
 
 def test_a_node_that_leaves_ends_it_and_sees_what_runs_until_all_is_home(here):
-    threading.Timer(0.6, here.node.ask_to_leave, ["bye"]).start()
+    here.once_home("number.json", here.node.ask_to_leave, "bye")
     end = here.run(Shows(1000))
     assert value(end)[0] == NODE_LEAVES
     assert not end.left_for_room
@@ -121,10 +132,8 @@ def test_a_node_that_leaves_ends_it_and_sees_what_runs_until_all_is_home(here):
 
 
 def test_one_that_does_not_leave_is_killed_and_what_was_saved_is_home(here):
-    threading.Timer(0.8, here.actor.target.ask_to_stop, ["enough"]).start()
-    began = time.monotonic()
+    here.once_home("saved", here.actor.target.ask_to_stop, "enough")
     end = here.run(Stubborn(), grace_s=0.3)
-    assert time.monotonic() - began < 8
     assert end.capped.outcome == "killed"
     assert "saved" in here.files()
 
