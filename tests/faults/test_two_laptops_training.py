@@ -11,6 +11,7 @@ from product import LONG, SEQPIPE, tiny
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 SHORT = tiny()
+ENDLESS = tiny(train__epochs=400, train__batch_size=4, data__fraction=0.5)
 B = "laptop-b"
 
 
@@ -62,9 +63,9 @@ def newest_step(place):
     return max((int(path.stem[5:]) for one in trainings(place) for path in one.glob("step-*.json")), default=-1)
 
 
-def begun(two, place, step=90):
-    """A long training on B of which a checkpoint is home."""
-    training = two.a.start(SEQPIPE, "run", "train", *LONG, "--on", B)
+def begun(two, place, step=90, words=LONG):
+    """A training on B of which a checkpoint is home."""
+    training = two.a.start(SEQPIPE, "run", "train", *words, "--on", B)
     training.wait_for(lambda: newest_step(place) >= step, 120)
     return training
 
@@ -134,14 +135,19 @@ def test_a_short_cut_of_the_cable_loses_nothing(two, place, here):
     assert weights(place) == here["long"]
 
 
-def test_a_laptop_that_leaves_sends_the_checkpoint_home_first(two, place, here):
-    training = begun(two, place)
+def test_a_laptop_that_leaves_sends_the_checkpoint_home_first(two, place):
+    training = begun(two, place, words=ENDLESS)
+    began = time.monotonic()
     assert two.run("leave", B).code == 0
     done = training.wait(60)
+    record("training there, b leaves", left_s=time.monotonic() - began)
     assert done.code == 6, done.err
     assert done.errors[0].startswith("seqpipe: laptop-b is leaving the cluster")
     assert newest_step(place) % 90, "it was saved in the middle of an epoch"
-    goes_on_here(two, place, here)
+    two.join(two.b)
+    step = newest_step(place)
+    training = begun(two, place, step + 90, ENDLESS)
+    assert training.leave(signal.SIGINT).code == 130
 
 
 def test_a_laptop_that_is_lost_ends_the_command_and_the_training_goes_on_here(two, place, here):
@@ -155,5 +161,20 @@ def test_a_laptop_that_is_lost_ends_the_command_and_the_training_goes_on_here(tw
     assert len(done.errors) == 2
     assert "raylet" not in done.out + done.err
     record("training there, b killed", noticed_s=noticed_s)
+    assert noticed_s < 10
+    goes_on_here(two, place, here)
+
+
+def test_a_head_that_is_lost_ends_the_command_in_time_and_the_training_goes_on_here(two, place, here):
+    training = begun(two, place)
+    gcs = [one for one in two.a.processes() if "gcs_server" in " ".join(one.cmdline())]
+    began = time.monotonic()
+    for process in gcs:
+        process.kill()
+    done = training.wait(60)
+    noticed_s = time.monotonic() - began
+    assert done.code == 6, done.err
+    assert done.errors[0].startswith("seqpipe: the cluster's head was lost")
+    record("training there, head killed", noticed_s=noticed_s)
     assert noticed_s < 10
     goes_on_here(two, place, here)

@@ -1,8 +1,8 @@
 """What a member does next, decided from what it has observed: start its node, end it, wait, or leave.
 
-A short silence of the head means nothing: Ray's own processes wait for it for a minute. What ends a node is that its
-processes have ended, that the head counts it as dead, that the head is another one, that nothing listens at the
-head's address although its machine answers, or a silence so long that the head has given the node up by then.
+A short silence of the head means nothing. What ends a node is that its processes have ended, that the head counts it
+as dead, that the head is another one, that nothing listens at the head's address although its machine answers, or
+that the head has been silent for so long that it must have given this node up.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from enum import Enum
 
 from tuning.cluster.orders import Order
 
-RETRY_S = (1.0, 2.0, 5.0)
+RETRY_S = (1.0, 2.0, 3.0)
 """Between attempts to join; the last one repeats."""
 REFUSED_S = 3.0
 """How long a head may refuse connections before it counts as ended."""
 SILENT_S = 75.0
-"""How long a head may be silent. Ray's processes do not always end by themselves when it is gone for good."""
+"""How long a head may be silent: it gives a node up after 60 s. Ray's processes here would hang on."""
 LEAVE_S = 30.0
 """How long trials may take to save and to send their checkpoint. They stop within seconds; a slow link sends on."""
 
@@ -160,14 +160,8 @@ class Member:
 
     def _lost(self, seen: Seen) -> str | None:
         """Why the node is no part of the cluster any more; None if it is, or may be."""
-        if seen.head is not HeadState.REFUSES:
-            self._refused_since = None
-        elif self._refused_since is None:
-            self._refused_since = seen.now
-        if seen.head is not HeadState.SILENT:
-            self._silent_since = None
-        elif self._silent_since is None:
-            self._silent_since = seen.now
+        self._refused_since = _since(self._refused_since, seen.head is HeadState.REFUSES, seen.now)
+        self._silent_since = _since(self._silent_since, seen.head is HeadState.SILENT, seen.now)
         if not seen.runs:
             return "its Ray processes have ended"
         if seen.address_changed:
@@ -187,3 +181,10 @@ class Member:
             return None
         self._unfit = seen.unfit
         return TakeWork() if seen.unfit is None else RefuseWork(seen.unfit)
+
+
+def _since(before: float | None, is_so: bool, now: float) -> float | None:
+    """Since when something is so, which was so since `before`."""
+    if not is_so:
+        return None
+    return now if before is None else before

@@ -16,6 +16,8 @@ from tuning.cluster.node_record import TrialOnNode
 VARIABLE = "TUNING_NODE_FOLDER"
 NAME_VARIABLE = "TUNING_NODE_NAME"
 """The node's name, for its processes."""
+RESERVE_VARIABLE = "TUNING_NODE_RESERVE_MB"
+"""What its owner wants to be kept free there, for its processes."""
 _LEAVE, _SPARE = "leave", "spare"
 _REASON_BYTES = 500
 _TRIES = 3
@@ -35,6 +37,12 @@ class NodeFolder:
         """The folder of the node that this process is part of; None outside of any."""
         path = os.environ.get(VARIABLE)
         return cls(Path(path)) if path else None
+
+    @staticmethod
+    def reserve_mb(asked_mb: int | None) -> int | None:
+        """What is to be kept free on this node: what its owner or the caller asks for; None if nobody does."""
+        owners = os.environ.get(RESERVE_VARIABLE)
+        return max((int(each) for each in (owners, asked_mb) if each is not None), default=None)
 
     def create(self) -> None:
         """Make the folder, for this user alone, with nobody asked to leave."""

@@ -31,7 +31,7 @@ from tuning.on_ray.connection import (
 from tuning.waiting import ASK_S, Helper, is_anything_stuck, result_of
 
 _CONNECT_S = 3.0
-_ANY_PATCH = {"RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor"}
+_DRIVER = {"RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor", **PATIENCE}
 _ANSWER_S = 10.0
 _ASK_HEAD = """
 import sys
@@ -52,7 +52,7 @@ def joined(address: str, should_stop: Callable[[], bool] = lambda: False, token:
         AskedToLeaveError: `should_stop` returned True meanwhile.
     """
     with (
-        environment(PATIENCE | _ANY_PATCH),
+        environment(_DRIVER),
         contextlib.nullcontext() if token is None else token_in_force(token),
         _joined(address, should_stop),
     ):

@@ -21,20 +21,21 @@ TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Tune's state is never restored
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
 }
-PATIENCE = {
+
+PATIENCE: Mapping[str, str] = {
     # For Wi-Fi. The head gives a node up after five checks without an answer, 1 s apart. One that is silent, since it
-    # sleeps or its cable is out, makes each check wait 10 s: it has 55 s. One whose processes were killed refuses the
+    # sleeps or its cable is out, makes each check wait 11 s: it has 60 s. One whose processes were killed refuses the
     # connection, which is known after 5 s (15 with Ray's own 3 s between checks).
     "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "10000",
+    "RAY_health_check_timeout_ms": "11000",
     "RAY_health_check_failure_threshold": "5",
     # The same seen from the other end: a node's processes wait so long for the head before they end themselves.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "60",
-    # A connection whose other end is silent is closed by its server after twice 10 s, and the trial behind it counts
-    # as lost; so a cable that is out for 25 s would have a trial started again.
+    # A connection whose packets vanish lives for 60 s, not 20: after 25 s TCP may try again only at 51 s, and
+    # a call that was broken off meanwhile would end its trial.
     "RAY_grpc_keepalive_timeout_ms": "60000",
 }
-"""Ray's settings for a network that may be gone for half a minute; in force on every node and in the driver."""
+"""Settings of every process of a cluster, the driver's included."""
 
 
 def import_ray() -> Any:

@@ -76,9 +76,15 @@ def run(
     return why
 
 
-def free_name(wanted: str, address: str, nodes: Sequence[NodeRecord], live: Collection[str]) -> str:
-    """The name that was wanted, or that with a number where another laptop has it."""
-    taken = {node.name for node in nodes if node.address != address and node.node_id in live}
+def free_name(
+    wanted: str, address: str, nodes: Sequence[NodeRecord], live: Collection[str], own: Collection[str]
+) -> str:
+    """The name that was wanted, or that with a number where another laptop has it.
+
+    This laptop has had the nodes in `own`; one at its address was another `join` of it.
+    """
+    others = [node for node in nodes if node.address != address and node.node_id not in own]
+    taken = {node.name for node in others if node.node_id in live}
     return next(name for name in (wanted, *(f"{wanted}-{number}" for number in range(2, 1000))) if name not in taken)
 
 
@@ -101,6 +107,8 @@ class _Joining:
         self._member = Member()
         self._board: Board | None = None
         self._node: OwnNode | None = None
+        self._own: list[str] = []
+        """Ray's ids of the nodes that were started so far; the head may count one as alive for a while."""
         self._session = ""
         self._clock = HeadClock()
         self._joined_before = False
@@ -218,11 +226,12 @@ class _Joining:
         board, address = self._board, self._own_address()
         if board is None or address is None:
             raise BoardError("the head does not answer")
-        name = free_name(self._plan.name, address, board.nodes(), board.live_nodes())
+        name = free_name(self._plan.name, address, board.nodes(), board.live_nodes(), self._own)
         board.take_order_back(name)
         plan = replace(self._plan, name=name)
         processes = NodeProcesses(plan, address, self._token, self._head, self._should_stop)
         node = OwnNode(plan, address, processes, is_head=False)
+        self._own.append(node.node_id)
         self._session = board.session
         with contextlib.suppress(BoardError):  # the next beat says it
             board.put_node(node.record())

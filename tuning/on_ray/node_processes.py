@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from tuning.cluster.node_folder import NAME_VARIABLE, VARIABLE, NodeFolder
+from tuning.cluster.node_folder import NAME_VARIABLE, RESERVE_VARIABLE, VARIABLE, NodeFolder
 from tuning.errors import AskedToLeaveError, ClusterError
 from tuning.on_ray.cleanup import MARK, Cleanup, marked
 from tuning.on_ray.connection import PATIENCE
@@ -69,7 +69,7 @@ class NodeProcesses:
             AskedToLeaveError: `should_stop` returned True meanwhile.
         """
         end_left_over()
-        self._name = plan.name
+        self._plan = plan
         self._mark = secrets.token_hex(16)
         self._folder, self._owned = new_folder(self._mark)
         self._cleanup = Cleanup(self._mark, str(self._folder))
@@ -144,7 +144,8 @@ class NodeProcesses:
             **PATIENCE,
             MARK: self._mark,
             VARIABLE: str(self._folder / _FOLDER),
-            NAME_VARIABLE: self._name,
+            NAME_VARIABLE: self._plan.name,
+            RESERVE_VARIABLE: str(self._plan.reserve_mb),
             "RAY_AUTH_MODE": "token",  # without it `ray start` runs open
             "RAY_AUTH_TOKEN_PATH": str(self._folder / _TOKEN),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",

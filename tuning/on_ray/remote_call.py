@@ -18,6 +18,7 @@ from tuning.capacity import WORKER_MB
 from tuning.capped.run_capped import Capped, CapTooLowError
 from tuning.errors import AskedToLeaveError, ClusterError, NodeLostError
 from tuning.on_ray.connection import first_line
+from tuning.on_ray.head_watch import HeadWatch
 from tuning.on_ray.home_folder import HomeFolder, Taken
 from tuning.on_ray.remote_worker import CallEnd, Job, run_job
 from tuning.on_ray.shared_files import SharedFiles, temporary_folder
@@ -25,6 +26,8 @@ from tuning.remote_work import RemoteWork
 from tuning.trial import PickledObjective
 
 LOOK_S = 0.1
+HEAD_S = 1.0
+"""How often the head is looked at."""
 ASK_AGAIN_S = 1.0
 BUSY_S = 5.0
 """After so long without a worker, the caller is told that the node is busy."""
@@ -83,7 +86,7 @@ def run_there(
 
     Raises:
         ClusterError: no node has that name, or it has not got that memory or those cores.
-        NodeLostError: the node was lost, or the process that did the work.
+        NodeLostError: the node was lost, or the process that did the work, or the head.
         CapTooLowError: the imports alone hold more than the cap.
         AskedToLeaveError: `stop_reason` had one before the work began.
         OSError: files could not be written at home.
@@ -154,7 +157,8 @@ class _Run:
         self._listener = listener
         self._stop_reason = stop_reason
         self._clock = clock
-        self._ask_at = 0.0
+        self._ask_at = self._head_at = 0.0
+        self._head = HeadWatch(ray.get_runtime_context().gcs_address)
         self._has_begun = False
         self._busy_at = clock() + BUSY_S
         beside = NodeAffinitySchedulingStrategy(here, soft=False)
@@ -169,6 +173,7 @@ class _Run:
     def run(self) -> CallEnd:
         """Watch the call until it has ended."""
         while not ray.wait([self._task], timeout=LOOK_S)[0]:
+            self._look_at_head()
             self._pass_on(wait_s=0.0)
             self._ask_to_stop()
             if not self._has_begun and self._clock() >= self._busy_at:
@@ -184,6 +189,13 @@ class _Run:
             raise NodeLostError(
                 f"{self._job.node}, or its process that did the work, was lost in the middle of it"
             ) from error
+
+    def _look_at_head(self) -> None:
+        """Leave before Ray ends this process, as it does a minute after its head was lost."""
+        if self._clock() >= self._head_at:
+            self._head_at = self._clock() + HEAD_S
+            if not self._head.is_alive():
+                raise NodeLostError("the cluster's head was lost")
 
     def _pass_on(self, wait_s: float) -> None:
         """Pass on what has come home; an answer that is late is looked for the next time."""

@@ -28,7 +28,7 @@ def run_trial(task: Task, objective: PickledObjective, settings: TrialSettings, 
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _LEAVE_S
     attempt = Attempt(store, task.row, task.attempt, settings.drivers_node)
     node = NodeFolder.of_environment()
-    with TrialRoom(settings.cap_mb, settings.reserve_mb) as room:
+    with TrialRoom(settings.cap_mb, NodeFolder.reserve_mb(settings.reserve_mb)) as room:
         if RoomWait(room, attempt, node, settings.in_cluster).is_over():
             attempt.report(messages.started(attempt.node))
             RowRun(task, objective, settings, attempt, room, node).run()

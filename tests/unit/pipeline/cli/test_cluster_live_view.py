@@ -93,8 +93,10 @@ def test_in_a_terminal_trials_memory_and_search_are_drawn_and_removed_at_the_end
         assert cell in text
     view.heard(Unfit("its disk is full"))
     assert "takes no more trials: its disk is full" in drawn.getvalue()
+    live = view._live
     view.heard(Left("Ctrl-C"))
     assert view._live is None
+    assert not live.is_started
 
 
 def test_the_headline_says_why_no_more_trials_are_taken(view):

@@ -53,8 +53,7 @@ def test_what_was_started_is_watched_and_ended_without_a_trace(ray, temp):
     processes = start(temp)
     folder = processes.node_folder.path.parent
     assert processes.dead() is None
-    (gcs,) = [each for each in psutil.process_iter() if each.cmdline()[:1] == [str(folder / "r" / "gcs_server")]]
-    gcs.kill()
+    next(each.process for each in processes._processes if each.kind == "gcs_server").kill()
     until = time.monotonic() + 5
     while processes.dead() is None and time.monotonic() < until:
         time.sleep(0.05)

@@ -11,7 +11,7 @@ from tuning.capped.run_capped import Capped, CapTooLowError
 from tuning.errors import AskedToLeaveError, ClusterError, NodeLostError
 from tuning.on_ray import remote_call
 from tuning.on_ray.home_folder import Taken
-from tuning.on_ray.remote_call import ASK_AGAIN_S, BUSY_S, Listener, RemoteCall, run_there
+from tuning.on_ray.remote_call import ASK_AGAIN_S, BUSY_S, HEAD_S, Listener, RemoteCall, run_there
 from tuning.on_ray.remote_worker import CallEnd
 
 
@@ -22,6 +22,18 @@ def work(_):
 def node(name, cpus=2.0, memory=1e9, alive=True):
     resources = {"CPU": cpus, "memory": memory}
     return {"NodeName": name, "NodeID": NODE, "Alive": alive, "Resources": resources}
+
+
+class Head:
+    """What watches the head."""
+
+    lives = True
+
+    def __init__(self, address):
+        assert address == "192.168.1.10:6480"
+
+    def is_alive(self):
+        return Head.lives
 
 
 class Cluster(FakeRay):
@@ -41,6 +53,9 @@ class Cluster(FakeRay):
 
     def nodes(self):
         return self.live
+
+    def get_runtime_context(self):
+        return SimpleNamespace(get_node_id=lambda: NODE, gcs_address="192.168.1.10:6480")
 
     def remote(self, target=None, **words):
         if target is not None:
@@ -97,6 +112,8 @@ class Cluster(FakeRay):
 def ray(monkeypatch, tmp_path):
     made = Cluster(tmp_path)
     monkeypatch.setattr(remote_call, "ray", made)
+    monkeypatch.setattr(remote_call, "HeadWatch", Head)
+    Head.lives = True
     made.at[1] = made.begin
     return made
 
@@ -218,6 +235,14 @@ def test_a_node_that_is_lost_is_one_line(ray, name):
     ray.ends = [kind("long") if name == "NodeDiedError" else kind()]
     with pytest.raises(NodeLostError, match=r"^B, or its process that did the work, was lost in the middle of it$"):
         ray.run()
+
+
+def test_a_head_that_is_lost_is_noticed_in_a_second(ray):
+    ray.at[3] = lambda: setattr(Head, "lives", False)
+    began = ray.now
+    with pytest.raises(NodeLostError, match="head was lost"):
+        ray.run()
+    assert ray.now - began < 0.3 + HEAD_S
 
 
 def test_a_worker_that_cannot_go_on_says_why(ray):

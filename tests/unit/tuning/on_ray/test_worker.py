@@ -13,7 +13,7 @@ from fake_ray import NODE, Handle
 
 from tuning import room
 from tuning.capped.run_capped import Capped, CapTooLowError
-from tuning.cluster.node_folder import NAME_VARIABLE, VARIABLE, NodeFolder
+from tuning.cluster.node_folder import NAME_VARIABLE, RESERVE_VARIABLE, VARIABLE, NodeFolder
 from tuning.forecast import Forecast
 from tuning.ledger import EpochReport
 from tuning.memory_pressure import MemoryReading
@@ -42,6 +42,7 @@ class Worker:
         self.call = None
         self.in_cluster = False
         self.number = 0
+        self.search_reserve_mb = self.reserve_mb = None
         self.available_mb = 8000.0  # of as many, so the reserve is 800
 
     def run_capped(self, function, objective, config, scratch, shared, memory_mb, halvings, **words):
@@ -53,12 +54,15 @@ class Worker:
         return outcome
 
     def run(self, known_epochs=0, mode="max", shared_files=NO_FILES, memory_mb=500.0, halvings=0):
-        settings = TrialSettings(mode, 500, 7.0, shared_files, NODE, None, self.in_cluster, "search", 12)
+        settings = TrialSettings(
+            mode, 500, 7.0, shared_files, NODE, self.search_reserve_mb, self.in_cluster, "search", 12
+        )
         self.number = self.store.target.begin_attempt(3)
         task = Task(3, self.number, {"x": 0.5}, known_epochs, memory_mb, halvings)
         run_trial(task, OBJECTIVE, settings, self.store)
 
     def room(self, cap_mb, reserve):
+        self.reserve_mb = reserve
         return TrialRoom(
             cap_mb,
             reserve,
@@ -635,3 +639,16 @@ def test_what_is_sent_to_another_node_is_counted_under_its_name(trial, ray, node
     [(name, (shared, sent, received))] = trial.store.target.sent().items()
     assert (name, shared) == ("hp-laptop", 0)
     assert 2_500_000 < sent < received < 2_600_000 * 2
+
+
+@pytest.mark.parametrize(
+    ("owners", "searchs", "kept"),
+    [(None, None, None), ("900", None, 900), ("900", 700, 900), ("500", 700, 700), (None, 700, 700)],
+)
+def test_what_the_owner_of_a_node_keeps_free_is_kept_free(trial, monkeypatch, owners, searchs, kept):
+    monkeypatch.delenv(RESERVE_VARIABLE, raising=False)
+    if owners:
+        monkeypatch.setenv(RESERVE_VARIABLE, owners)
+    trial.search_reserve_mb = searchs
+    trial.run()
+    assert trial.reserve_mb == kept
