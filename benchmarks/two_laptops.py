@@ -89,6 +89,7 @@ def _rate(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 def _join(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The whole training set of the default run goes to a laptop that has never seen it, while a search runs."""
     sets = ("train.epochs=2", "compute.threads=1")
+    (folder / "join").mkdir()
     template = prepared(folder / "join", options.data)
     found = []
     for number in range(options.joins):

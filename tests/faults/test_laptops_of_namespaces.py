@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cable import Carries
+from cluster_of_laptops import lost_s, repeated_epochs
 from laptop import HOME, REPOSITORY, why_not
 from two_laptops import laptops
 
@@ -221,3 +222,17 @@ def network_of(pid):
         return Path(f"/proc/{pid}/ns/net").readlink()
     except OSError:
         return None
+
+
+def events(*told):
+    """`report` events of row 0: an epoch and when it was told, in seconds."""
+    return [{"event": "report", "row": 0, "epoch": epoch, "time_ms": 1000 * at} for epoch, at in told]
+
+
+def test_lost_work_is_what_was_reported_after_the_epoch_that_it_went_on_from():
+    assert lost_s(events((1, 10), (2, 12), (3, 14)), 0) == 0
+    assert lost_s(events((1, 10), (2, 12), (3, 14), (3, 30), (4, 32)), 0) == 2
+    assert lost_s(events((1, 10), (2, 12), (3, 14), (2, 30), (3, 32)), 0) == 4
+    assert lost_s(events((1, 10), (2, 12), (2, 30), (3, 32), (3, 50)), 0) == 4
+    assert lost_s(events((1, 10), (1, 30)), 1) == 0
+    assert repeated_epochs(events((1, 10), (2, 12), (2, 30)), 0) == 1
