@@ -1,6 +1,7 @@
 """Starting a cluster from a workspace, and keeping its head until it is asked to end."""
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -41,6 +42,9 @@ def up(
 ) -> str:
     """Start the cluster of a workspace, and keep it until a signal or `cluster down`.
 
+    Ctrl-C and `down` end it for good. Other signals come from a terminal that closes and from a laptop that shuts down:
+    the next `up` goes on with the same join code, and the other laptops wait for it.
+
     `on_up` is called when it is up, and again if it has to start anew at another address of this laptop.
 
     Returns:
@@ -58,6 +62,10 @@ def up(
     def should_stop() -> bool:
         return stop_token.reason() is not None or folder.is_asked_to_end()
 
+    def comes_back() -> bool:
+        reason = stop_token.reason()
+        return isinstance(reason, InterruptedRunError) and reason.signal_number != signal.SIGINT
+
     with ExitStack() as stack:
         stack.enter_context(folder.held())
         stack.enter_context(node_here.only_one("head", str(workspace.root)))
@@ -67,11 +75,13 @@ def up(
             plan = this_laptop.plan(socket.gethostname(), chosen, asked.reserve_mb, facts.result())
         try:
             with stop_token.deferring():
-                why = _kept(host, plan, before, folder, on_up, on_event, should_stop)
+                why = _kept(host, plan, before, folder, on_up, on_event, should_stop, comes_back)
         except InterruptedRunError:  # a second signal
-            folder.forget()
+            if not comes_back():
+                folder.forget()
             raise
-        folder.forget()
+        if not comes_back():
+            folder.forget()
         return why
 
 
@@ -83,6 +93,7 @@ def _kept(
     on_up: Callable[[ClusterAccess], None],
     on_event: "Callable[[NodeEvent], None]",
     should_stop: Callable[[], bool],
+    comes_back: Callable[[], bool],
 ) -> str:
     """Keep a head until `should_stop`; why it ended. If this laptop gets another address, it is started anew there.
 
@@ -105,7 +116,7 @@ def _kept(
             return should_stop() or bound.has_moved()
 
         try:
-            why = head_on_ray.run(plan, host, access.code, heard, should_end)
+            why = head_on_ray.run(plan, host, access.code, heard, should_end, comes_back)
         except ClusterError:
             if bound.is_here():
                 raise

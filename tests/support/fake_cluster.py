@@ -36,16 +36,20 @@ class FakeCluster:
     """Called whenever the board is read."""
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     called_back: list[tuple[str, Sequence[int]]] = field(default_factory=list)
+    comes_back: bool | None = None
+    """Whether its head was to come back."""
     stopped: bool | None = None
     """Whether the node was asked to end when it looked."""
 
-    def run(self, plan: Any, address: str, code: Any, on_event: Any, should_stop: Any) -> str:
+    def run(
+        self, plan: Any, address: str, code: Any, on_event: Any, should_stop: Any, comes_back: Any = lambda: None
+    ) -> str:
         self.asked.append((plan, address, code))
         if self.error is not None:
             raise self.error
         for event in (Joined(NodeRecord(plan.name, "10.0.0.2"), 1.5), *self.events, Left(self.ends)):
             on_event(event)
-        self.stopped = should_stop()
+        self.stopped, self.comes_back = should_stop(), comes_back()
         return self.ends
 
     def probe(self, address: str, token: str) -> probe.Answer:

@@ -43,10 +43,12 @@ def run(
     code: JoinCode,
     on_event: Callable[[NodeEvent], None],
     should_stop: Callable[[], bool],
+    comes_back: Callable[[], bool] = lambda: False,
 ) -> str:
     """Start a head that binds `address`, and keep it until `should_stop`, an order to end, or a loss.
 
-    When `Joined` has been told, the head answers. At the end all nodes are told to end, and nothing is left here.
+    When `Joined` has been told, the head answers. At the end all nodes are told to end, unless the head `comes_back`,
+    for which they wait; nothing is left here.
 
     Returns:
         Why it ended, in words.
@@ -64,7 +66,11 @@ def run(
         head = _Head(OwnNode(plan, address, processes, is_head=True), code.token, on_event)
         on_event(Joined(head.put_record(), time.monotonic() - began))
         why = head.watch(should_stop)
-        head.take_down(why)
+        if comes_back():
+            why = "asked to end; the other laptops wait until it is started again, with the same join code"
+            head.close()
+        else:
+            head.take_down(why)
     finally:
         processes.end()
     on_event(Left(why))
@@ -130,6 +136,9 @@ class _Head:
                 if time.monotonic() - began >= (LEAVE_S if trials else OTHERS_END_S):
                     break
                 time.sleep(LOOK_S)
+        self.close()
+
+    def close(self) -> None:
         self._board.close()
 
     def _beat(self) -> None:

@@ -1,4 +1,5 @@
 import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -27,7 +28,8 @@ def up(workspace, cluster):
             told.append(access)
             on_up(access)
 
-        why = starting.up(workspace, asked or Asked(), up, told.append, StopToken())
+        with StopToken().installed() as stop_token:
+            why = starting.up(workspace, asked or Asked(), up, told.append, stop_token)
         return why, told
 
     return start
@@ -151,6 +153,17 @@ def test_a_second_signal_ends_it_for_good(workspace, cluster, up):
     with pytest.raises(InterruptedRunError):
         up(on_up=interrupted)
     assert left_over(workspace) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_laptop_that_shuts_down_goes_on_with_the_same_code(workspace, cluster, up, number):
+    _, (first, *_) = up(on_up=lambda access: signal.raise_signal(number))
+    assert (cluster.stopped, cluster.comes_back) == (True, True)
+    assert left_over(workspace) == first
+    _, (second, *_) = up(on_up=lambda access: signal.raise_signal(signal.SIGINT))
+    assert second.code == first.code
+    assert (cluster.stopped, cluster.comes_back) == (True, False)
+    assert left_over(workspace) is None, "Ctrl-C ends it for good"
 
 
 def test_down_is_a_reason_to_stop_and_so_is_a_signal(workspace, cluster, up):

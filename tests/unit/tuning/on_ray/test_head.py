@@ -28,6 +28,7 @@ class Up:
         self.events = []
         self.stop = False
         self.then = {}
+        self.comes_back = False
         self.code_on_disk = "same"
         self.plan = plan(tmp_path, "a", lambda: self.code_on_disk)
         for name in ("LOOK_S", "BEAT_S"):
@@ -51,7 +52,7 @@ class Up:
             assert time.monotonic() < until, self.events[-3:]
             return self.stop
 
-        return head.run(self.plan, "10.0.0.1", CODE, on_event, should_stop)
+        return head.run(self.plan, "10.0.0.1", CODE, on_event, should_stop, lambda: self.comes_back)
 
     def ask_to_stop(self):
         self.stop = True
@@ -95,6 +96,15 @@ def test_at_the_end_every_node_is_told_and_waited_for(up):
     up.run()
     assert up.board.order_for("b") is Order.DOWN
     assert time.monotonic() - began >= 0.3, "b did not answer, and was waited for no longer than that"
+
+
+def test_a_head_that_comes_back_tells_nobody_to_end(up):
+    up.comes_back = True
+    up.then[Joined, 1] = lambda: up.put(B)
+    up.then[OtherJoined, 1] = up.ask_to_stop
+    assert "same join code" in up.run()
+    assert up.board.order_for("b") is None
+    assert up.node.ended == [True]
 
 
 def test_trials_here_are_sent_away_first(up):
