@@ -42,8 +42,8 @@ def up(
 ) -> str:
     """Start the cluster of a workspace, and keep it until a signal or `cluster down`.
 
-    Ctrl-C and `down` end it for good. Other signals come from a closed terminal and from a laptop that shuts down: the
-    next `up` goes on with the same join code, and the other laptops wait for it.
+    Ctrl-C and `down` end it for good. Other signals come from a closed terminal or a laptop that shuts down: the next
+    `up` goes on with the same join code, and the other laptops wait for it.
 
     `on_up` is called when it is up, and again if it has to start anew at another address of this laptop.
 

@@ -14,7 +14,7 @@ import pipeline.training.open_training  # noqa: F401 - all that a training impor
 from pipeline.config.schema import RunConfig
 from pipeline.errors import SeqpipeError
 from pipeline.training import resolve_numerics
-from pipeline.training.memory_cache import memory_of
+from pipeline.training.memory_cache import imports_mb, memory_of
 from pipeline.training.speed import speed_of
 from tuning.capped.run_capped import tree_memory_mb
 
@@ -41,7 +41,9 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     """The memory of a training; with `images` and `checkpointing` in the request, its speed with these."""
     global _base_mb
     config = RunConfig.model_validate(request["config"])
-    _base_mb = _base_mb or tree_memory_mb(os.getpid())  # before a kernel is built or the machine is measured
+    _base_mb = _base_mb or imports_mb(
+        tree_memory_mb(os.getpid())
+    )  # before a kernel is built or the machine is measured
     numerics = resolve_numerics.resolve(config.compute, config.train.batch_size)
     if "images" not in request:
         memory = memory_of(config, request["classes"], numerics)

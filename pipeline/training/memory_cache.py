@@ -1,10 +1,12 @@
-"""The memory of a training's steps: measured once per architecture and machine, then read from the cache folder."""
+"""The memory of a training's steps, and of its imports: measured once per machine, then read from the cache folder."""
 
 import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,6 +22,23 @@ from sequencer_models import cache_folder
 from sequencer_models.activation_checkpointing import blocks_of, checkpoint_activations
 from sequencer_models.flops import training_flops
 
+IMPORTS_VARY_MB = 16.0
+"""By less than this do processes differ that have imported the same."""
+
+
+def imports_mb(measured_mb: float) -> float:
+    """What a process holds that has imported what a training needs, the same figure in a search and in its trials.
+
+    A megabyte more in a trial than in the forecast may mean that nothing fits: one image at once, four times slower.
+    """
+    path = cache_folder.cache_folder() / "imports.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        known_mb = float(json.loads(path.read_bytes())["mb"])
+        if abs(known_mb - measured_mb) < IMPORTS_VARY_MB:
+            return known_mb
+    _keep(path, {"mb": measured_mb})
+    return measured_mb
+
 
 def memory_of(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMemory:
     """What the steps of a training hold: from the cache folder, or measured, which takes about a second."""
@@ -28,10 +47,14 @@ def memory_of(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMe
         return TrainingMemory.from_json(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, KeyError):
         found = _measure(config, classes, numerics)
-        with contextlib.suppress(OSError, WorkspaceError):  # without a cache the next command measures again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, asdict(found))
+        _keep(path, asdict(found))
         return found
+
+
+def _keep(path: Path, content: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError, WorkspaceError):  # without a cache the next command measures again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, content)
 
 
 def _measure(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMemory:

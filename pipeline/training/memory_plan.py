@@ -10,14 +10,11 @@ import sys
 from pipeline.config.schema import RunConfig
 from pipeline.errors import MemoryCapError
 from pipeline.progress import Reporter
-from pipeline.training.memory_cache import memory_of
+from pipeline.training.memory_cache import imports_mb, memory_of
 from pipeline.training.memory_forecast import MLFLOW_MB, Fit
 from pipeline.training.memory_limit import Limit
 from pipeline.training.numerics import Numerics
 from tuning.capped.run_capped import tree_memory_mb
-
-SAME_IMPORTS_MB = 2.0
-"""So much more or less do processes hold that have imported the same: what the search has forecast to fit, fits."""
 
 
 def fitted(limit: Limit, config: RunConfig, classes: int, numerics: Numerics, reporter: Reporter) -> Numerics:
@@ -30,9 +27,9 @@ def fitted(limit: Limit, config: RunConfig, classes: int, numerics: Numerics, re
     """
     if config.compute.micro_batch_size is not None:
         return numerics
-    limit_mb = limit.mb + (SAME_IMPORTS_MB if limit.kind == "trial" else 0.0)
-    found = memory_of(config, classes, numerics).fit_config(config, limit_mb, base_mb(mlflow=limit.kind != "trial"))
-    if found.peak_mb > limit_mb:
+    held_mb = imports_mb(base_mb(mlflow=False)) if limit.kind == "trial" else base_mb(mlflow=True)
+    found = memory_of(config, classes, numerics).fit_config(config, limit.mb, held_mb)
+    if found.peak_mb > limit.mb:
         _refuse(limit, found)
         if limit.kind == "free":
             reporter.warn(

@@ -6,7 +6,7 @@ import torch
 
 from pipeline.config.resolution import resolve
 from pipeline.training import memory_cache, step_memory
-from pipeline.training.memory_cache import memory_of
+from pipeline.training.memory_cache import IMPORTS_VARY_MB, imports_mb, memory_of
 from pipeline.training.memory_forecast import Line, StepMemory
 from pipeline.training.models import build_model
 from sequencer_models import cache_folder
@@ -142,3 +142,14 @@ def test_other_code_of_the_models_is_measured_anew(folder, measured, memory, mon
     monkeypatch.setattr(memory_cache, "file_sha256", lambda path: f"another {path.name}")
     memory()
     assert len(measured) == 4
+
+
+def test_imports_are_the_same_figure_for_all_until_they_are_others(folder):
+    assert imports_mb(160.0) == 160.0
+    assert imports_mb(163.5) == 160.0
+    assert imports_mb(160.0 - IMPORTS_VARY_MB + 0.1) == 160.0
+    assert imports_mb(160.0 + IMPORTS_VARY_MB) == 160.0 + IMPORTS_VARY_MB
+    assert imports_mb(170.0) == 160.0 + IMPORTS_VARY_MB
+    (folder / "imports.json").write_text("{")
+    assert imports_mb(120.0) == 120.0
+    assert imports_mb(121.0) == 120.0

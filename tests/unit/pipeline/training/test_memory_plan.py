@@ -10,7 +10,6 @@ from pipeline.errors import MemoryCapError
 from pipeline.training import memory_plan
 from pipeline.training.memory_forecast import LIBRARIES_MB, MLFLOW_MB, Line, StepMemory, TrainingMemory
 from pipeline.training.memory_limit import Limit
-from pipeline.training.memory_plan import SAME_IMPORTS_MB
 from pipeline.training.numerics import Numerics
 
 pytestmark = pytest.mark.usefixtures("round_memory_figures")
@@ -31,6 +30,7 @@ def _made_up(monkeypatch):
     memory = TrainingMemory(5.0, step(10.0), step(4.0), 1e9)
     monkeypatch.setattr(memory_plan, "memory_of", lambda config, classes, numerics: memory)
     monkeypatch.setattr(memory_plan, "tree_memory_mb", lambda pid: HELD_MB)
+    monkeypatch.setattr(memory_plan, "imports_mb", lambda measured: measured)
     monkeypatch.delitem(sys.modules, "mlflow", raising=False)
 
 
@@ -59,7 +59,7 @@ def test_what_fits_is_not_changed_and_nothing_is_said(fit, recorder):
 @pytest.mark.parametrize(
     ("kind", "beside_mb", "whose"),
     [
-        ("trial", -SAME_IMPORTS_MB, ""),
+        ("trial", 0.0, ""),
         ("cap", MLFLOW_MB, " (--max-memory-mb)"),
         ("container", MLFLOW_MB, " (the container's limit)"),
         ("free", MLFLOW_MB, " that are free now"),
@@ -72,9 +72,10 @@ def test_fewer_images_at_once_are_noted_with_the_limit(fit, recorder, kind, besi
     assert fit(mb - 1, kind) == (43, False)
 
 
-def test_a_trial_that_holds_a_little_more_than_was_forecast_stays_as_it_was_forecast(fit, recorder):
-    assert fit(BASE_MB + 1280 - SAME_IMPORTS_MB) == (128, False)
-    assert fit(BASE_MB + 1280 - SAME_IMPORTS_MB - 1) == (64, False)
+def test_a_trial_counts_the_imports_that_the_search_has_counted(fit, monkeypatch):
+    monkeypatch.setattr(memory_plan, "imports_mb", lambda measured: measured - 3)
+    assert fit(BASE_MB - 3 + 1280) == (128, False)
+    assert fit(BASE_MB - 3 + 1280 + MLFLOW_MB, "cap") == (64, False), "a command counts what it holds"
 
 
 def test_mlflow_that_is_loaded_is_already_in_what_is_held(fit, monkeypatch):
@@ -83,8 +84,8 @@ def test_mlflow_that_is_loaded_is_already_in_what_is_held(fit, monkeypatch):
 
 
 def test_checkpointing_comes_after_the_last_image_and_is_noted(fit, recorder):
-    assert fit(BASE_MB + 5 + 10 - SAME_IMPORTS_MB) == (1, False)
-    assert fit(BASE_MB + 5 + 9 - SAME_IMPORTS_MB) == (2, True)
+    assert fit(BASE_MB + 5 + 10) == (1, False)
+    assert fit(BASE_MB + 5 + 9) == (2, True)
     assert recorder.notes[-1].startswith("2 images at once and activation checkpointing, to stay within ")
 
 
