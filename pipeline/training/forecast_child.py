@@ -41,9 +41,8 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     """The memory of a training; with `images` and `checkpointing` in the request, its speed with these."""
     global _base_mb
     config = RunConfig.model_validate(request["config"])
-    _base_mb = _base_mb or imports_mb(
-        tree_memory_mb(os.getpid())
-    )  # before a kernel is built or the machine is measured
+    # before a kernel is built or the machine is measured
+    _base_mb = _base_mb or imports_mb(tree_memory_mb(os.getpid()))
     numerics = resolve_numerics.resolve(config.compute, config.train.batch_size)
     if "images" not in request:
         memory = memory_of(config, request["classes"], numerics)

@@ -1,4 +1,4 @@
-"""The memory of a training's steps, and of its imports: measured once per machine, then read from the cache folder."""
+"""The memory of a training's steps and of its imports: measured once per machine, then read from the cache folder."""
 
 import contextlib
 import hashlib
