@@ -106,6 +106,22 @@ def _nodes() -> str | None:
     return found and f"{found['ratio']:.2f}x"
 
 
+def _fit() -> str | None:
+    found = _figures("search_fit", "default")
+    return (
+        found and f"{found['at_the_cap_after_a_start']} of {found['trials']}; {sum(found['fitted'].values())} fitted"
+    )
+
+
+def _room() -> str | None:
+    found = _figures("search_fit", "default")
+    if found is None or found["room"] is None:
+        return None
+    disturbed, same = found["room"]["disturbed"], found["room"]["same_figures"]
+    figures = "the same figures" if same else "other figures"
+    return f"{disturbed['lost']} lost, least available {disturbed['least_available_mb']} MB, {figures}"
+
+
 def _laptops(part: str, reached: Callable[[Any], str]) -> Figure:
     def told() -> str | None:
         found = _figures("two_laptops", "default")
@@ -158,6 +174,8 @@ TARGETS = (
     Target("from `seqpipe tune` to the end of a first epoch of three steps", "at most 15 s", _first_trial),
     Target("a driver's memory after trial 2000, against that after trial 200", "within 40 MB", _growth),
     Target("trials an hour on two Ray nodes of one core, against one", "1.8x", _nodes),
+    Target("trials of small under 1000 MB that end at the cap after a start", "none", _fit),
+    Target("trials of medium lost in 8 GB beside a program that takes all but 300 MB", "none", _room),
     Target(
         "trials an hour on two laptops of one core, against one",
         "1.8x",
