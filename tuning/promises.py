@@ -20,6 +20,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tuning import held_file
+from tuning.held_file import HeldFile
+
 _LOCK = "lock"
 _LOCK_S = 1.0
 """How long to try for the folder's lock, which is held for milliseconds: its holder may have been suspended."""
@@ -46,9 +49,7 @@ class Promises:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._own: int | None = None
-        """Descriptor of the trial's own file: open, and locked, from its start to its end."""
-        self._path = self._folder / f"trial-{os.getpid()}-{id(self)}"
+        self._own = HeldFile(folder / f"trial-{os.getpid()}-{id(self)}")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -67,24 +68,16 @@ class Promises:
 
     def others(self) -> list[Promise]:
         """What other trials were promised; files of dead ones are deleted."""
-        promises = [_read(path) for path in self._folder.glob("trial-*") if path != self._path]
+        promises = [_read(path) for path in self._folder.glob("trial-*") if path != self._own.path]
         return [promise for promise in promises if promise is not None]
 
     def write(self, promise: Promise) -> None:
         """Make or change the trial's own promise."""
-        if self._own is None:
-            self._own = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._own, fcntl.LOCK_EX)
-        content = json.dumps(asdict(promise)).encode()
-        os.pwrite(self._own, content, 0)
-        os.truncate(self._own, len(content))
+        self._own.write(json.dumps(asdict(promise)).encode())
 
     def withdraw(self) -> None:
         """Delete the trial's own promise."""
-        if self._own is not None:
-            self._path.unlink(missing_ok=True)
-            os.close(self._own)
-        self._own = None
+        self._own.remove()
 
 
 def shared_folder(total_mb: float) -> Path:
@@ -114,16 +107,8 @@ def _lock(descriptor: int) -> None:
 
 
 def _read(path: Path) -> Promise | None:
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
-        return None
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with contextlib.suppress(ValueError, TypeError):
-                return Promise(**json.loads(file.read()))
-        else:
-            path.unlink(missing_ok=True)
+    content = held_file.read(path)
+    if content is not None:
+        with contextlib.suppress(ValueError, TypeError):
+            return Promise(**json.loads(content))
     return None

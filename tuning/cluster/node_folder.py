@@ -5,13 +5,14 @@ there, and each trial worker says what it is doing, in a file that it keeps lock
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import time
 from pathlib import Path
 
+from tuning import held_file
 from tuning.cluster.node_record import TrialOnNode
+from tuning.held_file import HeldFile
 
 VARIABLE = "TUNING_NODE_FOLDER"
 NAME_VARIABLE = "TUNING_NODE_NAME"
@@ -28,9 +29,8 @@ class NodeFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._own: int | None = None
-        """Descriptor of this process' trial file: open, and locked, until it has none."""
-        self._own_path = path / f"trial-{os.getpid()}-{id(self)}"
+        self._own = HeldFile(path / f"trial-{os.getpid()}-{id(self)}")
+        """Of the trial that this process runs."""
 
     @classmethod
     def of_environment(cls) -> "NodeFolder | None":
@@ -79,21 +79,11 @@ class NodeFolder:
         Raises:
             OSError: the folder cannot be written; the trial is none the worse for it.
         """
-        if self._own is None:
-            unlocked = self.path / f".new-{self._own_path.name}"
-            self._own = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._own, fcntl.LOCK_EX)
-            unlocked.rename(self._own_path)  # only now it can be seen, and taken for a dead process' file
-        content = json.dumps(trial.to_json()).encode()
-        os.pwrite(self._own, content, 0)
-        os.truncate(self._own, len(content))
+        self._own.write(json.dumps(trial.to_json()).encode())
 
     def remove_trial(self) -> None:
         """Say that this process runs no trial now."""
-        if self._own is not None:
-            self._own_path.unlink(missing_ok=True)
-            os.close(self._own)
-        self._own = None
+        self._own.remove()
 
     def trials(self) -> tuple[TrialOnNode, ...]:
         """What the node's trials do now, by row; files of dead processes are removed."""
@@ -107,19 +97,11 @@ def _padded(why: str) -> bytes:
 
 def _read(path: Path) -> TrialOnNode | None:
     """The trial in a file; None if who wrote it is dead."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
-        return None
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            for _ in range(_TRIES):  # it may be written right now
-                file.seek(0)
-                with contextlib.suppress(ValueError, TypeError):
-                    return TrialOnNode.from_json(json.loads(file.read()))
-                time.sleep(0.001)
-        else:
-            path.unlink(missing_ok=True)
+    for _ in range(_TRIES):  # it may be written right now
+        content = held_file.read(path)
+        if content is None:
+            return None
+        with contextlib.suppress(ValueError, TypeError):
+            return TrialOnNode.from_json(json.loads(content))
+        time.sleep(0.001)
     return None
