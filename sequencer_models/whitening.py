@@ -1,6 +1,6 @@
 """A whitened first layer: filters that are computed from images before the training, and stay (Jordan 2024).
 
-K values of a 3x3 patch in all channels (27 for RGB), F filters.
+Shapes: B images of a batch, K values of a 3x3 patch in all channels (27 for RGB), F filters.
 """
 
 from collections.abc import Iterable
@@ -50,9 +50,9 @@ def _covariance(batches: Iterable[Tensor]) -> Tensor:
     """The covariance (K x K, float64) of all 3x3 patches, in the order of a convolution's weights."""
     count, total, products = 0, torch.zeros(()), torch.zeros(())
     for images in (part for batch in batches for part in batch.split(AT_ONCE)):
-        patches = F.unfold(images.double(), kernel_size=3).transpose(0, 1).flatten(1)  # K x patches
-        count += patches.shape[1]
-        total = total + patches.sum(dim=1)
-        products = products + patches @ patches.T
+        patches = F.unfold(images.double(), kernel_size=3)  # B x K x patches of an image
+        count += patches.shape[0] * patches.shape[2]
+        total = total + patches.sum(dim=(0, 2))
+        products = products + (patches @ patches.mT).sum(dim=0)
     mean = total / count
     return products / count - torch.outer(mean, mean)
