@@ -74,12 +74,20 @@ class TrainBatches:
         order = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "order", epoch))).permutation(
             len(self.split)
         )
+        mirrored = self._mirrored(epoch) if self.augment.alternating_flip else None
         for index in range(first, len(self)):
             chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
             images = torch.from_numpy(self.split.images[chosen]).permute(0, 3, 1, 2)  # B x C x H x W
             labels = torch.from_numpy(self.split.labels[chosen])
             draws = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch, index))
-            yield self.normalise(augmented(images, self.augment, draws)), labels
+            chosen_mirrored = None if mirrored is None else mirrored[chosen]
+            yield self.normalise(augmented(images, self.augment, draws, chosen_mirrored)), labels
+
+    def _mirrored(self, epoch: int) -> Tensor:
+        """Which images an alternating flip mirrors in an epoch: drawn in the first, then by turns (Jordan 2024)."""
+        draws = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "flip")))
+        mirrored = torch.from_numpy(draws.random(len(self.split)) < 0.5)
+        return mirrored if epoch % 2 == 0 else ~mirrored
 
 
 def plain_batches(

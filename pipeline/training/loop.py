@@ -18,11 +18,11 @@ from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Progress
 from pipeline.training.checkpoint_writer import CheckpointWriter
 from pipeline.training.interruptible import StepDropped, asking_between_layers, drop_if_asked
-from pipeline.training.learning_rate import learning_rate_at, set_learning_rate
+from pipeline.training.learning_rate import learning_rate_at
 from pipeline.training.monitor import Monitor
 from pipeline.training.moving_average import MovingAverage
 from pipeline.training.numerics import Numerics
-from pipeline.training.optimizer import adamw
+from pipeline.training.optimizer import Optimizer
 from pipeline.training.out_of_memory import explaining_out_of_memory
 from pipeline.training.time_forecast import TIMED_STEPS, Stopwatch, TotalWork
 from pipeline.training.validation import Validation, evaluate
@@ -55,7 +55,7 @@ class Training:
         self.reporter = reporter
         self.stop_token = stop_token
         self.checkpoint_every_s = checkpoint_every_s
-        self.optimizer = adamw(self.model, config)
+        self.optimizer = Optimizer(self.model, config)
         self.average = MovingAverage(self.model, config.ema_decay) if config.ema_decay else None
         self.progress = Progress()
         self.total_steps = config.epochs * len(batches)
@@ -97,7 +97,7 @@ class Training:
             except StepDropped as dropped:
                 reason = dropped.reason
             # Out here the activations of the dropped step are freed: the checkpoint needs memory, too.
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             checkpoints.set_random_states(self._random_states)
             self.save()
             raise reason
@@ -120,7 +120,7 @@ class Training:
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step on B images, micro-batch by micro-batch; until its end only gradients change."""
-        set_learning_rate(self.optimizer, learning_rate_at(self.progress.step, self.total_steps, self.config))
+        self.optimizer.set_learning_rate(learning_rate_at(self.progress.step, self.total_steps, self.config))
         images, labels = images.to(self.numerics.device), labels.to(self.numerics.device)
         size = self.numerics.micro_batch_size
         loss_sum, correct = self.progress.loss_sum, self.progress.correct
@@ -138,7 +138,7 @@ class Training:
         if not torch.isfinite(norm):  # before it reaches the weights, and with them a checkpoint
             raise TrainingDivergedError(self._diverged(f"gradient became {norm} in step {self.progress.step + 1}"))
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(self.model, self.progress.step)
         self.progress.loss_sum, self.progress.correct = loss_sum, correct
