@@ -9,8 +9,8 @@ def learning_rate_at(step: int, total_steps: int, config: TrainConfig) -> float:
     """The learning rate of optimiser step `step` (from 0) of `total_steps`.
 
     one_cycle (Smith and Topin 2017) rises along a half cosine from 1/25 of the peak and falls along another one to
-    about 0; cosine rises linearly and falls the same way; linear rises linearly and falls linearly to about 0; constant
-    stays at the peak.
+    about 0; cosine rises linearly and falls the same way; linear rises and falls linearly, to about 0; constant stays
+    at the peak.
     """
     peak = config.learning_rate
     if config.schedule == "constant":

@@ -90,6 +90,8 @@ def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
         "train.epochs": 11,
         "train.batch_size": 128,
         "train.learning_rate": 0.002,
+        "train.bias_rate_factor": 1.0,
+        "train.adam_beta2": 0.999,
         "train.weight_decay": 0.05,
         "train.schedule": "one_cycle",
         "train.warmup_fraction": 0.25,
@@ -98,7 +100,9 @@ def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
         "train.ema_decay": None,
         "train.early_stopping_patience": None,
         "train.augment.translate_pixels": 4,
+        "train.augment.padding": "zeros",
         "train.augment.flip": True,
+        "train.augment.alternating_flip": False,
         "train.augment.cutout_pixels": 0,
         "evaluate.calibration_bins": 15,
         "evaluate.mistakes": 24,
@@ -124,6 +128,8 @@ def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
         ("train.epochs", [1, 2**31 - 1], [0, 2**31]),
         ("train.batch_size", [1, 2**31 - 1], [0, 2**31]),
         ("train.learning_rate", [1e-9, 10], [0, 10.001]),
+        ("train.bias_rate_factor", [1e-9, 1000], [0, 1000.1]),
+        ("train.adam_beta2", [1e-9, 0.9999], [0, 1]),
         ("train.weight_decay", [0, 10], [-0.001, 10.001]),
         ("train.warmup_fraction", [0, 0.999], [-0.001, 1]),
         ("train.label_smoothing", [0, 0.999], [-0.001, 1]),
@@ -154,6 +160,13 @@ def test_only_a_model_with_blocks_can_recompute_them():
     assert resolve("small", sets=["compute.recompute=true"]).compute.recompute
     assert "compute.recompute is for small and medium: vanilla has no blocks" in message_of(
         "compute.recompute=true", model="vanilla"
+    )
+
+
+def test_a_flip_that_alternates_has_to_be_one():
+    assert resolve(sets=["train.augment.alternating_flip=true"]).train.augment.alternating_flip
+    assert "train.augment: alternating_flip says which images are mirrored, and flip that none are" in message_of(
+        "train.augment.alternating_flip=true", "train.augment.flip=false"
     )
 
 

@@ -52,6 +52,32 @@ def test_the_same_seed_epoch_and_position_give_the_same_batch_and_any_other_anot
         assert not torch.equal(batch(), other)
 
 
+def mirrored_in(epoch: int, count: int = 200, seed: int = 0, first: int = 0) -> dict[int, bool]:
+    """Which images are mirrored in an epoch."""
+    source = batches(count, 16, AugmentConfig(translate_pixels=0, alternating_flip=True), seed)
+    originals, found = images(count).float(), {}
+    for pixels, labels in source.epoch(epoch, first):
+        for moved, number in zip(pixels, labels.tolist(), strict=True):
+            found[number] = not torch.equal(moved, originals[number])
+            assert torch.equal(moved, originals[number].flip(2) if found[number] else originals[number])
+    return found
+
+
+def test_an_alternating_flip_shows_each_image_and_its_mirror_image_in_turn():
+    first, second, third = (mirrored_in(epoch) for epoch in range(3))
+    assert second == {number: not mirrored for number, mirrored in first.items()}
+    assert third == first
+    assert 70 <= sum(first.values()) <= 130
+
+
+def test_an_alternating_flip_depends_on_seed_epoch_and_image_alone():
+    whole = mirrored_in(0)
+    assert mirrored_in(0, seed=1) != whole
+    assert mirrored_in(0, count=150) == {number: whole[number] for number in range(150)}
+    rest = mirrored_in(0, first=5)
+    assert rest == {number: whole[number] for number in rest}
+
+
 @pytest.mark.parametrize("first", [0, 1, 2, 3])
 def test_an_epoch_resumed_in_the_middle_gives_the_remaining_batches(first):
     source = batches(augment=AugmentConfig())
