@@ -107,7 +107,13 @@ class TrainConfig(Group):
 
     epochs: Positive = Field(11, description="Passes over the training split.")
     batch_size: Positive = Field(128, description="Images in one optimiser step.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: Muon for the matrices of hidden layers, AdamW for all else."
+    )
     learning_rate: float = Field(2e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
+    muon_learning_rate: float = Field(
+        2e-3, gt=0, le=10, description="Peak learning rate of Muon, whose updates are about as large as AdamW's."
+    )
     bias_rate_factor: float = Field(
         1.0, gt=0, le=1000, description="Learning rate of biases and norms, as a multiple of that of the matrices."
     )

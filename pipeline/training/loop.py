@@ -55,7 +55,7 @@ class Training:
         self.reporter = reporter
         self.stop_token = stop_token
         self.checkpoint_every_s = checkpoint_every_s
-        self.optimizer = Optimizer(self.model, config)
+        self.optimizer = Optimizer(self.model, config, numerics.precision)
         self.average = MovingAverage(self.model, config.ema_decay) if config.ema_decay else None
         self.progress = Progress()
         self.total_steps = config.epochs * len(batches)
@@ -155,6 +155,7 @@ class Training:
         self._stopwatch = None
         work = TotalWork(self.config.epochs, len(self.batches.split), len(self.validation.split))
         flops_per_image = training_flops(self.model, images[:1].to(self.numerics.device))
+        flops_per_image += self.optimizer.flops / self.config.batch_size
         self.reporter.note(work.in_words(speed, flops_per_image))
 
     def _between_steps(self) -> None:
@@ -232,8 +233,9 @@ class Training:
             if rows
             else ""
         )
+        names = ["learning_rate", *(["muon_learning_rate"] if self.config.optimizer == "muon" else [])]
+        rates = " or ".join(f"train.{name} (it was {getattr(self.config, name):g})" for name in names)
         return (
             f"the {what} (epoch {self.progress.epoch + 1}){last}; "
-            f"the last checkpoint is kept.\nTry a lower --set train.learning_rate (it was "
-            f"{self.config.learning_rate:g}), gradient clipping (train.clip_norm), or compute.precision=fp32."
+            f"the last checkpoint is kept.\nTry a lower --set {rates}, gradient clipping (train.clip_norm), or compute.precision=fp32."
         )

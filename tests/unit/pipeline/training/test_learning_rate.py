@@ -3,6 +3,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pipeline.config.schema import TrainConfig
 from pipeline.training.learning_rate import learning_rate_at
 
