@@ -94,6 +94,13 @@ class AugmentConfig(Group):
         False, description="Mirror half of the images in the first epoch, the other half in the next, and so on."
     )
     cutout_pixels: int = Field(0, ge=0, le=32, description="Side of a square that is blanked; 0 for none.")
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of batches whose images get a rectangle of another one. Training accuracy then counts the "
+        "class with the larger share.",
+    )
 
     @model_validator(mode="after")
     def _flips_what_alternates(self) -> "AugmentConfig":

@@ -19,7 +19,7 @@ MEMORY = {
     "flops_per_image": 1e9,
     "optimizer_copies": 2.0,
     "optimizer_scratch_mb": 0.0,
-    "optimizer_flops": 0.0,
+    "optimizer_flops": 12.8e9,
 }
 
 

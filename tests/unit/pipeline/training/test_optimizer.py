@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from pipeline.config.schema import TrainConfig
+from pipeline.training.muon import matrices_of
 from pipeline.training.optimizer import Optimizer
 from sequencer_models import catalog
 
@@ -54,10 +55,66 @@ def test_it_is_adamw_with_the_beta2_that_was_asked_for(beta2):
     assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
 
 
-def test_frozen_weights_are_left_alone_and_have_no_state():
+def test_with_muon_the_matrices_of_hidden_layers_are_its_own_and_all_else_is_adamws():
+    model = catalog.build("small", 3, **ARCHITECTURES["small"])
+    before = Optimizer(model, TrainConfig(optimizer="muon"))
+    one_step(model, before, 0.1)
+    slots: dict[str, set[str]] = {}
+    for name in before.state():
+        weight, _, slot = name.rpartition(".")
+        slots.setdefault(weight, set()).add(slot)
+    assert set(slots) == {name for name, _ in model.named_parameters()}
+    assert {name for name, found in slots.items() if found == {"momentum"}} == set(matrices_of(model))
+
+
+def test_muon_has_its_own_peak_on_the_same_schedule_and_its_own_weight_decay():
+    model = nn.ModuleDict({"fc": nn.Linear(4, 4, bias=False), "head": nn.Linear(4, 4, bias=False)})
+    settings = {"learning_rate": 0.1, "muon_learning_rate": 0.4, "weight_decay": 0.5, "optimizer": "muon"}
+    optimizer = Optimizer(model, TrainConfig(**settings))
+    optimizer.set_learning_rate(0.05)  # half of the peak
+    weights = {name: value.detach().clone() for name, value in model.named_parameters()}
+    changes = one_step(model, optimizer, 0.0)
+    torch.testing.assert_close(changes["fc.weight"], -0.2 * 0.5 * weights["fc.weight"])
+    torch.testing.assert_close(changes["head.weight"], -0.05 * 0.5 * weights["head.weight"])
+
+
+def test_muon_computes_in_the_precision_of_the_training():
+    model = nn.ModuleDict({"fc": nn.Linear(4, 6, bias=False)})
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    changes = []
+    for precision in ("fp32", "bf16", "fp32"):
+        model.load_state_dict(kept)
+        optimizer = Optimizer(model, TrainConfig(optimizer="muon"), precision)
+        model["fc"].weight.grad = torch.arange(24.0).sin().view(6, 4)
+        optimizer.step()
+        changes.append(model["fc"].weight.detach() - kept["fc.weight"])
+    assert torch.equal(changes[0], changes[2])
+    assert not torch.equal(changes[0], changes[1])
+    torch.testing.assert_close(changes[0], changes[1], rtol=0.1, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_what_it_keeps_is_as_large_as_it_says(optimizer, frozen):
+    model = catalog.build("small", 3, **ARCHITECTURES["small"])
+    model.levels.requires_grad_(not frozen)
+    found = Optimizer(model, TrainConfig(optimizer=optimizer))
+    one_step(model, found, 0.1)
+    assert found.state_bytes == sum(value.nbytes for name, value in found.state().items() if "step" not in name)
+
+
+def test_only_muon_has_arithmetic_and_scratch():
+    model = catalog.build("small", 3, **ARCHITECTURES["small"])
+    plain, muon = (Optimizer(model, TrainConfig(optimizer=name)) for name in ("adamw", "muon"))
+    assert (plain.flops, plain.scratch_bytes) == (0, 0)
+    assert muon.flops > muon.scratch_bytes > 0
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_frozen_weights_are_left_alone_and_have_no_state(optimizer):
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
     model[0].weight.requires_grad_(False)
-    optimizer = Optimizer(model, TrainConfig(weight_decay=0.5))
+    optimizer = Optimizer(model, TrainConfig(weight_decay=0.5, optimizer=optimizer))
     changes = one_step(model, optimizer, 0.0)
     assert not changes["0.weight"].any()
     assert changes["1.weight"].any()
@@ -74,16 +131,17 @@ def test_its_state_goes_by_the_names_of_the_weights():
     }
 
 
-def test_it_goes_on_from_a_state_bit_for_bit():
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_it_goes_on_from_a_state_bit_for_bit(name):
     model = nn.Linear(3, 2)
-    optimizer = Optimizer(model, TrainConfig())
+    optimizer = Optimizer(model, TrainConfig(optimizer=name))
     one_step(model, optimizer, 1.0)
     state = {name: value.clone() for name, value in optimizer.state().items()}
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     one_step(model, optimizer, -2.0)
     again = nn.Linear(3, 2)
     again.load_state_dict(weights)
-    resumed = Optimizer(again, TrainConfig())
+    resumed = Optimizer(again, TrainConfig(optimizer=name))
     resumed.load_state(state)
     one_step(again, resumed, -2.0)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
