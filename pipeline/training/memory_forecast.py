@@ -86,7 +86,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """What trainings of one architecture, in one precision, by one optimiser hold, for any number of images at once."""
+    """What trainings of one architecture, precision and optimiser hold, for any number of images at once."""
 
     weights_mb: float
     as_it_is: StepMemory

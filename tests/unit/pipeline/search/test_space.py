@@ -25,7 +25,7 @@ def test_each_default_space_holds_what_the_config_takes_and_its_default(model):
     space = space_for(config)
     assert set(space) == set(default_space(model))
     assert {key.split(".")[-1] for key in space} >= {
-        "learning_rate", "weight_decay", "dropout", "label_smoothing", "batch_size", "translate_pixels",
+        "learning_rate", "weight_decay", "adam_beta2", "dropout", "label_smoothing", "batch_size", "translate_pixels",
     }  # fmt: skip
     assert space.outside(default_of(space, config)) == []
     assert configuration(config, default_of(space, config)) == config

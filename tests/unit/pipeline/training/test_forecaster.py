@@ -120,7 +120,7 @@ def test_an_architecture_is_asked_for_once(forecasts, process):
         (config_of("compute.threads=1"), 10),
     ):
         forecasts.memory(config, classes)
-    assert len(process.requests) == 6
+    assert len(process.requests) == 7
     assert len(process.pids) == 1
 
 
