@@ -86,8 +86,27 @@ class AugmentConfig(Group):
     """Random changes of the training images, drawn for each image separately."""
 
     translate_pixels: int = Field(4, ge=0, le=16, description="Shift by up to this many pixels, each way.")
+    padding: Literal["zeros", "reflect"] = Field(
+        "zeros", description="What a shifted image leaves uncovered: zeros, or the image mirrored at its border."
+    )
     flip: bool = Field(True, description="Mirror half of the images left to right.")
+    alternating_flip: bool = Field(
+        False, description="Mirror half of the images in the first epoch, the other half in the next, and so on."
+    )
     cutout_pixels: int = Field(0, ge=0, le=32, description="Side of a square that is blanked; 0 for none.")
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of batches whose images get a rectangle of another one. Training accuracy then counts the "
+        "class with the larger share.",
+    )
+
+    @model_validator(mode="after")
+    def _flips_what_alternates(self) -> "AugmentConfig":
+        if self.alternating_flip and not self.flip:
+            raise ValueError("alternating_flip says which images are mirrored, and flip that none are: set both")
+        return self
 
 
 class TrainConfig(Group):
@@ -95,11 +114,22 @@ class TrainConfig(Group):
 
     epochs: Positive = Field(11, description="Passes over the training split.")
     batch_size: Positive = Field(128, description="Images in one optimiser step.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: Muon for the matrices of hidden layers, AdamW for all else."
+    )
     learning_rate: float = Field(2e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
+    muon_learning_rate: float = Field(
+        2e-3, gt=0, le=10, description="Peak learning rate of Muon, whose updates are about as large as AdamW's."
+    )
+    bias_rate_factor: float = Field(
+        1.0, gt=0, le=1000, description="Learning rate of biases and norms, as a multiple of that of the matrices."
+    )
+    adam_beta2: float = Field(0.999, gt=0, lt=1, description="Decay of AdamW's average of squared gradients.")
     weight_decay: float = Field(0.05, ge=0, le=10, description="Decoupled weight decay; none on norms and biases.")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+    schedule: Literal["one_cycle", "cosine", "linear", "constant"] = Field(
         "one_cycle",
-        description="one_cycle: cosine up, cosine down to ~0; cosine: linear warm-up, cosine down; constant.",
+        description="one_cycle: cosine up, cosine down to ~0; cosine: linear warm-up, cosine down; linear: linear "
+        "warm-up, linearly down to ~0; constant.",
     )
     warmup_fraction: float = Field(0.25, ge=0, lt=1, description="Share of all steps in which the rate rises.")
     label_smoothing: Rate = Field(0.1, description="Label smoothing of the training loss.")

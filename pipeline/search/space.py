@@ -31,6 +31,7 @@ PROBE = 0.381966
 _TRAINING: dict[str, Parameter] = {
     "train.learning_rate": LogUniform(5e-4, 8e-3),
     "train.weight_decay": LogUniform(0.005, 0.3),
+    "train.adam_beta2": Choice((0.95, 0.98, 0.99, 0.999)),
     "train.label_smoothing": Uniform(0.0, 0.2),
     "train.batch_size": Choice((32, 64, 128)),
     "train.augment.translate_pixels": Integer(0, 4),

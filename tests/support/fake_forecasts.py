@@ -17,6 +17,9 @@ MEMORY = {
         "validation": [{"fixed_mb": 0.0, "mb_per_image": 0.1}],
     },
     "flops_per_image": 1e9,
+    "optimizer_copies": 2.0,
+    "optimizer_scratch_mb": 0.0,
+    "optimizer_flops": 12.8e9,
 }
 
 

@@ -25,7 +25,7 @@ def test_each_default_space_holds_what_the_config_takes_and_its_default(model):
     space = space_for(config)
     assert set(space) == set(default_space(model))
     assert {key.split(".")[-1] for key in space} >= {
-        "learning_rate", "weight_decay", "dropout", "label_smoothing", "batch_size", "translate_pixels",
+        "learning_rate", "weight_decay", "adam_beta2", "dropout", "label_smoothing", "batch_size", "translate_pixels",
     }  # fmt: skip
     assert space.outside(default_of(space, config)) == []
     assert configuration(config, default_of(space, config)) == config
@@ -69,7 +69,7 @@ def test_a_file_replaces_the_default_space(written):
         ("train.batch_size: {integer: [0, 64]}", "train.batch_size = 0: "),
         ("model.dims: {choice: [[64, 128], [64]]}", "model.dims needs 2 numbers for small, got 1"),
         ("model.dims: {choice: [[64, 130]]}", "model.dims"),
-        ("train.schedule: {choice: [cosine, linear]}", "train.schedule = 'linear': "),
+        ("train.schedule: {choice: [cosine, straight]}", "train.schedule = 'straight': "),
         ("train.augment: {choice: [{flip: true}]}", "train.augment is a group of settings"),
         ("data.fraction: {uniform: [0.1, 1]}", "data.fraction cannot be searched: it says which data"),
         ("compute.threads: {choice: [1, 2]}", "compute.threads cannot be searched"),

@@ -7,6 +7,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from pipeline.config.schema import TrainConfig
 from pipeline.errors import CheckpointError, WorkspaceError
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import (
@@ -20,6 +21,7 @@ from pipeline.training.checkpoint import (
 )
 from pipeline.training.checkpoint_writer import CheckpointWriter
 from pipeline.training.moving_average import MovingAverage
+from pipeline.training.optimizer import Optimizer
 
 NUMERICS = {"device": "cpu", "threads": 1}
 
@@ -30,7 +32,7 @@ class Parts:
     def __init__(self, steps: int) -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
+        self.optimizer = Optimizer(self.model, TrainConfig(learning_rate=0.1))
         self.average = MovingAverage(self.model, 0.9)
         for _ in range(steps):
             self.step()

@@ -69,7 +69,7 @@ def test_the_seed_gives_weights_order_and_dropout(opened):
     draws = []
     for settings in ((), (), ("seed=1",)):
         with opened(*settings) as found:
-            images, _ = next(iter(found.training.batches.epoch(0)))
+            images = next(iter(found.training.batches.epoch(0))).images
             weight = found.training.model.head.weight.detach().clone()
             draws.append((weight, images.clone(), torch.rand(3)))
     for kind in range(3):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data.batch import Batch
 from pipeline.training import step_memory
 from pipeline.training.memory_forecast import Line
 from sequencer_models import catalog, kernels
@@ -72,7 +73,7 @@ def test_the_measured_steps_are_those_of_the_training(bench, tmp_path):
     bench = bench.with_numerics(micro_batch_size=16)
     with bench.training(tmp_path / "training") as training:
         found = step_memory.measure(training.model, bench.numerics)
-        images, labels = next(iter(training.batches.epoch(0)))
+        batch = next(iter(training.batches.epoch(0)))
         peaks = []
         backward = torch.autograd.backward
 
@@ -83,7 +84,7 @@ def test_the_measured_steps_are_those_of_the_training(bench, tmp_path):
         live = step_memory._LiveTensors(training.model)
         with pytest.MonkeyPatch.context() as patch, live:
             patch.setattr(torch.autograd, "backward", stop_after)
-            training.step(images.clone(), labels.clone())
+            training.step(Batch(batch.images.clone(), batch.labels.clone()))
     assert found.training_mb(16) == pytest.approx(peaks[0], rel=0.01)
 
 
