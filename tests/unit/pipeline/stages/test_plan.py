@@ -94,7 +94,7 @@ OTHER_VALUES = {
     "compute.max_time_s": 7.0,
 }
 
-ONLY_WITH = dict.fromkeys(("model.stem_width", "model.whitened"), {"model.stem": "deep"})
+ONLY_WITH = {key: {"model.stem": "deep"} for key in ("model.stem_width", "model.whitened")}
 """What else is set where a value needs it."""
 
 
