@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.later_settings import counted
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.stages.context import Context
@@ -37,7 +38,7 @@ class Evaluate(Stage):
 
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
         """What the report depends on, apart from the trained model."""
-        return {"model": {"name": config.model.name}, "evaluate": config.evaluate.model_dump(mode="json")}
+        return {"model": {"name": config.model.name}, "evaluate": counted(config.evaluate, "evaluate")}
 
     def run(self, config: RunConfig, made: Results, folder: Path, context: Context) -> Evaluation:
         return evaluate(config, made[PreparedData], made[TrainedModel], folder, context)

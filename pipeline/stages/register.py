@@ -45,11 +45,12 @@ class Register(Stage):
 
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
         """Where the version goes, and under which name; and what else than the training decides what it predicts."""
+        mirrored = {"mirrored": True} if config.evaluate.mirrored else {}  # versions of earlier releases do not say
         return {
+            **mirrored,
             "model": {"name": config.model.name},
             "registry": mlflow.registry_uri or mlflow.address,
             "registered_model": model_name(config, mlflow),
-            "mirrored": config.evaluate.mirrored,
         }
 
     def run(self, config: RunConfig, made: Results, folder: Path, context: Context) -> Registration:
