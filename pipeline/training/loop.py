@@ -154,8 +154,8 @@ class Training:
             return
         self._stopwatch = None
         work = TotalWork(self.config.epochs, len(self.batches.split), len(self.validation.split))
-        flops_per_image = training_flops(self.model, images[:1].to(self.numerics.device))
-        flops_per_image += self.optimizer.flops / self.config.batch_size
+        of_model = training_flops(self.model, images[:1].to(self.numerics.device))
+        flops_per_image = of_model + self.optimizer.flops / self.config.batch_size
         self.reporter.note(work.in_words(speed, flops_per_image))
 
     def _between_steps(self) -> None:

@@ -55,7 +55,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], dtype: torch.dtype) -> None:
-        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "gates": 1})
+        super().__init__(groups, {"lr": 1e-3, "weight_decay": 0.0, "gates": 1})
         self._dtype = dtype
 
     @torch.no_grad()
@@ -70,7 +70,7 @@ class Muon(torch.optim.Optimizer):
         for updates in by_shape.values():
             matrices = orthogonalised(torch.cat([update.matrices.to(self._dtype) for update in updates]))
             counts = [len(update.matrices) for update in updates]
-            for update, part in zip(updates, matrices.split(counts), strict=True):
+            for update, part in zip(updates, torch.split(matrices, counts), strict=True):
                 update.apply(part)
 
     def _momentum(self, weight: Tensor) -> Tensor:
@@ -129,9 +129,9 @@ class _Update:
         self.weight.add_(change, alpha=-self.rate * UPDATE_RMS * math.sqrt(self.shape[1]))
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
+def orthogonalised(x: Tensor) -> Tensor:
     """N x m x n matrices with the same singular vectors, and singular values near 1; overwrites those given."""
-    x = matrices.div_(matrices.norm(dim=(1, 2), keepdim=True).clamp_(min=1e-7))
+    x.div_(x.norm(dim=(1, 2), keepdim=True).clamp_(min=1e-7))
     for _ in range(ITERATIONS):
         gram = x @ x.mT  # N x m x m
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=CUBIC, alpha=QUINTIC), x, beta=LINEAR)

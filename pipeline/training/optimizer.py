@@ -25,6 +25,7 @@ class Optimizer:
         self._muon = _muon(gates, config, precision) if gates else None
         self._parts: list[torch.optim.Optimizer] = [self._adamw, *([self._muon] if self._muon else [])]
         self._states = {weight: part.state for part in self._parts for weight in _weights_of(part)}
+        self.set_learning_rate(config.learning_rate)
 
     def set_learning_rate(self, rate: float) -> None:
         """Of the schedule; each group has its multiple of it."""
@@ -82,13 +83,12 @@ def _adamw(weights: Iterable[Tensor], config: TrainConfig) -> torch.optim.AdamW:
             {"params": matrices, "weight_decay": config.weight_decay, "multiple": 1.0},
             {"params": plain, "weight_decay": 0.0, "multiple": config.bias_rate_factor},
         ],
-        lr=config.learning_rate,
         betas=(0.9, config.adam_beta2),
         fused=True,
     )
 
 
-def _muon(gates: Mapping[Tensor, int], config: TrainConfig, precision: Precision) -> Muon:
+def _muon(gates: Mapping[nn.Parameter, int], config: TrainConfig, precision: Precision) -> Muon:
     groups = [
         {
             "params": [weight for weight, count in gates.items() if count == number],
