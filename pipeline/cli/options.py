@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.config.recipes import RECIPES
 from pipeline.stages.catalog import ALL, STAGES
 from sequencer_models.catalog import MODELS
 
@@ -14,6 +15,8 @@ Model = StrEnum("Model", {name: name for name in MODELS})  # type: ignore[misc] 
 """The models of the catalog."""
 Stage = StrEnum("Stage", {name: name for name in (ALL, *STAGES)})  # type: ignore[misc]
 """The stages of the catalog, and all of them."""
+Recipe = StrEnum("Recipe", {name: name for name in RECIPES})  # type: ignore[misc]
+"""The recipes of the config."""
 
 
 class Device(StrEnum):
@@ -50,6 +53,15 @@ Sets = Annotated[
         "-s",
         metavar="KEY.PATH=VALUE",
         help="One setting, such as train.epochs=20; repeatable, the last counts.",
+    ),
+]
+RecipeOption = Annotated[
+    Recipe | None,
+    typer.Option(
+        "--recipe",
+        help="Settings for a purpose, under --config and --set. "
+        + " ".join(f"{name}: {recipe.purpose}." for name, recipe in RECIPES.items()),
+        show_default=False,
     ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]

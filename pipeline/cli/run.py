@@ -30,6 +30,7 @@ def run(
         options.Stage, typer.Argument(help="The stage to run, after whatever it needs; all: every stage.")
     ],
     model: options.Models = None,
+    recipe: options.RecipeOption = None,
     config: options.ConfigFile = None,
     set_: options.Sets = None,
     seed: options.Seed = None,
@@ -69,6 +70,7 @@ def run(
     from pipeline.workspace.paths import Workspace
 
     flags: dict[str, object] = {
+        "recipe": recipe.value if recipe else None,
         "seed": seed,
         "compute.device": device.value if device else None,
         "compute.max_memory_mb": max_memory_mb,
@@ -86,7 +88,7 @@ def run(
     require_usable(mlflow)
     if request.configs[0].compute.max_memory_mb is not None and node is None and not capped_command.is_inside():
         _run_capped(request, mlflow, workspace, called.obj)
-    words = settings_words(model, config, set_, seed, device)
+    words = settings_words(model, config, set_, seed, device, recipe)
     _run(request, mlflow, workspace, node, as_json, lambda outcomes: after_run(outcomes, words))
 
 

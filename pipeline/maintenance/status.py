@@ -56,10 +56,11 @@ class Settings:
     file: Path | None = None
     sets: Sequence[str] = ()
     seed: int | None = None
+    recipe: str | None = None
 
     @property
     def are_given(self) -> bool:
-        return bool(self.models or self.file is not None or self.sets or self.seed is not None)
+        return bool(self.models or self.file is not None or self.sets or self.seed is not None or self.recipe)
 
     def names(self) -> list[str]:
         """The models that are meant. A file stands for the model that it names."""
@@ -68,7 +69,7 @@ class Settings:
         return list(self.models or MODEL_NAMES)
 
     def config(self, name: str) -> RunConfig:
-        return resolve(name, self.file, self.sets, {"seed": self.seed})
+        return resolve(name, self.file, self.sets, {"seed": self.seed, "recipe": self.recipe})
 
 
 def status_of(workspace: Workspace, mlflow: ResolvedMlflow, asked: Settings) -> Status:

@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config.keys import flatten
+from pipeline.config.keys import as_words, flatten
 from pipeline.config.models import MODEL_NAMES
+from pipeline.config.recipes import DEFAULT
 from pipeline.config.resolution import resolve
 from pipeline.config.schema import RunConfig
 from pipeline.workspace.durable_files import write_json
@@ -42,13 +43,13 @@ def read(workspace: Workspace) -> dict[str, RunConfig]:
 
 
 def changes(config: RunConfig) -> list[str]:
-    """What differs from the model's defaults, as words for `--set`."""
-    defaults = flatten(resolve(config.model.name))
-    return [
-        f"{key}={json.dumps(value).replace(' ', '').replace(chr(34), '')}"
-        for key, value in flatten(config).items()
-        if value != defaults.get(key)
-    ]
+    """What differs from the model's defaults and the config's recipe, as words for `--set`."""
+    of_recipe = {"recipe": config.recipe, "data.classes": config.data.classes}
+    defaults = flatten(resolve(config.model.name, flags=of_recipe)) | {
+        "recipe": DEFAULT,
+        "data.classes": flatten(resolve(config.model.name))["data.classes"],
+    }
+    return as_words({key: value for key, value in flatten(config).items() if value != defaults.get(key)})
 
 
 def _content(workspace: Workspace) -> dict[str, Any]:

@@ -39,3 +39,10 @@ def test_what_differs_from_the_defaults_is_told_as_it_is_set():
     assert told == ["data.classes=[cat,dog]", "train.epochs=2", "train.clip_norm=null"]
     assert resolve(sets=told) == config
     assert last_runs.changes(resolve()) == []
+
+
+def test_a_recipe_is_told_by_its_name_and_what_differs_from_it():
+    config = resolve(sets=["recipe=best", "data.classes=all", "train.batch_size=64"])
+    told = last_runs.changes(config)
+    assert told == ["recipe=best", "data.classes=all", "train.batch_size=64"]
+    assert resolve(sets=told) == config
