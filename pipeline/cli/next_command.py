@@ -19,6 +19,7 @@ def settings_words(
     seed: int | None,
     device: options.Device | None,
     recipe: options.Recipe | None = None,
+    seeds: str | None = None,
 ) -> dict[str, list[str]]:
     """The settings of a command by flag, so that the next one can be about the same models."""
     return {
@@ -27,6 +28,7 @@ def settings_words(
         "--config": [short_path(config.expanduser())] if config else [],
         "--set": list(sets or ()),
         "--seed": [str(seed)] if seed is not None else [],
+        "--seeds": [seeds] if seeds is not None else [],
         "--device": [device.value] if device else [],
     }
 

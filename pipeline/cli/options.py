@@ -65,5 +65,14 @@ RecipeOption = Annotated[
     ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        metavar="0-2",
+        help="Several seeds, one after another, and how their figures spread; 0-2, or 0,3,7.",
+        show_default=False,
+    ),
+]
 DeviceOption = Annotated[Device | None, typer.Option("--device", help="Where the model trains.")]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")]
