@@ -105,6 +105,13 @@ def test_the_journal_begins_with_what_the_runs_page_shows(config, prepared, cont
     assert [event.content["step"] for event in events if event.kind == "metrics"] == [1, 2]
 
 
+def test_a_training_of_several_seeds_is_recorded_under_their_run(config, prepared, context, folder):
+    train.train(config, prepared, folder, dataclasses.replace(context, parent_run="seeds-f00"))
+    key = json.loads((folder / "run.json").read_bytes())["key"]
+    record = delivery_state.read_run(context.workspace, key)
+    assert (record.parent, record.is_moved) == ("seeds-f00", False)
+
+
 def test_training_needs_no_file_of_the_test_split(config, prepared, context, folder):
     for path in prepared.folder.glob("test_*"):
         path.unlink()
