@@ -101,8 +101,11 @@ class Runner:
         except WorkspaceError as error:  # what has to be written reports it itself
             context.reporter.warn(f"`seqpipe status` will not know of this run: {error}")
         for config in request.configs:
-            run = self._run_seed if request.seeds else self.run
-            run(config, request.through, partial(announce, request.label(config)))
+            on_stage = partial(announce, request.label(config))
+            if request.seeds:
+                self._run_seed(config, request, on_stage)
+            else:
+                self.run(config, request.through, on_stage)
         context.tracker.deliver_pending()
         for outcome in self.outcomes:
             if outcome.failure is not None:
@@ -119,7 +122,7 @@ class Runner:
             outcome.unfinished = None
         return outcome
 
-    def _run_seed(self, config: RunConfig, through: str, on_stage: OnStage) -> None:
+    def _run_seed(self, config: RunConfig, request: Request, on_stage: OnStage) -> None:
         """Do the same for one of several seeds, under the MLflow run of its group."""
         group = SeedGroup(config, self._context)
         self._context = replace(self._context, parent_run=group.key)
@@ -131,7 +134,7 @@ class Runner:
 
         status: Status = "KILLED"
         try:
-            outcome = self.run(config, through, started)
+            outcome = self.run(config, request.through, started)
             status = "FAILED" if group.key in self._failed_groups else "FINISHED"
         except SeqpipeError as error:
             if not isinstance(error, (BudgetExhaustedError, MachineUnfitError)):
@@ -141,7 +144,7 @@ class Runner:
             outcome = self.outcomes[-1]
             outcome.failure = error
             self._failed_groups.add(group.key)
-            self._context.reporter.warn(f"{config.model.name}, seed {config.seed}: {error}\nThe other seeds go on.")
+            self._context.reporter.warn(f"{request.label(config)}: {error}\nThe other seeds go on.")
         finally:
             self._write(group, status)
         if not outcome.did_nothing:  # MLflow's client is not imported for nothing

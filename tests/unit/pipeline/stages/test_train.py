@@ -12,9 +12,11 @@ from pipeline.tracking import delivery_state
 from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training.checkpoint import load_weights
 from pipeline.training.models import build_model
+from pipeline.training.time_forecast import TotalWork
 from pipeline.workspace.manifests import StageFolder
 from sequencer_models import kernels
 from sequencer_models.capabilities import this_machine
+from sequencer_models.flops import training_flops
 
 
 class LeaveAfter(StopToken):
@@ -88,6 +90,8 @@ def test_a_training_leaves_weights_figures_and_what_it_was_made_with(config, pre
     assert result.validation_loss == rows[result.best_epoch - 1]["validation/loss"]
     assert result.numerics == json.loads((folder / "numerics.json").read_bytes())
     model = build_model(config, 4)
+    work = TotalWork(2, prepared.images_in("train"), prepared.images_in("validation"))
+    assert result.pflop == work.pflop(training_flops(model, torch.zeros(1, 3, 32, 32))) > 0
     model.load_state_dict(load_weights(folder / "last.safetensors"))
     assert told(context, folder) == ("FINISHED", (folder / FILE_NAME).stat().st_size)
 
