@@ -8,6 +8,7 @@ from offline_store import OfflineConnection
 from pipeline.cli import capped_command
 from pipeline.cli.commands import app
 from pipeline.cluster.workspace_cluster import ClusterAccess, ClusterFolder, HeadHere
+from pipeline.config.resolution import resolve
 from pipeline.errors import BudgetExhaustedError, ConfigError, MachineUnfitError, MemoryCapError
 from pipeline.stages import register, train
 from pipeline.stages.catalog import STAGES
@@ -141,6 +142,14 @@ def test_what_a_run_made_is_in_its_json(run):
         "model", "stages", "data", "training", "run_id", "test_accuracy", "evaluation", "comparison", "registered",
     }  # fmt: skip
     assert set(model["stages"]["train"]) == {"status", "why", "fingerprint", "seconds"}
+
+
+def test_a_recipe_is_trained_under_the_settings_that_are_given(run):
+    epochs = resolve("vanilla", flags={"recipe": "best"}).train.epochs
+    for words, expected in ((("--recipe", "best"), epochs), (("--recipe", "best", "--set", "train.epochs=2"), 2)):
+        [model] = json.loads(run("train", *MODEL, *words, "--json")[1])["models"]
+        assert model["training"]["epochs"] == expected
+    assert "--recipe best" in run("train", *MODEL, "--recipe", "best")[1]
 
 
 def test_a_model_that_is_named_twice_is_run_once(house, run):
