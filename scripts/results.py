@@ -7,10 +7,12 @@ docs/results.json has an entry for each evaluated training on CIFAR-10; it stays
 """
 
 import json
+import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,6 @@ from pipeline.errors import WorkspaceError
 from pipeline.evaluation.spread import spread
 from pipeline.stages import evaluate, prepare, train
 from pipeline.stages.results import Evaluation, TrainedModel
-from pipeline.stages.seed_group import group_of
 from pipeline.workspace.manifests import Manifest, read_manifest
 from pipeline.workspace.paths import Workspace
 
@@ -32,6 +33,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE, KEPT = DOCS / "results.md", DOCS / "results.json"
 FOUR, ALL, OTHERS = "four", "all", "others"
 END = "<!-- end of results -->\n"
+APART = ("seed", "recipe")
+"""What says nothing of the settings: a training is of the recipe whose settings it has, whatever it was called."""
 COLUMNS = (
     "recipe", "model", "classes", "seeds", "test accuracy (95 % interval)", "validation", "PFLOP",
     "training minutes", "images/s", "memory", "computed in", "processor", "runs",
@@ -44,23 +47,15 @@ class Result:
 
     run: str
     """The key of its MLflow run."""
-    group: str
-    """The same for trainings and evaluations that differ in their seed alone."""
     created: str
-    recipe: str | None
-    """Whose settings these are; None for settings of their own."""
-    command: Sequence[str]
-    """What trains it, without the seed."""
-    model: str
-    classes: Sequence[str]
-    seed: int
+    config: Mapping[str, Any]
+    """All settings that its stages read."""
     accuracy: float
     accuracy_low: float
     accuracy_high: float
     """Of the interval over the test images."""
     test_images: int
     validation_accuracy: float
-    epochs: int
     pflop: float | None
     trained_s: float
     images_per_s: float
@@ -71,10 +66,33 @@ class Result:
     processor: str
     commit: str | None
 
+    @cached_property
+    def settings(self) -> RunConfig:
+        """The config, with the defaults of what is new since it was trained."""
+        return RunConfig.model_validate(self.config)
+
+    @cached_property
+    def recipe(self) -> str:
+        """The recipe whose settings these are, or are nearest to, however they were given."""
+        return min(RECIPE_NAMES, key=lambda name: len(changes(self.settings, name)))
+
+    @cached_property
+    def changes(self) -> list[str]:
+        """What differs from the recipe, as words for `--set`."""
+        return as_words(changes(self.settings, self.recipe))
+
+    @property
+    def table(self) -> str:
+        """The table that it stands in."""
+        names = self.settings.data.class_names
+        if self.changes or names not in (CIFAR10_CLASSES, CIFAR10_CLASSES[:4]):
+            return OTHERS
+        return ALL if names == CIFAR10_CLASSES else FOUR
+
     @property
     def kind(self) -> tuple[str, ...]:
-        """What the results that are one line of a table share."""
-        return (self.group, self.processor, self.device, self.precision, str(self.threads))
+        """What the results share that are one line of a table: all but the seed, and the machine."""
+        return (str(what_counts(self.settings)), self.processor, self.device, self.precision, str(self.threads))
 
 
 def main(words: Sequence[str]) -> None:
@@ -83,10 +101,15 @@ def main(words: Sequence[str]) -> None:
     for folder in map(Path, words or ["."]):
         found = list(results_in(Workspace.find(folder)))
         sys.stdout.write(f"{folder}: {len(found)} evaluated trainings on CIFAR-10\n")
-        kept |= {(one.run, one.group): one for one in found}
+        kept |= {key_of(one): one for one in found}
     ordered = sorted(kept.values(), key=lambda one: (one.created, one.run))
     KEPT.write_text(json.dumps([asdict(one) for one in ordered], indent=1) + "\n")
     PAGE.write_text(with_tables(PAGE.read_text(), ordered))
+
+
+def key_of(result: Result) -> tuple[str, str]:
+    """What names a result: its training, and how that was evaluated."""
+    return (result.run, str(result.config["evaluate"]))
 
 
 def read_kept(path: Path) -> dict[tuple[str, str], Result]:
@@ -95,7 +118,7 @@ def read_kept(path: Path) -> dict[tuple[str, str], Result]:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    return {(one["run"], one["group"]): Result(**one) for one in content}
+    return {key_of(one): one for one in (Result(**fields) for fields in content)}
 
 
 def results_in(workspace: Workspace) -> Iterator[Result]:
@@ -115,7 +138,9 @@ def results_in(workspace: Workspace) -> Iterator[Result]:
             data = prepared[1].reads["data"]
             if data["dataset"] == "cifar10" and data["fraction"] == 1:
                 try:
-                    yield _result(data, trained, (path, evaluation))
+                    result = _result(data, trained, (path, evaluation))
+                    assert result.settings  # they can be read by this version
+                    yield result
                 except ValidationError as error:
                     sys.stderr.write(f"left out: {path} is of another version ({error.errors()[0]['msg']})\n")
 
@@ -131,31 +156,22 @@ def _manifest(folder: Path) -> Manifest | None:
 def _result(data: Mapping[str, Any], training: tuple[Path, Manifest], tested: tuple[Path, Manifest]) -> Result:
     trained = TrainedModel.model_validate({**training[1].result, "folder": training[0]})
     evaluation = Evaluation.model_validate({**tested[1].result, "folder": tested[0]})
-    config = RunConfig.model_validate(
-        {
-            **{key: training[1].reads[key] for key in ("seed", "model", "train")},
-            "data": {key: value for key, value in data.items() if key in DataConfig.model_fields},
-            "evaluate": tested[1].reads["evaluate"],
-            "compute": {"precision": training[1].reads["precision"]},
-        }
-    )
-    recipe = recipe_of(config)
+    config = {
+        **{key: training[1].reads[key] for key in ("seed", "model", "train")},
+        "data": {key: value for key, value in data.items() if key in DataConfig.model_fields},
+        "evaluate": tested[1].reads["evaluate"],
+        "compute": {"precision": training[1].reads["precision"]},
+    }
     numerics = trained.numerics
     return Result(
         run=trained.run_key,
-        group=f"{group_of(training[1])} {json.dumps(tested[1].reads['evaluate'], sort_keys=True)}",
         created=training[1].created,
-        recipe=recipe,
-        command=command_of(config, recipe),
-        model=trained.model,
-        classes=config.data.class_names,
-        seed=config.seed,
+        config=config,
         accuracy=evaluation.accuracy,
         accuracy_low=evaluation.accuracy_low,
         accuracy_high=evaluation.accuracy_high,
         test_images=evaluation.images,
         validation_accuracy=trained.validation_accuracy,
-        epochs=trained.epochs,
         pflop=trained.pflop,
         trained_s=trained.trained_s,
         images_per_s=trained.images_per_s,
@@ -168,31 +184,27 @@ def _result(data: Mapping[str, Any], training: tuple[Path, Manifest], tested: tu
     )
 
 
-def recipe_of(config: RunConfig) -> str | None:
-    """The recipe whose settings a config has, however they were given; None if it has settings of its own."""
-    return next((name for name in RECIPE_NAMES if not _changes(config, name)), None)
+def changes(config: RunConfig, recipe: str) -> dict[str, Any]:
+    """The settings in which a config differs from a recipe for its classes."""
+    of_recipe = resolve(config.model.name, flags={"recipe": recipe, "data.classes": config.data.classes})
+    before, after = what_counts(of_recipe), what_counts(config)
+    return {key: value for key, value in after.items() if value != before[key]}
 
 
-def command_of(config: RunConfig, recipe: str | None) -> list[str]:
-    """The words that train a config; without a recipe, by the settings that differ from the nearest one's."""
-    nearest = recipe or min(RECIPE_NAMES, key=lambda name: len(_changes(config, name)))
-    sets = _changes(config, nearest)
-    if config.data.classes != DataConfig().classes:
-        classes = config.data.classes
-        sets = {"data.classes": classes if classes == "all" else list(classes), **sets}
-    words = ["seqpipe", "run", "all", "--model", config.model.name, "--recipe", nearest]
-    return words + [word for one in as_words(sets) for word in ("--set", one)]
+def what_counts(config: RunConfig) -> dict[str, Any]:
+    """The settings that make results comparable: all but the seed, and how a machine computes."""
+    return {key: value for key, value in flatten(config).items() if key not in APART and key[:8] != "compute."}
 
 
-def _changes(config: RunConfig, recipe: str) -> dict[str, Any]:
-    """The settings in which a config differs from a recipe, but for classes, the seed and how a machine computes."""
-    of_recipe = flatten(resolve(config.model.name, flags={"recipe": recipe, "data.classes": config.data.classes}))
-    apart = ("seed", "recipe", "data.classes")
-    return {
-        key: value
-        for key, value in flatten(config).items()
-        if value != of_recipe[key] and key not in apart and not key.startswith("compute.")
-    }
+def command_of(results: Sequence[Result]) -> list[str]:
+    """The words that train and evaluate the seeds of one line."""
+    first = results[0]
+    classes = first.settings.data.classes
+    of_classes = {} if classes == DataConfig().classes else {"data.classes": classes}
+    sets = [*as_words(of_classes), *first.changes]
+    seeds = ",".join(str(one.settings.seed) for one in results)
+    words = ["seqpipe", "run", "all", "--model", first.settings.model.name, "--recipe", first.recipe]
+    return [*words, *(word for one in sets for word in ("--set", one)), "--seeds", seeds]
 
 
 def with_tables(page: str, results: Sequence[Result]) -> str:
@@ -203,58 +215,48 @@ def with_tables(page: str, results: Sequence[Result]) -> str:
         _, end, after = rest.partition(END)
         if not found or not end:
             sys.exit(f"{PAGE}: the results go between {begin.strip()} and {END.strip()}, which are not there")
-        page = before + begin + tables([one for one in results if table_of(one) == name]) + end + after
+        page = before + begin + table([one for one in results if one.table == name]) + end + after
     return page
 
 
-def table_of(result: Result) -> str:
-    """The table that a result belongs to."""
-    if result.recipe is None:
-        return OTHERS
-    names = tuple(result.classes)
-    return ALL if names == CIFAR10_CLASSES else FOUR if names == CIFAR10_CLASSES[:4] else OTHERS
-
-
-def tables(results: Iterable[Result]) -> str:
-    """One table, a line for each group of seeds on one kind of machine; below it their commands and runs."""
+def table(results: Iterable[Result]) -> str:
+    """A line for each group of seeds on one kind of machine; below the table their commands and runs."""
     groups: dict[tuple[str, ...], dict[int, Result]] = {}
     for one in results:  # of a seed that was trained again, the newest counts
-        groups.setdefault(one.kind, {})[one.seed] = one
+        groups.setdefault(one.kind, {})[one.settings.seed] = one
     if not groups:
         return "\nNothing was trained yet.\n\n"
-    ordered = sorted(groups.values(), key=_order)
+    ordered = sorted(([seeds[seed] for seed in sorted(seeds)] for seeds in groups.values()), key=_order)
     lines = [_row(COLUMNS), _row(["---"] * len(COLUMNS))]
     notes = []
     for number, seeds in enumerate(ordered, 1):
-        of_seeds = [seeds[seed] for seed in sorted(seeds)]
-        lines.append(_row([*_cells(of_seeds), f"[{number}]"]))
-        seeds_word = f"--seeds {','.join(str(one.seed) for one in of_seeds)}"
-        runs = ", ".join(f"`{one.run}`" for one in of_seeds)
-        commits = ", ".join(dict.fromkeys((one.commit or "unknown")[:12] for one in of_seeds))
-        notes.append(f"- [{number}] `{_typed(of_seeds[0].command)} {seeds_word}`; runs {runs}; commit {commits}")
+        lines.append(_row([*_cells(seeds), f"[{number}]"]))
+        runs = ", ".join(f"`{one.run}`" for one in seeds)
+        commits = ", ".join(dict.fromkeys((one.commit or "unknown")[:12] for one in seeds))
+        notes.append(f"- [{number}] `{shlex.join(command_of(seeds))}`; runs {runs}; commit {commits}")
     return "\n".join(["", *lines, "", *notes, ""]) + "\n"
 
 
-def _order(seeds: Mapping[int, Result]) -> tuple[Any, ...]:
-    first = next(iter(seeds.values()))
-    recipe = RECIPE_NAMES.index(first.recipe) if first.recipe in RECIPE_NAMES else len(RECIPE_NAMES)
-    return (recipe, first.model, len(first.classes), first.command, first.processor, first.precision)
+def _order(seeds: Sequence[Result]) -> tuple[Any, ...]:
+    first = seeds[0]
+    names = first.settings.data.class_names
+    recipe = RECIPE_NAMES.index(first.recipe)
+    return (first.settings.model.name, recipe, first.changes, len(names), first.processor, first.precision)
 
 
 def _cells(seeds: Sequence[Result]) -> list[str]:
     first = seeds[0]
     tested = spread([one.accuracy for one in seeds])
-    low, high = tested.low, tested.high
-    over = f"over {len(seeds)} seeds"
+    low, high, over = tested.low, tested.high, f"over {len(seeds)} seeds"
     if low is None or high is None:
         low, high, over = first.accuracy_low, first.accuracy_high, f"over {first.test_images} images"
     pflops = [one.pflop for one in seeds if one.pflop is not None]
-    classes = "all ten" if tuple(first.classes) == CIFAR10_CLASSES else ", ".join(first.classes)
+    names = first.settings.data.class_names
     return [
-        first.recipe or "-",
-        first.model,
-        classes,
-        ", ".join(str(one.seed) for one in seeds),
+        f"{first.recipe}, but {', '.join(first.changes)}" if first.changes else first.recipe,
+        first.settings.model.name,
+        "all ten" if names == CIFAR10_CLASSES else ", ".join(names),
+        ", ".join(str(one.settings.seed) for one in seeds),
         f"**{100 * tested.mean:.2f}** ({100 * low:.2f} to {100 * high:.2f} {over})",
         f"{100 * _mean(one.validation_accuracy for one in seeds):.2f}",
         f"{_mean(pflops):.3g}" if pflops else "-",
@@ -268,10 +270,6 @@ def _cells(seeds: Sequence[Result]) -> list[str]:
 
 def _mean(values: Iterable[float]) -> float:
     return statistics.fmean(values)
-
-
-def _typed(words: Sequence[str]) -> str:
-    return " ".join(f"'{word}'" if set(word) & set("[]*? ") else word for word in words)
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.keys import as_words, flatten
+from pipeline.config.recipes import RECIPES, Recipe, Variant
 from pipeline.config.resolution import resolve
 from pipeline.config.schema import CIFAR10_CLASSES
 from pipeline.stages import evaluate, prepare, train
@@ -77,7 +79,7 @@ def rows(text: str) -> list[list[str]]:
 def test_several_seeds_are_one_line_with_their_mean_and_its_interval(results, workspace):
     for seed, accuracy in enumerate((0.90, 0.91, 0.92)):
         trained(workspace, accuracy=accuracy, seed=seed)
-    text = results.tables(found(results, workspace))
+    text = results.table(found(results, workspace))
     assert rows(text) == [
         [
             "default", "small", "airplane, automobile, bird, cat", "0, 1, 2",
@@ -94,46 +96,60 @@ def test_several_seeds_are_one_line_with_their_mean_and_its_interval(results, wo
 
 def test_one_seed_has_the_interval_over_the_test_images(results, workspace):
     trained(workspace)
-    [row] = rows(results.tables(found(results, workspace)))
+    [row] = rows(results.table(found(results, workspace)))
     assert row[4] == "**90.00** (88.00 to 92.00 over 4000 images)"
 
 
 def test_a_training_is_of_the_recipe_whose_settings_it_has_however_they_were_given(results, workspace):
+    by_hand = resolve("small", flags={"recipe": "best"})
+    sets = as_words({key: value for key, value in flatten(by_hand).items() if key.startswith(("model.", "train."))})
+    trained(workspace, *sets)
+    [one] = found(results, workspace)
+    assert (one.recipe, one.changes, one.table) == ("best", [], "four")
+
+
+def test_how_the_machine_computes_and_the_seed_are_no_change_of_a_recipe(results, workspace):
+    trained(workspace, "compute.precision=bf16", seed=4, recipe="best")
+    [one] = found(results, workspace)
+    assert (one.recipe, one.changes) == ("best", [])
+
+
+def test_a_kept_result_is_of_a_recipe_only_as_long_as_that_has_its_settings(results, workspace, monkeypatch):
     trained(workspace, recipe="best")
-    by_hand = resolve("small", flags={"recipe": "best"}).model_copy(update={"recipe": "default"})
-    assert results.recipe_of(by_hand) == "best"
-    assert [one.recipe for one in found(results, workspace)] == ["best"]
-    assert results.recipe_of(resolve("small", sets=["compute.threads=1"], flags={"seed": 4})) == "default"
-    ten = resolve("small", flags={"recipe": "best", "data.classes": "all"})
-    assert results.recipe_of(ten) == "best"
-    assert results.command_of(ten, "best") == [
-        "seqpipe", "run", "all", "--model", "small", "--recipe", "best", "--set", "data.classes=all",
-    ]  # fmt: skip
+    [one] = found(results, workspace)
+    kept = json.loads(json.dumps(asdict(one)))
+    variants = {"four": Variant({"train.epochs": 77}), "all": Variant()}
+    monkeypatch.setitem(RECIPES, "best", Recipe("for tests", {"small": variants}))
+    again = results.Result(**kept)
+    assert again.changes
+    assert again.table == "others"
 
 
 def test_settings_of_their_own_are_told_by_what_differs_from_the_nearest_recipe(results, workspace):
     trained(workspace, "train.batch_size=64", "data.classes=[cat,dog]", recipe="best")
     [one] = found(results, workspace)
-    assert (one.recipe, results.table_of(one)) == (None, "others")
-    text = results.tables([one])
+    text = results.table([one])
+    assert rows(text)[0][:3] == ["best, but train.batch_size=64", "small", "cat, dog"]
     assert "--recipe best --set 'data.classes=[cat,dog]' --set train.batch_size=64 --seeds 0`" in text
-    assert rows(text)[0][:3] == ["-", "small", "cat, dog"]
 
 
-def test_the_command_trains_what_the_line_is_about(results):
-    config = resolve("medium", sets=["train.epochs=5", "model.drop_path=0.2"], flags={"data.classes": ("cat", "dog")})
-    words = results.command_of(config, results.recipe_of(config))
-    sets = [word for before, word in pairwise(words) if before == "--set"]
-    recipe = words[words.index("--recipe") + 1]
-    again = resolve(words[words.index("--model") + 1], sets=sets, flags={"recipe": recipe})
-    assert (train.reads(again), prepare.reads(again)) == (train.reads(config), prepare.reads(config))
+def test_the_command_trains_what_the_line_is_about(results, workspace):
+    sets = ("train.epochs=5", "model.drop_path=0.2", "data.classes=[cat,dog]", "evaluate.calibration_bins=5")
+    trained(workspace, *sets, model="medium", seed=3)
+    words = results.command_of(found(results, workspace))
+    given = {flag: [word for before, word in pairwise(words) if before == flag] for flag in words if flag[0] == "-"}
+    [model], [recipe], [seed] = (given[flag] for flag in ("--model", "--recipe", "--seeds"))
+    again = resolve(model, sets=given["--set"], flags={"recipe": recipe, "seed": int(seed)})
+    asked = resolve("medium", sets=sets, flags={"seed": 3})
+    for stage in (prepare, train, evaluate):
+        assert stage.STAGE.reads(again, None) == stage.STAGE.reads(asked, None)
 
 
 def test_four_classes_all_classes_and_others_have_a_table_each(results, workspace):
     trained(workspace)
     trained(workspace, "data.classes=all")
     trained(workspace, "data.classes=[cat,dog]")
-    tables = {len(one.classes): results.table_of(one) for one in found(results, workspace)}
+    tables = {len(one.settings.data.class_names): one.table for one in found(results, workspace)}
     assert tables == {4: "four", len(CIFAR10_CLASSES): "all", 2: "others"}
 
 
@@ -143,7 +159,7 @@ def test_figures_of_two_kinds_of_machine_are_two_lines(results, tmp_path):
         place = Workspace(tmp_path / str(number))
         trained(place, processor=processor, number=number)
         merged += found(results, place)
-    assert [row[-2] for row in rows(results.tables(merged))] == [PROCESSOR, "Ryzen (AVX2)"]
+    assert [row[-2] for row in rows(results.table(merged))] == [PROCESSOR, "Ryzen (AVX2)"]
 
 
 def test_of_a_seed_that_was_trained_again_the_newest_counts(results, tmp_path):
@@ -152,7 +168,7 @@ def test_of_a_seed_that_was_trained_again_the_newest_counts(results, tmp_path):
         place = Workspace(tmp_path / str(number))
         trained(place, accuracy=accuracy, number=number)
         merged += found(results, place)
-    [row] = rows(results.tables(merged))
+    [row] = rows(results.table(merged))
     assert row[4].startswith("**90.00**")
 
 
