@@ -188,6 +188,11 @@ def test_under_a_cap_the_command_runs_again_with_a_model_loaded_where_one_is_nee
     assert house.ran == []
 
 
+def test_several_seeds_share_the_process_under_the_cap(run, capped):
+    run("train", *MODEL, "--seeds", "0-1", "--max-memory-mb", "900")
+    assert len(capped) == 1
+
+
 def test_with_nothing_to_do_no_process_is_started_for_the_cap(house, run, capped):
     run("all", *MODEL)
     assert "nothing to do" in run("all", *MODEL, "--max-memory-mb", "900")[1]
@@ -248,6 +253,11 @@ def test_a_training_is_sent_to_the_node_that_is_named(house, run, cluster, train
     assert trained_on == [TrainingNode("B", "192.168.1.10:6480", cluster.token)]
     assert house.ran == list(STAGES), "the other stages run here"
     assert capped == [], "the cap is for the training there"
+
+
+def test_each_of_several_seeds_is_sent_to_the_node_that_is_named(run, cluster, trained_on):
+    run("train", *MODEL, "--on", "B", "--seeds", "0-1")
+    assert [node.name for node in trained_on] == ["B", "B"]
 
 
 def test_without_a_name_a_training_stays_here_cluster_or_not(run, cluster, trained_on):
