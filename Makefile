@@ -9,7 +9,7 @@ BIN = .venv/bin
 export PYTHON
 export TORCH_INDEX_URL
 
-.PHONY: help run test test-integration test-machines test-avx2 test-no-compiler test-faults lint format bench constraints map setup setup-dev clean
+.PHONY: help run test test-integration test-machines test-avx2 test-no-compiler test-faults lint format bench constraints map results setup setup-dev clean
 .DEFAULT_GOAL = help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make format         let ruff mend what it can"
 	@echo "make bench          measure what the README claims       (BENCH=name: one of them; search: of tune; long: whole trainings)"
 	@echo "make constraints    resolve the pinned versions anew"
+	@echo "make results        write the tables of docs/results.md anew, from the workspaces in ARGS (default: this one)"
 	@echo "make map            write the map of the modules in docs/design.md anew"
 	@echo "make clean          remove .venv and caches; data, runs and models stay"
 
@@ -75,6 +76,9 @@ constraints: setup-dev
 
 map: setup-dev
 	$(BIN)/python scripts/house_map.py --write
+
+results: setup-dev
+	$(BIN)/python scripts/results.py $(ARGS)
 
 setup:
 	@sh scripts/setup.sh

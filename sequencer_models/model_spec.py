@@ -72,7 +72,7 @@ class ModelSpec:
     """A dataclass with a field `classes`, and a `Setting` on each field that users can set."""
     network: str
     """What builds the network, as `module:callable`: imported when it is needed, and torch with it."""
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    own_values: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the architecture whose value is this model's own."""
     search_space: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
     """What a search varies of the architecture by default, written as in a `--space` file, without `model.`."""

@@ -155,7 +155,7 @@ SMALL = ModelSpec(
     summary="Sequencer2D, 4 blocks of 192 channels, then 3 of 384",
     architecture=Sequencer2DArchitecture,
     network="sequencer_models.sequencer2d:Sequencer2D",
-    recipe={"dims": (192, 384), "depths": (4, 3), "pointwise": (2,)},
+    own_values={"dims": (192, 384), "depths": (4, 3), "pointwise": (2,)},
     search_space={
         **_SEARCHED,
         "dims": {"choice": [[128, 256], [192, 384], [256, 512]]},
@@ -169,7 +169,7 @@ MEDIUM = ModelSpec(
     summary="as small, then a pointwise linear layer and 3 more blocks of 384",
     architecture=Sequencer2DArchitecture,
     network="sequencer_models.sequencer2d:Sequencer2D",
-    recipe={"dims": (192, 384, 384), "depths": (4, 3, 3), "pointwise": (2, 3)},
+    own_values={"dims": (192, 384, 384), "depths": (4, 3, 3), "pointwise": (2, 3)},
     search_space={
         **_SEARCHED,
         "dims": {"choice": [[128, 256, 256], [192, 384, 384], [256, 512, 512]]},

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.config.recipes import RECIPES
 from pipeline.stages.catalog import ALL, STAGES
 from sequencer_models.catalog import MODELS
 
@@ -14,6 +15,8 @@ Model = StrEnum("Model", {name: name for name in MODELS})  # type: ignore[misc] 
 """The models of the catalog."""
 Stage = StrEnum("Stage", {name: name for name in (ALL, *STAGES)})  # type: ignore[misc]
 """The stages of the catalog, and all of them."""
+Recipe = StrEnum("Recipe", {name: name for name in RECIPES})  # type: ignore[misc]
+"""The recipes of the config."""
 
 
 class Device(StrEnum):
@@ -52,6 +55,24 @@ Sets = Annotated[
         help="One setting, such as train.epochs=20; repeatable, the last counts.",
     ),
 ]
+RecipeOption = Annotated[
+    Recipe | None,
+    typer.Option(
+        "--recipe",
+        help="Settings for a purpose, under --config and --set. "
+        + " ".join(f"{name}: {recipe.purpose}." for name, recipe in RECIPES.items()),
+        show_default=False,
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        metavar="0-2",
+        help="Several seeds, one after another, and how their figures spread; 0-2, or 0,3,7.",
+        show_default=False,
+    ),
+]
 DeviceOption = Annotated[Device | None, typer.Option("--device", help="Where the model trains.")]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")]

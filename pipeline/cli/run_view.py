@@ -8,29 +8,40 @@ from pipeline.cli.console import emit, emit_json, percent, table
 from pipeline.durations import readable
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import RunConfig
     from pipeline.data.prepared import PreparedData
     from pipeline.evaluation.published import ComparisonRow
     from pipeline.stages.plan import Decision
+    from pipeline.stages.request import Request
     from pipeline.stages.runner import ModelOutcome
     from pipeline.tracking.delivery import Tracker
     from pipeline.training.forecaster import TrainingForecast
 
 
 def show_plans(
-    configs: "Sequence[RunConfig]",
+    request: "Request",
     plans: "Sequence[Sequence[Decision]]",
     forecasts: "Mapping[str, TrainingForecast]",
     as_json: bool,
 ) -> None:
-    """What a command would do with each stage of each model, and why; and what each training needs."""
-    models = [(config.model.name, plan) for config, plan in zip(configs, plans, strict=True)]
+    """What a command would do with each stage of each config, and why; and what each training needs."""
+    planned = [(config, request.label(config), plan) for config, plan in zip(request.configs, plans, strict=True)]
     if as_json:
-        emit_json({"models": [_plan_json(model, plan, forecasts.get(model)) for model, plan in models]})
+        emit_json(
+            {
+                "models": [
+                    {
+                        "model": config.model.name,
+                        **({"seed": config.seed} if request.seeds else {}),
+                        **_plan_json(plan, forecasts.get(label)),
+                    }
+                    for config, label, plan in planned
+                ]
+            }
+        )
         return
-    rows = [[model, one.stage, _would(one), f"{one.state}: {one.why}"] for model, plan in models for one in plan]
+    rows = [[label, one.stage, _would(one), f"{one.state}: {one.why}"] for _, label, plan in planned for one in plan]
     table(["model", "stage", "would", "why"], rows)
-    epochs = {config.model.name: config.train.epochs for config in configs}
+    epochs = {label: config.train.epochs for config, label, _ in planned}
     show_forecasts({model: (one, epochs[model]) for model, one in forecasts.items()}, "training")
 
 
@@ -72,16 +83,16 @@ def show_outcomes(
     how: str = "failed",
 ) -> None:
     """What came of each model; `how` is how the stage ended that is not done."""
-    compared = _compared(outcomes)
+    compared = compared_with_published(outcomes)
     if as_json:
-        models = [_outcome_json(one, compared.get(one.config.model.name), tracker) for one in outcomes]
+        models = [outcome_json(one, compared.get(one.config.model.name), tracker) for one in outcomes]
         emit_json({"models": models})
         return
     if compared:
         _show_comparison(list(compared.values()), outcomes[0])
     for outcome in outcomes:
         emit(f"{outcome.config.model.name}: {what_was_done(outcome, how)}")
-        _show_results(outcome, tracker, is_newest=outcome is outcomes[-1])
+        show_results(outcome, tracker, is_newest=outcome is outcomes[-1])
     if next_command:
         emit(f"next: {next_command}")
 
@@ -101,8 +112,8 @@ def _would(decision: "Decision") -> str:
     return "run" if decision.runs else "skip"
 
 
-def _plan_json(model: str, plan: "Sequence[Decision]", forecast: "TrainingForecast | None") -> dict[str, Any]:
-    content: dict[str, Any] = {"model": model, "stages": {one.stage: _decision_json(one) for one in plan}}
+def _plan_json(plan: "Sequence[Decision]", forecast: "TrainingForecast | None") -> dict[str, Any]:
+    content: dict[str, Any] = {"stages": {one.stage: _decision_json(one) for one in plan}}
     if forecast is not None:
         content["forecast"] = forecast.to_json()
     return content
@@ -117,7 +128,7 @@ def _decision_json(decision: "Decision") -> dict[str, str]:
     }
 
 
-def _compared(outcomes: "Sequence[ModelOutcome]") -> "dict[str, ComparisonRow]":
+def compared_with_published(outcomes: "Sequence[ModelOutcome]") -> "dict[str, ComparisonRow]":
     """Each evaluated model beside the published figures."""
     from pipeline.data.prepared import PreparedData
     from pipeline.evaluation.published import ModelResult, comparison_rows
@@ -164,7 +175,7 @@ def _show_comparison(rows: "Sequence[ComparisonRow]", first: "ModelOutcome") -> 
         emit(f"not compared with the published figures: {reason}")
 
 
-def _show_results(outcome: "ModelOutcome", tracker: "Tracker", *, is_newest: bool) -> None:
+def show_results(outcome: "ModelOutcome", tracker: "Tracker", *, is_newest: bool) -> None:
     """Where the results of one model are."""
     from pipeline.data.prepared import PreparedData
     from pipeline.stages.results import Registration, TrainedModel
@@ -187,7 +198,8 @@ def _counts(prepared: "PreparedData") -> str:
     return ", ".join(f"{prepared.images_in(split)} {split}" for split in prepared.counts)
 
 
-def _outcome_json(outcome: "ModelOutcome", row: "ComparisonRow | None", tracker: "Tracker") -> dict[str, Any]:
+def outcome_json(outcome: "ModelOutcome", row: "ComparisonRow | None", tracker: "Tracker") -> dict[str, Any]:
+    """What came of one config, as plain values; `row` compares it with the published figures."""
     from pipeline.data.prepared import PreparedData
     from pipeline.stages.results import Evaluation, Registration, TrainedModel
     from pipeline.stages.train import identity_of

@@ -15,6 +15,13 @@ LATER = frozenset(
         "model.pooling",
         "model.recurrent_init",
         "model.forget_bias",
+        "train.optimizer",
+        "train.muon_learning_rate",
+        "train.bias_rate_factor",
+        "train.adam_beta2",
+        "train.augment.padding",
+        "train.augment.alternating_flip",
+        "train.augment.cutmix",
         "evaluate.mirrored",
     }
 )

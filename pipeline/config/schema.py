@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.group import Group
+from pipeline.config.group import Group, short
 from pipeline.config.models import ModelConfig
+from pipeline.config.recipes import DEFAULT, RECIPE_NAMES
 from pipeline.config.suggestions import nearest
 from sequencer_models.catalog import MODELS
 
@@ -183,12 +184,24 @@ class ComputeConfig(Group):
 class RunConfig(Group):
     """Everything that decides what a run computes, and how the machine does it."""
 
+    recipe: str = Field(
+        DEFAULT,
+        description="Settings for a purpose (`seqpipe config recipes` lists them), under those that are given here.",
+        json_schema_extra={"enum": list(RECIPE_NAMES)},
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of weights, order and augmentation.")
     data: DataConfig = DataConfig()
     model: ModelConfig
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     compute: ComputeConfig = ComputeConfig()
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_recipe(cls, value: str) -> str:
+        if value not in RECIPE_NAMES:
+            raise ValueError(f"unknown recipe {short(value)}{nearest(value, RECIPE_NAMES)}")
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RunConfig":

@@ -31,7 +31,7 @@ STATUS: Mapping[Outcome, Status] = {
     "diverged": "FAILED",
     "failed": "FAILED",
 }
-BEST = "best_validation_accuracy"
+BEST = "best/validation_accuracy"
 """The metric to sort by: of a trial its best epoch, of the search its best trial."""
 _DESCRIPTION = "mlflow.note.content"
 _DESCRIPTION_CHARACTERS = 1000

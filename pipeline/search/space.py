@@ -44,6 +44,7 @@ _FIXED = {
     "compute.": "it says what the machine does, not what is trained",
     "model.name": "one search is of one model",
     "train.epochs": "trials are compared at equal epochs",
+    "recipe": "it says what a config began with; name the settings themselves",
     "seed": "a lucky seed is not a better configuration",
 }
 """Keys that no search may vary, and why; a trailing dot stands for the whole group."""

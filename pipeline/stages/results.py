@@ -25,6 +25,8 @@ class TrainedModel(StageResult):
     peak_memory_mb: float
     numerics: Mapping[str, Any]
     git_commit: str | None
+    pflop: float | None = None
+    """Its whole arithmetic, in 10^15 floating point operations; None in trainings of earlier versions of seqpipe."""
 
     @property
     def weights(self) -> Path:

@@ -1,5 +1,6 @@
 """train: find the weights, resumable at any moment."""
 
+import dataclasses
 import json
 import time
 import uuid
@@ -97,7 +98,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
     from pipeline.stages.run_page import starting_commit
     from pipeline.tracking.background import BackgroundDelivery
 
-    identity = run_identity(config, folder)
+    identity = dataclasses.replace(run_identity(config, folder), parent=context.parent_run)
     journal_id = f"{NAME}/{folder.name.removesuffix('.partial')}"
     delivery = BackgroundDelivery(context.tracker, identity, journal_id, folder)
 
@@ -201,9 +202,9 @@ def run_identity(config: RunConfig, folder: Path) -> RunIdentity:
         return identity
 
 
-def identity_of(trained: TrainedModel) -> RunIdentity:
-    """The MLflow run that a trained model's figures belong to."""
-    return RunIdentity(trained.run_key, trained.run_name)
+def identity_of(trained: TrainedModel, parent: str = "") -> RunIdentity:
+    """The MLflow run that a trained model's figures belong to; `parent` is the key of the run to move it under."""
+    return RunIdentity(trained.run_key, trained.run_name, parent)
 
 
 def progress_text(folder: Path) -> str | None:

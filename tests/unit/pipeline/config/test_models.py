@@ -62,7 +62,7 @@ LINEAR = ModelSpec(
     summary="one hidden layer",
     architecture=LinearArchitecture,
     network="linear:network",
-    recipe={"hidden": 12},
+    own_values={"hidden": 12},
     search_space={"hidden": {"choice": [8, 12]}},
 )
 '''
@@ -134,7 +134,7 @@ def test_a_config_shows_its_settings_in_their_order():
     )
 
 
-def test_each_model_has_its_recipe():
+def test_each_model_has_its_own_values():
     assert resolve("medium").model.dims == (192, 384, 384)
     assert resolve("medium").model.depths == (4, 3, 3)
     assert resolve("vanilla").model.hidden == 192

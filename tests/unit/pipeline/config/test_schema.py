@@ -72,7 +72,7 @@ def test_every_default_lies_within_its_own_limits():
         assert RunConfig.model_validate(config.model_dump()) == config
 
 
-def test_a_committed_recipe_resolves():
+def test_a_committed_config_resolves():
     for path in (REPOSITORY / "configs").glob("*.yaml"):
         assert resolve(file=path).model.name in MODEL_NAMES
 
@@ -80,6 +80,7 @@ def test_a_committed_recipe_resolves():
 def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
     settings = {key: value for key, value in flatten(resolve()).items() if not key.startswith("model.")}
     assert settings == {
+        "recipe": "default",
         "seed": 0,
         "data.source": "auto",
         "data.folder": None,

@@ -72,6 +72,7 @@ def test_a_file_replaces_the_default_space(written):
     ("text", "says"),
     [
         ("", "the search space is empty"),
+        ("recipe: {choice: [fast, best]}", "recipe cannot be searched: it says what a config began with"),
         ("train.lerning_rate: {uniform: [0.001, 0.1]}", "did you mean train.learning_rate?"),
         ("learning_rate: {uniform: [0.001, 0.1]}", "did you mean train.learning_rate?"),
         ("model.hidden: {choice: [8]}", "unknown key model.hidden"),

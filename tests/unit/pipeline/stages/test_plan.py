@@ -287,7 +287,7 @@ def test_what_one_model_makes_is_there_for_the_next_in_the_same_command(house):
         second = house.plan(command=command, model="small")
         assert [stage for stage, one in first.items() if one.runs] == list(STAGES)
         assert [stage for stage, one in second.items() if one.runs] == ["train", "evaluate", "register"]
-        assert second["prepare"].why == "made for the model before"
+        assert second["prepare"].why == "made before in this command"
         house.run()
 
 

@@ -168,7 +168,8 @@ def test_an_epoch_is_one_row_of_figures_in_the_journal_and_for_the_reporter(benc
     }  # fmt: skip
     events = list(read(tmp_path / FILE_NAME))
     assert [event.content["step"] for event in events] == [1, 2, 3]
-    assert all(set(event.content["values"]) == figures for event in events)
+    best = {"best/validation_accuracy", "best/epoch"}
+    assert all(set(event.content["values"]) == figures | best for event in events)
     assert reports == training.progress.rows
     assert training.progress.rows[2]["learning_rate"] == learning_rate_at(8, 9, bench.config)
 
@@ -190,6 +191,16 @@ def test_the_best_weights_are_those_of_the_epoch_with_the_best_validation_accura
     assert (loss, accuracy) == (training.progress.best_loss, training.progress.best_accuracy)
     described = json.loads((tmp_path / "best.json").read_bytes())
     assert described["epoch"] == training.progress.best_epoch
+
+
+def test_every_epoch_records_the_best_accuracy_so_far_and_its_epoch(bench, tmp_path):
+    training = bench.with_config(epochs=6).fit(tmp_path)
+    accuracies = [row["validation/accuracy"] for row in training.progress.rows]
+    values = [event.content["values"] for event in read(tmp_path / FILE_NAME)]
+    best = [max(accuracies[: epoch + 1]) for epoch in range(6)]
+    assert [value["best/validation_accuracy"] for value in values] == best
+    assert [value["best/epoch"] for value in values] == [accuracies.index(one) + 1 for one in best]
+    assert not any(key.startswith("best/") for row in training.progress.rows for key in row)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_step_and_advice(bench, tmp_path):
