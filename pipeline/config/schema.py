@@ -127,8 +127,8 @@ class GateConfig(Group):
         0.95,
         ge=0.5,
         lt=1,
-        description="Confidence of every rule that compares, one-sided; 1 - confidence is divided by how many decisions "
-        "these test images have been used for.",
+        description="Confidence of every rule that compares, one-sided; 1 - confidence is divided by how many "
+        "decisions these test images have been used for.",
     )
     equal_within_points: float | None = Field(
         0.5,

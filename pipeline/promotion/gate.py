@@ -1,16 +1,16 @@
 """The gate: whether a challenger takes the champion's place, by rules and with the figures of each.
 
 **What a decision costs.** Every decision on the same test images is another chance to promote by luck. The k-th of
-them is made at the level (1 - confidence) / k. So a model that is no better than its champion is promoted as better in
-the k-th decision with a probability of at most that; the expected number of such promotions in K decisions is at most
-(1 - confidence) * (1 + 1/2 + ... + 1/K), at 95 %: 0.05 in the first, 0.15 in ten, 0.26 in a hundred. A decision counts
-once it has compared two models on these images, however it went; asking what the gate would say counts for nothing.
+them is made at the level (1 - confidence) / k, so a model that is no better than its champion is promoted as better
+there with at most that probability. The expected number of such promotions in K decisions is at most
+(1 - confidence) * (1 + 1/2 + ... + 1/K): at 95 %, 0.05 in one, 0.15 in ten, 0.26 in a hundred. A decision counts once
+it has compared two models on these images, however it went; asking what the gate would say counts for nothing.
 
 **Why two ways in cost nothing more.** A challenger is promoted as better, or as not worse and cheaper. The claims
-are nested: a model that is worse by the margin is wrongly called "not worse" with at most the level's probability, and
-whoever is wrongly called better as well was called "not worse" too. A model that is equal by truth and cheaper is
-promoted rightly. Rules that must all hold (classes, calibration, least accuracy) can only make a promotion rarer, so
-that each is tested at the full level (an intersection-union test; Berger 1982).
+are nested: who is called better is called "not worse" too, and a model that is worse by the margin is called that
+with at most the level's probability. A model that is equal by truth and cheaper is promoted rightly. Rules that must
+all hold (classes, calibration, least accuracy) can only make a promotion rarer, so that each is tested at the full
+level (an intersection-union test; Berger 1982).
 """
 
 from collections.abc import Mapping
@@ -115,8 +115,8 @@ def _alone(rules: GateConfig, challenger: Side) -> tuple[Verdict, ...]:
 def _better(counts: PairCounts, level: float) -> Verdict:
     p_value = better(counts)
     figures = (
-        f"{100 * counts.difference:+.2f} points: only the challenger is right on {counts.only_second} images, only the "
-        f"champion on {counts.only_first}; {_compared_with(p_value, level)}"
+        f"{100 * counts.difference:+.2f} points: only the challenger is right on {counts.only_second} images, "
+        f"only the champion on {counts.only_first}; {_compared_with(p_value, level)}"
     )
     return Verdict("better", p_value <= level, figures)
 
