@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pipeline.config.keys import to_yaml
-from pipeline.config.schema import RunConfig
+from pipeline.config.schema import GateConfig, RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import TrackingError, WorkspaceError
 from pipeline.stages.context import Context
-from pipeline.stages.evaluate import run_metrics
+from pipeline.stages.evaluate import predictions_folder, run_metrics
+from pipeline.stages.judging import RegistryGate
 from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.results import Evaluation, Registration, Results, TrainedModel
 from pipeline.stages.stage import Stage
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
 from pipeline.tracking import delivery_state, registration_check
+from pipeline.tracking.registry_names import PARAMETERS_TAG
 from pipeline.tracking.settings import ResolvedMlflow, task_name
 from pipeline.tracking.sqlite_files import sqlite_path
 from pipeline.workspace.durable_files import write_json
@@ -44,8 +46,10 @@ class Register(Stage):
     retention = "always"
 
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
-        """Where the version goes, and under which name."""
+        """Where the version goes, and under which name; and the gate, if it is not the usual one."""
+        gate = config.registry.gate
         return {
+            **({} if gate == GateConfig() else {"gate": gate.model_dump(mode="json")}),
             "model": {"name": config.model.name},
             "registry": mlflow.registry_uri or mlflow.address,
             "registered_model": model_name(config, mlflow),
@@ -95,7 +99,7 @@ def register(
     folder: Path,
     context: Context,
 ) -> Registration:
-    """Register the trained model, and give it the aliases that it deserves.
+    """Register the trained model, and give it the aliases that the gate allows.
 
     Raises:
         TrackingError: the store or the registry cannot be used.
@@ -105,11 +109,13 @@ def register(
     run_id = _delivered_run(trained, context)
     lineage = lineage_of(prepared, trained, folder.name.removesuffix(".partial"))
     card = model_card(config, prepared, evaluation, lineage)
+    gate = RegistryGate(config.registry.gate, context.workspace, config.evaluate.calibration_bins)
     version = model_registry.register(
         context.tracker,
         run_id,
         model_name(config, context.mlflow),
-        _candidate(prepared, trained, evaluation, card, _test_hashes(context.workspace)),
+        _candidate(prepared, trained, evaluation, card, context.workspace),
+        gate,
     )
     write_json(folder / "model.json", card)
     return Registration(
@@ -122,6 +128,7 @@ def register(
         tracking_uri=context.mlflow.address,
         test_hash=prepared.test_hash,
         not_compared=version.not_compared,
+        decision=gate.decision,
     )
 
 
@@ -157,7 +164,7 @@ def _candidate(
     trained: TrainedModel,
     evaluation: Evaluation,
     card: dict[str, Any],
-    earlier_test_hashes: Mapping[str, str],
+    workspace: Workspace,
 ) -> "Candidate":
     """The version that is offered to the registry."""
     from pipeline.evaluation.metrics import ClassificationReport
@@ -167,17 +174,23 @@ def _candidate(
     return Candidate(
         key=trained.run_key,
         weights=trained.weights,
+        predictions=predictions_folder(workspace, trained) / "predictions.npz",
         card=card,
         accuracy=evaluation.accuracy,
         test_hash=prepared.test_hash,
         metrics=run_metrics(report),
-        tags={**card["lineage"], "model": trained.model, "dataset": prepared.dataset},
+        tags={
+            **card["lineage"],
+            "model": trained.model,
+            "dataset": prepared.dataset,
+            PARAMETERS_TAG: str(trained.parameters),
+        },
         example=prepared.array("test_images")[:EXAMPLES].copy(),
         description=(
             f"{trained.model}, test accuracy {evaluation.accuracy:.2%} "
             f"({evaluation.accuracy_low:.2%} to {evaluation.accuracy_high:.2%}) on {evaluation.images} images"
         ),
-        earlier_test_hashes=earlier_test_hashes,
+        earlier_test_hashes=_test_hashes(workspace),
     )
 
 
