@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pipeline.config.schema import RunConfig
     from pipeline.data.prepared import PreparedData
     from pipeline.evaluation.published import ComparisonRow
-    from pipeline.promotion.gate import Decision
+    from pipeline.promotion.gate import GateDecision
     from pipeline.stages.plan import Decision
     from pipeline.stages.runner import ModelOutcome
     from pipeline.tracking.delivery import Tracker
@@ -184,7 +184,7 @@ def _show_results(outcome: "ModelOutcome", tracker: "Tracker", *, is_newest: boo
             show_decision(registered.decision)
 
 
-def show_decision(decision: "Decision") -> None:
+def show_decision(decision: "GateDecision") -> None:
     """What the gate decided, every rule with its figures."""
     from pipeline.promotion import report
 

@@ -53,7 +53,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Decision:
+class GateDecision:
     """Whether the challenger is promoted, and every rule that was asked.
 
     `number` counts the decisions on these test images, this one included; 0 if nothing was compared. `level` is the
@@ -67,18 +67,20 @@ class Decision:
     why_not_compared: str = ""
 
 
-def decide_first(rules: GateConfig, challenger: Side) -> Decision:
+def decide_first(rules: GateConfig, challenger: Side) -> GateDecision:
     """Whether a model becomes champion where there is none: there is nothing to compare it with."""
     verdicts = _alone(rules, challenger)
-    return Decision(all(verdict.holds for verdict in verdicts), verdicts)
+    return GateDecision(all(verdict.holds for verdict in verdicts), verdicts)
 
 
-def not_compared(rules: GateConfig, challenger: Side, reason: str) -> Decision:
+def not_compared(rules: GateConfig, challenger: Side, reason: str) -> GateDecision:
     """The champion stays, since nothing shows which of the two is better."""
-    return Decision(False, _alone(rules, challenger), why_not_compared=reason)
+    return GateDecision(False, _alone(rules, challenger), why_not_compared=reason)
 
 
-def decide(rules: GateConfig, challenger: Side, champion: Side, pairing: Pairing, decisions_before: int) -> Decision:
+def decide(
+    rules: GateConfig, challenger: Side, champion: Side, pairing: Pairing, decisions_before: int
+) -> GateDecision:
     """Whether the challenger takes the champion's place.
 
     `decisions_before` is how many decisions these test images have been used for so far.
@@ -93,7 +95,7 @@ def decide(rules: GateConfig, challenger: Side, champion: Side, pairing: Pairing
         is_cheaper = _cheaper(challenger, champion)
         ways += [is_equal, *([is_cheaper] if rules.equal_must_be_cheaper else [])]
     is_worth_it = ways[0].holds or (len(ways) > 1 and all(way.holds for way in ways[1:]))
-    return Decision(is_worth_it and all(rule.holds for rule in must), (*ways, *must), number, level)
+    return GateDecision(is_worth_it and all(rule.holds for rule in must), (*ways, *must), number, level)
 
 
 def _alone(rules: GateConfig, challenger: Side) -> tuple[Verdict, ...]:

@@ -1,11 +1,11 @@
 """What the gate decided, in words: a line, rows of a table, and Markdown for a version's description."""
 
-from pipeline.promotion.gate import Decision
+from pipeline.promotion.gate import GateDecision
 
 COLUMNS = ("rule", "holds", "figures")
 
 
-def summary(decision: Decision) -> str:
+def summary(decision: GateDecision) -> str:
     """One line: promoted or not, the number of the decision on these test images, and its level."""
     outcome = "promoted" if decision.promotes else "not promoted"
     if decision.why_not_compared:
@@ -16,12 +16,12 @@ def summary(decision: Decision) -> str:
     return f"{outcome}: {times} on these test images, so each rule is held to a level of {decision.level:.3g}"
 
 
-def rows(decision: Decision) -> list[list[str]]:
+def rows(decision: GateDecision) -> list[list[str]]:
     """Every rule that was asked, under `COLUMNS`."""
     return [[one.rule, "yes" if one.holds else "no", one.figures] for one in decision.verdicts]
 
 
-def markdown(decision: Decision) -> str:
+def markdown(decision: GateDecision) -> str:
     """The same for a version's description in MLflow."""
     lines = [f"Gate: {summary(decision)}."]
     if decision.verdicts:
@@ -30,7 +30,7 @@ def markdown(decision: Decision) -> str:
     return "\n".join(lines)
 
 
-def tags(decision: Decision) -> dict[str, str]:
+def tags(decision: GateDecision) -> dict[str, str]:
     """Tags of the version: the outcome, and each rule with its figures."""
     found = {"gate": summary(decision)}
     for one in decision.verdicts:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.schema import GateConfig
 from pipeline.promotion import gate, report
-from pipeline.promotion.gate import Decision, Pairing, Side
+from pipeline.promotion.gate import GateDecision, Pairing, Side
 from pipeline.promotion.test_set_use import decisions_before
 from pipeline.tracking.promotion import Ruling, Standing, Version
 from pipeline.tracking.registry_names import (
@@ -29,13 +29,13 @@ class RegistryGate:
         self._rules = rules
         self._workspace = workspace
         self._bins = calibration_bins
-        self.decision: Decision | None = None
+        self.decision: GateDecision | None = None
 
     def __call__(self, standing: Standing, reason: str) -> Ruling:
         self.decision = self._decide(standing, reason)
         return _ruling(self.decision, standing)
 
-    def _decide(self, standing: Standing, reason: str) -> Decision:
+    def _decide(self, standing: Standing, reason: str) -> GateDecision:
         from pipeline.promotion.comparison import NotComparableError, class_counts, pair_counts, same_images
 
         contender, champion = standing.contender, standing.champion
@@ -87,7 +87,7 @@ def _parameters(version: Version) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _ruling(decision: Decision, standing: Standing) -> Ruling:
+def _ruling(decision: GateDecision, standing: Standing) -> Ruling:
     tags = {**report.tags(decision), DECISION_TAG: str(decision.number)}
     model_tags = {}
     if decision.number and standing.champion is not None:

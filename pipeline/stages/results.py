@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.promotion.gate import Decision
+from pipeline.promotion.gate import GateDecision
 from pipeline.workspace.manifests import StageResult
 
 Result = TypeVar("Result", bound=StageResult)
@@ -63,7 +63,7 @@ class Registration(StageResult):
     """Of the images that it was evaluated on; empty in registrations of earlier versions of seqpipe."""
     not_compared: str = ""
     """Why it was not compared with the champion."""
-    decision: Decision | None = None
+    decision: GateDecision | None = None
     """The gate's; None if it was not asked: in registrations of earlier versions, and of the champion itself."""
 
     @property
