@@ -14,14 +14,14 @@ Unit = Literal["seeds and images", "images"]
 
 
 @dataclass(frozen=True)
-class GroupDifference:
-    """The mean figure of the second group less that of the first, its 95 % interval, and of what it is one."""
+class Estimate:
+    """A mean over seeds and images, or a difference of two; its interval, and of what that is one."""
 
     estimate: float
     low: float
     high: float
     p_value: float
-    """Two-sided, against no difference."""
+    """Two-sided, against zero."""
     degrees: float
     """Degrees of freedom of the t distribution."""
     unit: Unit
@@ -31,7 +31,7 @@ class GroupDifference:
 
 def group_difference(
     first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], *, confidence: float = 0.95
-) -> GroupDifference:
+) -> Estimate:
     """Compare the mean over seeds and images of two groups: each S x N, with the same images as columns.
 
     The figure of an image is taken as the sum of independent effects of its seed, of itself, and of both together
@@ -48,18 +48,30 @@ def group_difference(
     """
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or first.shape[1] < 2:
         raise ValueError(f"groups of shapes {first.shape} and {second.shape} do not have the same two or more images")
-    images = first.shape[1]
-    per_image = second.mean(axis=0) - first.mean(axis=0)
-    parts = [(float(per_image.var(ddof=1)) / images, images - 1)]
-    has_seeds = min(len(first), len(second)) > 1
+    return _estimate(second.mean(axis=0) - first.mean(axis=0), [first, second], confidence)
+
+
+def group_mean(figures: npt.NDArray[np.float64], *, confidence: float = 0.95) -> Estimate:
+    """The mean over seeds and images of one group, S x N, and its interval by the same reckoning."""
+    if figures.ndim != 2 or figures.shape[1] < 2:
+        raise ValueError(f"a group of shape {figures.shape} does not have two or more images")
+    return _estimate(figures.mean(axis=0), [figures], confidence)
+
+
+def _estimate(
+    per_image: npt.NDArray[np.float64], groups: list[npt.NDArray[np.float64]], confidence: float
+) -> Estimate:
+    """The mean of a figure of each image, with the variance over images and over the seeds of each group."""
+    parts = [(float(per_image.var(ddof=1)) / len(per_image), len(per_image) - 1)]
+    has_seeds = min(map(len, groups)) > 1
     if has_seeds:
-        parts += [(float(group.mean(axis=1).var(ddof=1)) / len(group), len(group) - 1) for group in (first, second)]
+        parts += [(float(group.mean(axis=1).var(ddof=1)) / len(group), len(group) - 1) for group in groups]
     estimate = float(per_image.mean())
     degrees = _satterthwaite(parts)
     error = math.sqrt(sum(variance for variance, _ in parts))
     reach, p_value = _by_t(estimate, error, degrees, confidence)
     unit: Unit = "seeds and images" if has_seeds else "images"
-    return GroupDifference(estimate, estimate - reach, estimate + reach, p_value, degrees, unit)
+    return Estimate(estimate, estimate - reach, estimate + reach, p_value, degrees, unit)
 
 
 def _satterthwaite(parts: list[tuple[float, int]]) -> float:
