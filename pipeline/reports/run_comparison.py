@@ -93,12 +93,9 @@ def _aligned(first_run: NamedRun, first: Predictions, run: NamedRun) -> Predicti
     """A run's predictions in the order of the first one's images."""
     try:
         (found,) = same_images(first, [run.load_predictions()])
-        if first_run.prepared is not None and run.prepared is not None:
-            mine, other = first_run.prepared.test_hash, run.prepared.test_hash
-            if mine != other and first_run.prepared.dataset != run.prepared.dataset:
-                raise NotComparableError(
-                    f"one was tested on {first_run.prepared.dataset}, one on {run.prepared.dataset}"
-                )
+        if first_run.prepared and run.prepared and first_run.prepared.test_hash != run.prepared.test_hash:
+            names = f"{first_run.prepared.dataset} and {run.prepared.dataset}"
+            raise NotComparableError(f"their test images differ, though they have the same numbers: {names}")
     except NotComparableError as error:
         raise ConfigError(f"{first_run.name} ({first_run.key}) and {run.name} ({run.key}): {error}") from None
     return found

@@ -4,11 +4,11 @@ MLflow is imported inside functions.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.tracking.moved_store import local_path
 from pipeline.tracking.promotion import Standing, Version
@@ -23,25 +23,28 @@ if TYPE_CHECKING:
 def standing(client: "MlflowClient", name: str, number: str, scratch: Path) -> Iterator[Standing]:
     """How a version stands among the others; predictions can be fetched within this, into a folder in `scratch`."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        versions = {int(one.version): _version(client, one, Path(folder)) for one in _all_versions(client, name)}
+        every = all_pages(client.search_model_versions, f"name = '{name}'")
+        versions = {int(one.version): version_of(client, one, Path(folder)) for one in every}
         contender = versions.pop(int(number))
         known = {contender.number: contender, **versions}
-        holders = [known.get(_holder(client, name, alias) or 0) for alias in (CHAMPION, CHALLENGER)]
+        holders = [known.get(holder(client, name, alias) or 0) for alias in (CHAMPION, CHALLENGER)]
         model_tags = dict(client.get_registered_model(name).tags)
         yield Standing(contender, holders[0], holders[1], tuple(versions.values()), model_tags)
 
 
-def _all_versions(client: "MlflowClient", name: str) -> "Iterator[ModelVersion]":
+def all_pages(search: Callable[..., Any], query: str | None = None) -> Iterator[Any]:
+    """Everything that a search of MLflow's finds, page by page."""
     page: str | None = None
     while True:
-        found = client.search_model_versions(f"name = '{name}'", page_token=page)
+        found = search(query, page_token=page)
         yield from found
         page = found.token
         if not page:
             return
 
 
-def _version(client: "MlflowClient", found: "ModelVersion", folder: Path) -> Version:
+def version_of(client: "MlflowClient", found: "ModelVersion", folder: Path) -> Version:
+    """The version, whose predictions are fetched into a folder when they are asked for."""
     return Version(int(found.version), dict(found.tags), partial(_predictions, client, found, folder))
 
 
@@ -63,7 +66,7 @@ def _predictions(client: "MlflowClient", version: "ModelVersion", folder: Path) 
     return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
 
 
-def _holder(client: "MlflowClient", name: str, alias: str) -> int | None:
+def holder(client: "MlflowClient", name: str, alias: str) -> int | None:
     """The number of the version that holds an alias."""
     from mlflow.exceptions import MlflowException
 

@@ -13,7 +13,7 @@ from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import Tracker
 from pipeline.tracking.logged_model import Candidate, log_model
 from pipeline.tracking.promotion import Gate, Ruling, promote
-from pipeline.tracking.registered_versions import standing
+from pipeline.tracking.registered_versions import all_pages, standing
 from pipeline.tracking.registration_check import missing_files
 from pipeline.tracking.registry_names import (
     ACCURACY_TAG,
@@ -76,14 +76,8 @@ def registered_run_keys(connection: StoreConnection) -> frozenset[str]:
         return frozenset()
     with connection.explaining():
         client = connection.client(to_write=False)
-        keys: set[str] = set()
-        page: str | None = None
-        while True:
-            versions = client.search_model_versions(page_token=page)
-            keys |= {version.tags[RUN_KEY_TAG] for version in versions if RUN_KEY_TAG in version.tags}
-            page = versions.token
-            if not page:
-                return frozenset(keys)
+        versions = all_pages(client.search_model_versions)
+        return frozenset(version.tags[RUN_KEY_TAG] for version in versions if RUN_KEY_TAG in version.tags)
 
 
 def _find_version(client: "MlflowClient", name: str, key: str) -> "ModelVersion | None":
