@@ -8,15 +8,17 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.figure import Figure
+
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import WorkspaceError
+from pipeline.evaluation.plots import in_own_style
 from pipeline.promotion.comparison import Disagreement
 from pipeline.reports.comparison_words import Section, letter, sections
 from pipeline.reports.run_comparison import SHOWN_DISAGREEMENTS, RunComparison
 from pipeline.workspace.durable_files import write_atomically
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 _COLUMNS = 6
@@ -69,36 +71,33 @@ def _pictures(found: RunComparison, images: "NDArray[Any] | None") -> Iterator[s
             continue
         yield f"<h2>Images that A and {letter(number)} disagree on</h2>"
         if images is None:
-            yield "<p>The test images are not in this workspace any more; <code>seqpipe run prepare</code> makes them.</p>"
+            yield "<p>The test images are not in this workspace; <code>seqpipe run prepare</code> makes them.</p>"
             continue
         shown = against.paired.disagreements[:SHOWN_DISAGREEMENTS]
-        content = io.BytesIO()
-        gallery(images, shown, found.class_names, letter(number)).savefig(content, format="png", dpi=100)
-        yield f'<img alt="" src="data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}">'
+        png = _png(gallery(images, shown, found.class_names, letter(number)))
+        yield f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
-def gallery(
-    images: "NDArray[Any]", shown: Sequence[Disagreement], class_names: Sequence[str], second: str
-) -> "Figure":
+@in_own_style
+def gallery(images: "NDArray[Any]", shown: Sequence[Disagreement], class_names: Sequence[str], second: str) -> Figure:
     """The images (N x H x W x 3, uint8), each with its class and what A and the second run take it for."""
-    from matplotlib.figure import Figure
+    rows = -(-len(shown) // _COLUMNS)
+    figure = Figure(figsize=(1.9 * _COLUMNS, 2.3 * rows), layout="constrained")
+    for axes, one in zip_longest(figure.subplots(rows, _COLUMNS, squeeze=False).flat, shown):
+        axes.set_axis_off()
+        if one is None:
+            continue
+        axes.imshow(images[one.row], interpolation="nearest")
+        axes.set_title(
+            f"{class_names[one.label]}\nA: {class_names[one.first]} {100 * one.first_confidence:.0f} %\n"
+            f"{second}: {class_names[one.second]} {100 * one.second_confidence:.0f} %",
+            fontsize=8,
+        )
+    return figure
 
-    from pipeline.evaluation.plots import in_own_style
 
-    @in_own_style
-    def draw() -> Figure:
-        rows = -(-len(shown) // _COLUMNS)
-        figure = Figure(figsize=(1.9 * _COLUMNS, 2.3 * rows), layout="constrained")
-        for axes, one in zip_longest(figure.subplots(rows, _COLUMNS, squeeze=False).flat, shown):
-            axes.set_axis_off()
-            if one is None:
-                continue
-            axes.imshow(images[one.row], interpolation="nearest")
-            axes.set_title(
-                f"{class_names[one.label]}\nA: {class_names[one.first]} {100 * one.first_confidence:.0f} %\n"
-                f"{second}: {class_names[one.second]} {100 * one.second_confidence:.0f} %",
-                fontsize=8,
-            )
-        return figure
-
-    return draw()
+@in_own_style
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100, metadata={"Software": None})
+    return content.getvalue()

@@ -122,7 +122,7 @@ class RunFinder:
             raise ConfigError(f"{word!r} names {len(found)} runs; say which by its key: {keys}")
         if any(word in (record.key, record.name) for record in delivery_state.every(self.workspace)):
             raise ConfigError(
-                f"{word!r} is not a whole training of `seqpipe run`: trials of a search are judged on validation images "
+                f"{word!r} is no whole training of `seqpipe run`: trials of a search are judged on validation images "
                 "only, and what is unfinished on none; train its settings with `seqpipe run all --config FILE`"
             )
         names = [text for run in known for text in (run.key, run.name)]

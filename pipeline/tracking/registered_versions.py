@@ -60,10 +60,9 @@ def _predictions(client: "MlflowClient", version: "ModelVersion", folder: Path) 
         for one in list_artifacts(artifact_uri=parent, tracking_uri=client.tracking_uri)
     ):
         return None
-    to = folder / str(version.version)
-    to.mkdir(exist_ok=True)
+    to = tempfile.mkdtemp(dir=folder)
     uri = f"{version.source}/{PREDICTIONS}"
-    return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
+    return Path(download_artifacts(artifact_uri=uri, dst_path=to, tracking_uri=client.tracking_uri))
 
 
 def holder(client: "MlflowClient", name: str, alias: str) -> int | None:
