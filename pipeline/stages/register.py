@@ -28,7 +28,10 @@ from pipeline.workspace.manifests import Manifest, read_manifest
 from pipeline.workspace.paths import Workspace
 
 if TYPE_CHECKING:
+    from pipeline.promotion.gate import GateDecision
+    from pipeline.tracking.delivery import Tracker
     from pipeline.tracking.logged_model import Candidate
+    from pipeline.tracking.registry import RegisteredVersion
 
 NAME = "register"
 VERSION = 1
@@ -215,6 +218,22 @@ def _problem(context: Context) -> str:
     except TrackingError as error:
         return str(error)
     return f"{context.mlflow.address} did not take it; repeat the command"
+
+
+def judge_again(
+    name: str, number: int, config: RunConfig, tracker: "Tracker", *, dry_run: bool
+) -> tuple["RegisteredVersion", "GateDecision | None"]:
+    """Ask the gate about a version that is registered already, and let it have what it says unless `dry_run`.
+
+    There is no decision about the champion itself.
+
+    Raises:
+        TrackingError: the registry cannot be reached or used.
+    """
+    from pipeline.tracking import registry as model_registry
+
+    gate = RegistryGate(config.registry.gate, tracker.workspace, config.evaluate.calibration_bins)
+    return model_registry.judge(tracker, name, str(number), gate, dry_run=dry_run), gate.decision
 
 
 def _test_hashes(workspace: Workspace) -> dict[str, str]:

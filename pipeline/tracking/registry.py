@@ -4,8 +4,8 @@ MLflow is imported inside functions.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SeqpipeError, TrackingError
@@ -25,10 +25,14 @@ from pipeline.tracking.registry_names import (
     TEST_HASH_TAG,
 )
 from pipeline.workspace.locks import exclusive
+from pipeline.workspace.paths import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+_RULING = "\n\n---\n\n"
+"""Stands in a description between what a version is and what the gate said of it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate, gat
                 if version is None or version.source != source:
                     version = _create_version(client, name, source, run_id, model_id, candidate)
                     _link(client, model_id, name, str(version.version))
-            return _promote(client, name, str(version.version), candidate, gate, tracker.workspace.hidden)
+            number, hashes = str(version.version), candidate.earlier_test_hashes
+            return _promote(client, name, number, gate, hashes, tracker.workspace)
     except SeqpipeError:
         raise
     except Exception as error:  # a store, a server or MLflow itself may fail in any way
@@ -64,6 +69,18 @@ def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate, gat
         raise TrackingError(
             f"the model could not be registered as {name!r}: {fault}; then repeat the command", passes=fault.passes
         ) from error
+
+
+def judge(tracker: Tracker, name: str, number: str, gate: Gate, *, dry_run: bool) -> RegisteredVersion:
+    """Ask the gate about a version that is registered already, and point the aliases; a `dry_run` changes nothing.
+
+    Raises:
+        TrackingError: the registry cannot be reached or used.
+    """
+    lock = exclusive(tracker.workspace.lock("register"), lambda _: None, what="the registry")
+    with tracker.connection.explaining(), lock:
+        client = tracker.connection.client(to_write=not dry_run)
+        return _promote(client, name, number, gate, {}, tracker.workspace, dry_run=dry_run)
 
 
 def registered_run_keys(connection: StoreConnection) -> frozenset[str]:
@@ -109,29 +126,39 @@ def _link(client: "MlflowClient", model_id: str, name: str, version: str) -> Non
 
 
 def _promote(
-    client: "MlflowClient", name: str, number: str, candidate: Candidate, gate: Gate, scratch: Path
+    client: "MlflowClient",
+    name: str,
+    number: str,
+    gate: Gate,
+    earlier_test_hashes: Mapping[str, str],
+    workspace: Workspace,
+    *,
+    dry_run: bool = False,
 ) -> RegisteredVersion:
-    with standing(client, name, number, scratch) as found:
-        promotion = promote(found, gate, candidate.earlier_test_hashes)
-    if promotion.ruling is not None:  # before the aliases, so that a decision counts whatever happens then
-        _record_ruling(client, name, number, candidate.description, promotion.ruling)
-    if promotion.to_challenger:
-        client.set_registered_model_alias(name, CHALLENGER, number)
-    if promotion.to_champion:
-        client.set_registered_model_alias(name, CHAMPION, number)
+    with standing(client, name, number, workspace.hidden) as found:
+        promotion = promote(found, gate, earlier_test_hashes)
+    if not dry_run:
+        if promotion.ruling is not None:  # before the aliases, so that a decision counts whatever happens then
+            _record_ruling(client, name, number, promotion.ruling)
+        if promotion.to_challenger:
+            client.set_registered_model_alias(name, CHALLENGER, number)
+        if promotion.to_champion:
+            client.set_registered_model_alias(name, CHAMPION, number)
     aliases = client.get_model_version(name, number).aliases
     not_compared = promotion.ruling.not_compared if promotion.ruling else ""
     return RegisteredVersion(name, number, tuple(sorted(aliases)), not_compared)
 
 
-def _record_ruling(client: "MlflowClient", name: str, number: str, description: str, ruling: Ruling) -> None:
+def _record_ruling(client: "MlflowClient", name: str, number: str, ruling: Ruling) -> None:
     """Write at the version what the gate said, and at the registered model how often it has decided."""
+    version = client.get_model_version(name, number)
     for key, value in ruling.tags.items():
         client.set_model_version_tag(name, number, key, value)
     for key, value in ruling.model_tags.items():
         client.set_registered_model_tag(name, key, value)
     if ruling.not_compared:
         client.set_model_version_tag(name, number, NOT_COMPARED_TAG, ruling.not_compared)
-    elif NOT_COMPARED_TAG in client.get_model_version(name, number).tags:
+    elif NOT_COMPARED_TAG in version.tags:
         client.delete_model_version_tag(name, number, NOT_COMPARED_TAG)
-    client.update_model_version(name, number, "\n\n".join(filter(None, (description, ruling.text))))
+    own, _, _ = (version.description or "").partition(_RULING)  # what an earlier ruling wrote is replaced
+    client.update_model_version(name, number, f"{own}{_RULING}{ruling.text}")
