@@ -6,11 +6,12 @@ there with at most that probability. The expected number of such promotions in K
 (1 - confidence) * (1 + 1/2 + ... + 1/K): at 95 %, 0.05 in one, 0.15 in ten, 0.26 in a hundred. A decision counts once
 it has compared two models on these images, however it went; asking what the gate would say counts for nothing.
 
-**Why two ways in cost nothing more.** A challenger is promoted as better, or as not worse and cheaper. The claims
-are nested: who is called better is called "not worse" too, and a model that is worse by the margin is called that
-with at most the level's probability. A model that is equal by truth and cheaper is promoted rightly. Rules that must
-all hold (classes, calibration, least accuracy) can only make a promotion rarer, so that each is tested at the full
-level (an intersection-union test; Berger 1982).
+**Why two ways in cost nothing more.** A challenger is promoted as better, or as not worse and cheaper. A model that
+is equal by truth and cheaper is promoted rightly; one that is worse by the margin should be called neither. Who is
+called better is called "not worse" too, unless hardly an image is disputed; and either happens to a model worse by
+the margin at most as often as the level says, by enumeration (the tests of `paired_tests`) and simulation
+(`benchmarks/gate.py`). Rules that must all hold (classes, calibration, least accuracy) can only make a promotion
+rarer, so that each is tested at the full level (an intersection-union test; Berger 1982).
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A gate for tests of the registry: the higher accuracy in the tags wins, and the ruling is written as the real one is."""
+"""A gate for tests of the registry: the higher accuracy in the tags wins."""
 
 from pipeline.tracking.promotion import Ruling, Standing
 from pipeline.tracking.registry_names import ACCURACY_TAG
