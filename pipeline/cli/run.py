@@ -187,7 +187,7 @@ def _run(
     next_command: "Callable[[list[ModelOutcome]], str]",
 ) -> None:
     from pipeline.cli import run_view, seeds_view
-    from pipeline.errors import BudgetExhaustedError, SeqpipeError
+    from pipeline.errors import BudgetExhaustedError, GateRefusedError, SeqpipeError
     from pipeline.stages.context import Context
     from pipeline.stages.runner import Runner
     from pipeline.stop import StopToken
@@ -206,3 +206,5 @@ def _run(
                 show_outcomes(runner.outcomes, tracker, as_json, how=how)
             raise
     show_outcomes(runner.outcomes, tracker, as_json, next_command=next_command(runner.outcomes))
+    if (refusal := run_view.refusal(runner.outcomes)) is not None:
+        raise GateRefusedError(refusal)

@@ -10,6 +10,7 @@ from pipeline.durations import readable
 if TYPE_CHECKING:
     from pipeline.data.prepared import PreparedData
     from pipeline.evaluation.published import ComparisonRow
+    from pipeline.promotion.gate import GateDecision
     from pipeline.stages.plan import Decision
     from pipeline.stages.request import Request
     from pipeline.stages.runner import ModelOutcome
@@ -190,8 +191,34 @@ def show_results(outcome: "ModelOutcome", tracker: "Tracker", *, is_newest: bool
         is_new = outcome.stages[-1].status == "done"
         aliases = f" ({', '.join(registered.aliases)})" if is_new and is_newest else ""  # they may have moved on
         emit(f"  model {registered.name}, version {registered.version}{aliases}")
-        if is_new and registered.not_compared:
-            emit(f"  not compared: {registered.not_compared}; if you prefer this one, move the alias in MLflow")
+        if is_new and registered.decision is not None:
+            show_decision(registered.decision)
+
+
+def show_decision(decision: "GateDecision") -> None:
+    """What the gate decided, every rule with its figures."""
+    from pipeline.promotion import report
+
+    emit(f"  gate: {report.summary(decision)}")
+    if decision.verdicts:
+        table(report.COLUMNS, report.rows(decision))
+
+
+def refusal(outcomes: "Sequence[ModelOutcome]") -> str | None:
+    """Which of the models that a command registered the gate refused; None if it refused none."""
+    from pipeline.stages.results import Registration
+
+    refused = [
+        f"{made.name} version {made.version} ({outcome.config.model.name})"
+        for outcome in outcomes
+        if (made := outcome.results.get(Registration)) and made.is_refused and outcome.stages[-1].status == "done"
+    ]
+    if not refused:
+        return None
+    return (
+        f"the gate did not promote {', '.join(refused)}: registered, and the champion stays; the rules are "
+        "`registry.gate` in the config, and an alias can be moved by hand in MLflow"
+    )
 
 
 def _counts(prepared: "PreparedData") -> str:

@@ -2,17 +2,19 @@
 
 import typer
 
-from pipeline.cli import options
+from pipeline.cli import compare, options
 from pipeline.cli.console import complain, emit, emit_json, table
 from pipeline.cli.store import store_of
 
 runs = typer.Typer(
-    help="List the runs of this workspace, or deliver what MLflow does not have yet.", no_args_is_help=True
+    help="List and compare the runs of this workspace, or deliver what MLflow does not have yet.",
+    no_args_is_help=True,
 )
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the root."""
+    compare.add_to(runs)
     app.add_typer(runs, name="runs")
 
 

@@ -154,6 +154,43 @@ class EvaluateConfig(Group):
     mistakes: int = Field(24, ge=1, le=100, description="How many of the most confident mistakes are shown.")
 
 
+class GateConfig(Group):
+    """What a newly registered model must show, on the test images, to become champion in place of the present one."""
+
+    confidence: float = Field(
+        0.95,
+        ge=0.5,
+        lt=1,
+        description="Confidence of every rule that compares, one-sided; 1 - confidence is divided by how many "
+        "decisions these test images have been used for.",
+    )
+    equal_within_points: float | None = Field(
+        0.5,
+        gt=0,
+        lt=100,
+        description="Promote also what is not worse by this many points of accuracy, with confidence, and cheaper; "
+        "null: only what is better.",
+    )
+    equal_must_be_cheaper: bool = Field(True, description="false: what is not worse is promoted whatever it costs.")
+    least_accuracy: float | None = Field(None, gt=0, le=1, description="Least test accuracy; null for none.")
+    class_drop_points: float | None = Field(
+        None,
+        gt=0,
+        lt=100,
+        description="No class may have lost this many points of accuracy: shown with confidence for each class; null "
+        "for no such rule.",
+    )
+    largest_ece: float | None = Field(
+        None, gt=0, lt=1, description="Largest expected calibration error on the test images; null for no limit."
+    )
+
+
+class RegistryConfig(Group):
+    """How trained models are registered."""
+
+    gate: GateConfig = GateConfig()
+
+
 class ComputeConfig(Group):
     """How the machine computes; only the precision counts in a stage's fingerprint."""
 
@@ -194,6 +231,7 @@ class RunConfig(Group):
     model: ModelConfig
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    registry: RegistryConfig = RegistryConfig()
     compute: ComputeConfig = ComputeConfig()
 
     @field_validator("recipe")

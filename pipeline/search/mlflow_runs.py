@@ -208,7 +208,9 @@ class SearchRuns(Observer):
         if not run.has("params"):
             config = configuration(self._base, row.config)
             write_atomically(folder / "config.yaml", to_yaml(config).encode())
-            settings = {key: value for key, value in flatten(config).items() if not key.startswith("evaluate.")}
+            settings = {
+                key: value for key, value in flatten(config).items() if not key.startswith(("evaluate.", "registry."))
+            }
             # the settings of the space first, so that the columns of the UI offer them first
             run.journal.params({key: settings.pop(key) for key in self._space} | settings)
             run.journal.artifact(folder / "config.yaml")

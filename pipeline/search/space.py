@@ -41,6 +41,7 @@ _TRAINING: dict[str, Parameter] = {
 _FIXED = {
     "data.": "it says which data the trials are compared on",
     "evaluate.": "it says how a trained model is reported on",
+    "registry.": "it says how a trained model is registered",
     "compute.": "it says what the machine does, not what is trained",
     "model.name": "one search is of one model",
     "train.epochs": "trials are compared at equal epochs",

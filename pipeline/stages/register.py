@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pipeline.config.keys import to_yaml
-from pipeline.config.schema import RunConfig
+from pipeline.config.schema import GateConfig, RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import TrackingError, WorkspaceError
 from pipeline.stages.context import Context
-from pipeline.stages.evaluate import run_metrics
+from pipeline.stages.evaluate import predictions_folder, run_metrics
+from pipeline.stages.judging import RegistryGate
 from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.results import Evaluation, Registration, Results, TrainedModel
 from pipeline.stages.stage import Stage
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
 from pipeline.tracking import delivery_state, registration_check
+from pipeline.tracking.registry_names import PARAMETERS_TAG
 from pipeline.tracking.settings import ResolvedMlflow, task_name
 from pipeline.tracking.sqlite_files import sqlite_path
 from pipeline.workspace.durable_files import write_json
@@ -26,7 +28,10 @@ from pipeline.workspace.manifests import Manifest, read_manifest
 from pipeline.workspace.paths import Workspace
 
 if TYPE_CHECKING:
+    from pipeline.promotion.gate import GateDecision
+    from pipeline.tracking.delivery import Tracker
     from pipeline.tracking.logged_model import Candidate
+    from pipeline.tracking.registry import RegisteredVersion
 
 NAME = "register"
 VERSION = 1
@@ -44,10 +49,14 @@ class Register(Stage):
     retention = "always"
 
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
-        """Where the version goes, and under which name; and what else than the training decides what it predicts."""
-        mirrored = {"mirrored": True} if config.evaluate.mirrored else {}  # versions of earlier releases do not say
+        """Where the version goes, and under which name; and what else than the training decides it.
+
+        Mirrored views and another gate than the usual one are said only where they are: earlier versions do not.
+        """
+        mirrored, gate = config.evaluate.mirrored, config.registry.gate
         return {
-            **mirrored,
+            **({"mirrored": True} if mirrored else {}),
+            **({} if gate == GateConfig() else {"gate": gate.model_dump(mode="json")}),
             "model": {"name": config.model.name},
             "registry": mlflow.registry_uri or mlflow.address,
             "registered_model": model_name(config, mlflow),
@@ -97,7 +106,7 @@ def register(
     folder: Path,
     context: Context,
 ) -> Registration:
-    """Register the trained model, and give it the aliases that it deserves.
+    """Register the trained model, and give it the aliases that the gate allows.
 
     Raises:
         TrackingError: the store or the registry cannot be used.
@@ -107,11 +116,13 @@ def register(
     run_id = _delivered_run(trained, context)
     lineage = lineage_of(prepared, trained, folder.name.removesuffix(".partial"))
     card = model_card(config, prepared, evaluation, lineage)
+    gate = RegistryGate(config.registry.gate, context.workspace, config.evaluate.calibration_bins)
     version = model_registry.register(
         context.tracker,
         run_id,
         model_name(config, context.mlflow),
-        _candidate(prepared, trained, evaluation, card, _test_hashes(context.workspace)),
+        _candidate(prepared, trained, evaluation, card, context.workspace),
+        gate,
     )
     write_json(folder / "model.json", card)
     return Registration(
@@ -124,6 +135,7 @@ def register(
         tracking_uri=context.mlflow.address,
         test_hash=prepared.test_hash,
         not_compared=version.not_compared,
+        decision=gate.decision,
     )
 
 
@@ -160,7 +172,7 @@ def _candidate(
     trained: TrainedModel,
     evaluation: Evaluation,
     card: dict[str, Any],
-    earlier_test_hashes: Mapping[str, str],
+    workspace: Workspace,
 ) -> "Candidate":
     """The version that is offered to the registry."""
     from pipeline.evaluation.metrics import ClassificationReport
@@ -170,17 +182,23 @@ def _candidate(
     return Candidate(
         key=f"{trained.run_key}-mirrored" if card["mirrored"] else trained.run_key,
         weights=trained.weights,
+        predictions=predictions_file(workspace, trained, mirrored=card["mirrored"]),
         card=card,
         accuracy=evaluation.accuracy,
         test_hash=prepared.test_hash,
         metrics=run_metrics(report),
-        tags={**card["lineage"], "model": trained.model, "dataset": prepared.dataset},
+        tags={
+            **card["lineage"],
+            "model": trained.model,
+            "dataset": prepared.dataset,
+            PARAMETERS_TAG: str(trained.parameters),
+        },
         example=prepared.array("test_images")[:EXAMPLES].copy(),
         description=(
             f"{trained.model}, test accuracy {evaluation.accuracy:.2%} "
             f"({evaluation.accuracy_low:.2%} to {evaluation.accuracy_high:.2%}) on {evaluation.images} images"
         ),
-        earlier_test_hashes=earlier_test_hashes,
+        earlier_test_hashes=_test_hashes(workspace),
     )
 
 
@@ -205,6 +223,22 @@ def _problem(context: Context) -> str:
     except TrackingError as error:
         return str(error)
     return f"{context.mlflow.address} did not take it; repeat the command"
+
+
+def judge_again(
+    name: str, number: int, config: RunConfig, tracker: "Tracker", *, dry_run: bool
+) -> tuple["RegisteredVersion", "GateDecision | None"]:
+    """Ask the gate about a version that is registered already, and let it have what it says unless `dry_run`.
+
+    There is no decision about the champion itself.
+
+    Raises:
+        TrackingError: the registry cannot be reached or used.
+    """
+    from pipeline.tracking import registry as model_registry
+
+    gate = RegistryGate(config.registry.gate, tracker.workspace, config.evaluate.calibration_bins)
+    return model_registry.judge(tracker, name, str(number), gate, dry_run=dry_run), gate.decision
 
 
 def _test_hashes(workspace: Workspace) -> dict[str, str]:

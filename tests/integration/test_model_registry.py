@@ -8,6 +8,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from accuracy_gate import by_accuracy
 from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
 
@@ -18,8 +19,10 @@ from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import RunIdentity, Tracker
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logged_model import Candidate
+from pipeline.tracking.registered_versions import standing
 from pipeline.tracking.registration_check import missing_run, missing_version
 from pipeline.tracking.registry import register, registered_run_keys
+from pipeline.tracking.registry_names import PREDICTIONS
 from pipeline.workspace.paths import Workspace
 from sequencer_models import catalog
 from sequencer_models.inference import probabilities
@@ -54,17 +57,27 @@ class RegistryWorkspace:
         self.network = catalog.build("vanilla", 2, hidden=4, layers=1)
         self.weights = folder / "model.safetensors"
         save_file(self.network.state_dict(), self.weights)
+        self.predictions = folder / "predictions.npz"
+        self.predictions.write_bytes(b"predictions")
 
     def candidate(self, key, accuracy=0.8, **other):
         tags = {"git_commit": "f00", "data_hash": "d00"}
         given = {"test_hash": "t00", "tags": tags, **other}
         metrics = {"test/accuracy": 0.8}
         return Candidate(
-            key, self.weights, CARD, accuracy, metrics=metrics, example=EXAMPLE, description="a test model", **given
+            key,
+            self.weights,
+            self.predictions,
+            CARD,
+            accuracy,
+            metrics=metrics,
+            example=EXAMPLE,
+            description="a test model",
+            **given,
         )
 
     def register(self, name, key, accuracy=0.8, **other):
-        return register(self.tracker, self.run_id, name, self.candidate(key, accuracy, **other))
+        return register(self.tracker, self.run_id, name, self.candidate(key, accuracy, **other), by_accuracy)
 
     def aliases(self, name):
         aliases = self.tracker.connection.client().get_registered_model(name).aliases
@@ -96,7 +109,7 @@ def test_the_first_version_is_champion_and_challenger(place):
     assert version.tags["git_commit"] == "f00"
     assert version.tags[registry_names.ACCURACY_TAG] == "0.8"
     assert version.run_id == place.run_id
-    assert version.description == "a test model"
+    assert version.description == "a test model\n\n---\n\nthe first"
 
 
 def test_only_a_better_one_becomes_champion(place):
@@ -190,7 +203,17 @@ def test_the_logged_folder_holds_no_pickle_and_no_local_build(place):
     [model] = place.logged("o1")
     root = place.workspace.root / "mlartifacts" / "models" / model.model_id / "artifacts"
     names = {path.suffix for path in root.rglob("*") if path.is_file()}
-    assert names <= {".safetensors", ".json", ".py", ".c", ".typed", ".yaml", ".txt", ""}  # the kernel by its source
+    assert names <= {
+        ".safetensors",
+        ".npz",
+        ".json",
+        ".py",
+        ".c",
+        ".typed",
+        ".yaml",
+        ".txt",
+        "",
+    }  # the kernel by its source
     pins = (root / "requirements.txt").read_text().split()
     assert [pin.split("==")[0] for pin in pins] == ["mlflow", "torch", "numpy", "pandas", "safetensors"]
     assert "+" not in "".join(pins)
@@ -198,7 +221,7 @@ def test_the_logged_folder_holds_no_pickle_and_no_local_build(place):
 
 def test_what_cannot_be_registered_is_one_line(place):
     with pytest.raises(TrackingError) as caught:
-        register(place.tracker, "0" * 32, "nothing", place.candidate("n1"))
+        register(place.tracker, "0" * 32, "nothing", place.candidate("n1"), by_accuracy)
     assert "\n" not in str(caught.value)
     assert "nothing" in str(caught.value)
 
@@ -210,19 +233,29 @@ def test_a_champion_that_was_judged_on_other_images_stays_and_the_version_says_w
     assert done.not_compared == "the champion, version 1, was judged on other test images"
     version = place.tracker.connection.client().get_model_version("other images", "2")
     assert version.tags[registry_names.NOT_COMPARED_TAG] == done.not_compared
-    assert version.description == f"a test model; not compared: {done.not_compared}"
+    assert version.description == f"a test model\n\n---\n\nnot compared: {done.not_compared}"
 
 
 def test_a_version_is_compared_once_it_can_be_and_says_so_no_more(place):
     place.register("later", "l1", test_hash="a")
     place.register("later", "l2", 0.9, test_hash="b")
     client = place.tracker.connection.client()
-    client.set_registered_model_alias("later", "champion", "2")  # as a user may
-    client.delete_model_version("later", "1")
+    client.set_model_version_tag("later", "1", registry_names.TEST_HASH_TAG, "b")
     assert "champion" in place.register("later", "l2", 0.9, test_hash="b").aliases
     version = client.get_model_version("later", "2")
     assert registry_names.NOT_COMPARED_TAG not in version.tags
-    assert version.description == "a test model"
+    assert version.description == "a test model\n\n---\n\nbetter: True"
+    assert client.get_registered_model("later").tags == {"decisions": "1"}
+
+
+def test_the_predictions_lie_with_each_version_and_are_fetched_from_there(place, tmp_path):
+    place.register("evidence", "e1")
+    with standing(place.tracker.connection.client(), "evidence", "1", tmp_path) as found:
+        assert found.contender.predictions().read_bytes() == b"predictions"
+    [model] = place.logged("e1")
+    (place.workspace.root / "mlartifacts" / "models" / model.model_id / "artifacts" / PREDICTIONS).unlink()
+    with standing(place.tracker.connection.client(), "evidence", "1", tmp_path) as found:
+        assert found.contender.predictions() is None
 
 
 def test_what_was_deleted_in_mlflow_is_noticed_and_made_again(place):

@@ -11,8 +11,9 @@ import pytest
 from pipeline.config.keys import to_yaml
 from pipeline.config.resolution import resolve
 from pipeline.errors import TrackingError
+from pipeline.promotion.gate import GateDecision, Verdict
 from pipeline.stages import register
-from pipeline.stages.results import Evaluation, TrainedModel
+from pipeline.stages.results import Evaluation, Registration, TrainedModel
 from pipeline.tracking import delivery_state, registration_check, registry
 from pipeline.tracking.delivery_state import StoreRecord
 from pipeline.tracking.registry import RegisteredVersion
@@ -42,6 +43,25 @@ def test_the_registry_is_what_is_read_and_the_store_where_there_is_none(context)
 def test_a_version_that_predicts_mirrored_views_is_another_registration(context):
     plain, mirrored = (resolve("vanilla", sets=[f"evaluate.mirrored={value}"]) for value in ("false", "true"))
     assert register.STAGE.reads(plain, context.mlflow) != register.STAGE.reads(mirrored, context.mlflow)
+
+
+def test_another_gate_than_the_usual_one_is_another_registration(context):
+    usual = register.STAGE.reads(resolve(), context.mlflow)
+    assert "gate" not in usual, "what was registered before there was a gate stays"
+    assert register.STAGE.reads(resolve(sets=["registry.gate.confidence=0.95"]), context.mlflow) == usual
+    other = register.STAGE.reads(resolve(sets=["registry.gate.confidence=0.9"]), context.mlflow)
+    assert other["gate"]["confidence"] == 0.9
+
+
+def test_what_the_gate_decided_comes_back_from_the_manifest():
+    decision = GateDecision(False, (Verdict("better", False, "p 0.4"),), 2, 0.025)
+    made = Registration(
+        folder="f", name="m", version="1", aliases=(), run_id="r", run_key="k", tracking_uri="t", decision=decision
+    )
+    again = Registration.model_validate({**json.loads(json.dumps(made.model_dump(mode="json"))), "folder": "f"})
+    assert again.decision == decision
+    assert again.is_refused
+    assert not Registration.model_validate({**again.model_dump(), "folder": "f", "decision": None}).is_refused
 
 
 @pytest.fixture
@@ -77,8 +97,9 @@ def offered(monkeypatch):
     """What the registry was given."""
     calls = []
 
-    def take(tracker, run_id, name, candidate):
+    def take(tracker, run_id, name, candidate, gate):
         calls.append((run_id, name, candidate))
+        gate.decision = GateDecision(False, (), why_not_compared="other images")
         return RegisteredVersion(name, "3", ("challenger",), not_compared="other images")
 
     monkeypatch.setattr(registry, "register", take)
@@ -109,7 +130,8 @@ def test_a_version_says_where_it_comes_from_and_what_it_is_worth(
         "data_hash": prepared.data_hash, "config_hash": "r0", "train_fingerprint": "t0", "run_key": "t0-1",
         "git_commit": "c0",
     }  # fmt: skip
-    assert candidate.tags == {**lineage, "model": "vanilla", "dataset": "synthetic"}
+    assert candidate.tags == {**lineage, "model": "vanilla", "dataset": "synthetic", "parameters": "9"}
+    assert candidate.predictions == context.workspace.predictions / "t0-1" / "predictions.npz"
     assert (candidate.key, candidate.weights) == ("t0-1", trained.weights)
     assert (candidate.test_hash, candidate.earlier_test_hashes) == (prepared.test_hash, {"d9": "t9"})
     assert candidate.example.shape == (register.EXAMPLES, 32, 32, 3)
@@ -128,6 +150,7 @@ def test_a_version_says_where_it_comes_from_and_what_it_is_worth(
         "other images",
     )
     assert (made.test_hash, made.run_key) == (prepared.test_hash, "t0-1")
+    assert (made.is_refused, made.decision.why_not_compared) == (True, "other images")
 
 
 def test_with_mirrored_views_the_same_training_is_another_version_and_its_card_says_so(
