@@ -30,6 +30,24 @@ def names_of(models: Sequence[Model] | None) -> list[str]:
     return list(dict.fromkeys(model.value for model in models or ()))
 
 
+def registered_versions(incomplete: str) -> list[str]:
+    """What a shell offers for a registered version: those of a local registry that have an alias."""
+    import os
+
+    from pipeline.errors import SeqpipeError
+    from pipeline.tracking import settings
+    from pipeline.tracking.model_versions import known_choices
+    from pipeline.workspace.paths import Workspace
+
+    try:
+        return [
+            one for one in known_choices(settings.load(Workspace.find(), os.environ)) if one.startswith(incomplete)
+        ]
+    except SeqpipeError:  # the command itself says what is wrong
+        return []
+    return [one for one in known if one.startswith(incomplete)]
+
+
 Models = Annotated[
     list[Model] | None,
     typer.Option(
@@ -55,3 +73,14 @@ Sets = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
 DeviceOption = Annotated[Device | None, typer.Option("--device", help="Where the model trains.")]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")]
+RegisteredVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME@ALIAS",
+        help="Which registered model: NAME@ALIAS or NAME/NUMBER. Default: the champion of the only one there is.",
+        show_default=False,
+        autocompletion=registered_versions,
+    ),
+]

@@ -6,14 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.inference.images import FORMATS_IN_WORDS, SUFFIXES, why_unreadable
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A file or a folder that cannot be read, and why. A name that is not valid UTF-8 is kept in surrogates."""
-
-    path: str
-    reason: str
+from pipeline.inference.prediction import Unreadable
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.tracking.mlflow_variables import quiet
 from pipeline.tracking.registration_check import missing_files
 from pipeline.tracking.registry_names import REGISTER_KEY_TAG
+from pipeline.workspace.fingerprints import file_sha256
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,10 +33,10 @@ class Candidate:
 
     `key` is unique to it (its run's key): registering it again finds the version that exists. `weights` is a
     safetensors file. `card` is the content of `model.json`, as `pyfunc_model` reads it, with anything else that
-    should travel with the weights. `accuracy` is that of the test split, `test_hash` the hash of its images and
-    labels, and `metrics` are shown with the model. `earlier_test_hashes` gives the hash of the test split by the hash
-    of the whole data, which is all that versions of earlier releases recorded. `example` is a few images,
-    N x 32 x 32 x 3, uint8.
+    should travel with the weights; their hash is added. `accuracy` is that of the test split, `test_hash` the hash
+    of its images and labels, and `metrics` are shown with the model. `earlier_test_hashes` gives the hash of the test
+    split by the hash of the whole data, which is all that versions of earlier releases recorded. `example` is a few
+    images, N x 32 x 32 x 3, uint8.
     """
 
     key: str
@@ -107,7 +108,8 @@ def _save(path: Path, candidate: Candidate, *, run_id: str, model_id: str) -> No
     import sequencer_models
 
     card_path = path.parent / "model.json"
-    card_path.write_text(json.dumps(candidate.card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    card = {**candidate.card, "weights_sha256": file_sha256(candidate.weights)}
+    card_path.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     pyfunc.save_model(
         path,
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
