@@ -40,9 +40,7 @@ def registered_versions(incomplete: str) -> list[str]:
     from pipeline.workspace.paths import Workspace
 
     try:
-        return [
-            one for one in known_choices(settings.load(Workspace.find(), os.environ)) if one.startswith(incomplete)
-        ]
+        known = known_choices(settings.load(Workspace.find(), os.environ))
     except SeqpipeError:  # the command itself says what is wrong
         return []
     return [one for one in known if one.startswith(incomplete)]
