@@ -45,7 +45,7 @@ class SortedCopies:
             OSError: the image cannot be read.
             WorkspaceError: the copy cannot be written.
         """
-        into = self._folder / class_name.replace("/", "_")
+        into = self._folder / (class_name.replace("/", "_").lstrip(".") or "_")
         with source.open("rb"), writing(into):
             into.mkdir(exist_ok=True)
             for number in count(1):

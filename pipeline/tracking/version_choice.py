@@ -26,7 +26,7 @@ class VersionChoice:
         Raises:
             ConfigError: it is something else.
         """
-        found = re.fullmatch(r"(?:models:/)?([^/:]*?)(?:@([^/:@]+)|/([1-9][0-9]*))?", text)
+        found = re.fullmatch(r"(?:models:/)?([^/:@]*?)(?:@([^/:@]+)|/([1-9][0-9]*))?", text)
         if found is None or not any(found.groups()):
             raise ConfigError(f"{text!r} is no version of a registered model: write {FORMS}")
         name, alias, number = found.groups()
