@@ -7,7 +7,6 @@ from sequencer_models import kernels
 from sequencer_models.kernels import Kernels
 
 
-@torch.no_grad()
 def multiply_adds(model: nn.Module, image: Tensor) -> int:
     """Multiply-adds of linear maps, convolutions and LSTMs in a forward pass over one image (1 x C x H x W).
 
@@ -15,17 +14,23 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
     are not counted, so that the result can be compared with the peak of matrix products. The model is left as it was,
     and no random number is drawn.
     """
-    total = 0
+    return sum(multiply_adds_by_layer(model, image).values())
+
+
+@torch.no_grad()
+def multiply_adds_by_layer(model: nn.Module, image: Tensor) -> dict[nn.Module, int]:
+    """The multiply-adds of each layer that has any."""
+    found: dict[nn.Module, int] = {}
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
-        nonlocal total
         x = inputs[0]
         if isinstance(module, nn.LSTM):
             places = x.numel() // x.shape[-1]
         else:
             assert isinstance(output, Tensor)
             places = output.numel() // (output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1])
-        total += places * sum(weight.numel() for weight in module.parameters() if weight.ndim >= 2)
+        weights = sum(weight.numel() for weight in module.parameters() if weight.ndim >= 2)
+        found[module] = found.get(module, 0) + places * weights
 
     before, was_training = kernels.selected(), model.training
     kernels.select(Kernels())  # the native kernel does not call nn.LSTM, whose hook counts
@@ -42,7 +47,7 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
         for hook in hooks:
             hook.remove()
         kernels.select(before)
-    return total
+    return found
 
 
 def training_flops(model: nn.Module, image: Tensor) -> int:
