@@ -23,7 +23,7 @@ def draw(
     set_: options.Sets = None,
     depth: Annotated[
         int,
-        typer.Option("--depth", min=1, max=3, help="1: stem, levels, head; 2: their blocks; 3: what is in those."),
+        typer.Option("--depth", min=1, max=3, help="1: stem, levels, head; 2: their blocks; 3: inside those."),
     ] = 2,
     out: Annotated[
         Path | None, typer.Option("--out", help="Where to: OUT.svg and OUT.png. Default: the model's name.")

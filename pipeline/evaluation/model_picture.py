@@ -61,7 +61,7 @@ def portrait_of(config: RunConfig, depth: int) -> Portrait:
         layers=layers,
         parameters=sum(weight.numel() for weight in model.parameters()),
         notes=(
-            "Arithmetic: linear maps, convolutions and LSTMs in a forward pass, two operations for each multiply-add.",
+            "Arithmetic: linear maps, convolutions and LSTMs of a forward pass, two operations a multiply-add.",
             f"Memory: what training keeps for the backward pass, in fp32 with the {lstm} LSTM; weights do not count.",
         ),
     )
