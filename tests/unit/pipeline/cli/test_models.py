@@ -33,7 +33,7 @@ def test_out_names_them_dots_included(here):
 def test_json_has_the_layers_and_draws_only_where_it_is_told_to(here, capsys):
     draw(options.Model.small, None, TINY, 1, None, True)
     found = json.loads(capsys.readouterr().out)
-    assert [layer["name"] for layer in found["layers"]][0] == "stem"
+    assert found["layers"][0]["name"] == "stem"
     assert list(here.iterdir()) == []
     draw(options.Model.small, None, TINY, 1, Path("x"), True)
     assert json.loads(capsys.readouterr().out) == found

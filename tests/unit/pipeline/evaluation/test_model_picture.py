@@ -54,9 +54,8 @@ def test_a_whole_model_fits_a_page(model):
 def test_no_text_leaves_the_picture_and_no_two_overlap(depth):
     figure = draw_model(portrait_of(CONFIG, depth))
     figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for axes in figure.axes for text in axes.texts if text.get_text()]
-    inside = figure.bbox.padded(1)
-    assert all(inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1) for box in boxes)
+    boxes = [text.get_window_extent().padded(-1) for axes in figure.axes for text in axes.texts if text.get_text()]
+    assert all(figure.bbox.contains(box.x0, box.y0) and figure.bbox.contains(box.x1, box.y1) for box in boxes)
     overlapping = [
         (one, other)
         for n, one in enumerate(boxes)
