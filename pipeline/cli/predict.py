@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.cli.console import Watcher
     from pipeline.cli.predict_view import Row, Views
+    from pipeline.errors import InterruptedRunError
     from pipeline.inference.classifier import Classifier
     from pipeline.inference.image_files import FoundImages
 
@@ -62,7 +64,9 @@ def predict(
             watcher.note(f"{found.left_out} files in these folders are hidden or not named like images: left out")
         classifier = _load(model, watcher) if found.files else None
         with Views(classifier, top, csv_name=csv, as_json=as_json) as views:
-            _predict(found, classifier, views, copy_to, watcher)
+            done = _predict(found, classifier, views, copy_to, watcher)
+        watcher.note(done.in_words)
+    _require_whole(done)  # after the files are closed: they hold what was done
 
 
 def _load(model: str | None, watcher: "Watcher") -> "Classifier":
@@ -80,16 +84,26 @@ def _load(model: str | None, watcher: "Watcher") -> "Classifier":
     return classifier
 
 
+@dataclass(frozen=True)
+class _Done:
+    """What came of a command's files; `interruption` is the signal's, if it was left early."""
+
+    total: int
+    classified: int
+    unreadable: int
+    seconds: float
+    interruption: "InterruptedRunError | None"
+
+    @property
+    def in_words(self) -> str:
+        return f"{self.classified} images in {readable(self.seconds)} ({self.classified / self.seconds:.0f} a second)"
+
+
 def _predict(
     found: "FoundImages", classifier: "Classifier | None", views: "Views", copy_to: Path | None, watcher: "Watcher"
-) -> None:
-    """Classify what was found, and write what comes of it as it comes.
-
-    Raises:
-        ImageError: something could not be read.
-        InterruptedRunError: a signal asked to leave; what was done before it is written.
-    """
-    from pipeline.errors import ImageError, InterruptedRunError
+) -> _Done:
+    """Classify what was found, and write what comes of it as it comes."""
+    from pipeline.errors import InterruptedRunError
     from pipeline.inference.copies import SortedCopies
     from pipeline.inference.prediction import Unreadable
     from pipeline.stop import StopToken
@@ -108,18 +122,28 @@ def _predict(
                     unreadable += 1
             done += len(rows)
             watcher.bytes_done("classifying", done, total)
-            if token.reason() is not None:
+            if token.reason() is not None or not (views.have_reader or copies is not None):
                 break
+        reason = token.reason() if done < total else None
     views.close(is_complete=done == total)
-    seconds = time.monotonic() - began
-    watcher.note(f"{done - unreadable} images in {readable(seconds)} ({(done - unreadable) / seconds:.0f} a second)")
-    if done < total and isinstance(reason := token.reason(), InterruptedRunError):
+    interruption = reason if isinstance(reason, InterruptedRunError) else None
+    return _Done(total, done - unreadable, unreadable, time.monotonic() - began, interruption)
+
+
+def _require_whole(done: _Done) -> None:
+    """Raise an error for what could not be read, or for a signal that left images over."""
+    from pipeline.errors import ImageError, InterruptedRunError
+
+    if done.interruption is not None:
+        count = done.classified + done.unreadable
         raise InterruptedRunError(
-            f"interrupted after {done} of {total} images; what was done is written",
-            reason.signal_number,
+            f"interrupted after {count} of {done.total} images; what was done is written",
+            done.interruption.signal_number,
         )
-    if unreadable:
-        raise ImageError(f"{unreadable} of {total} could not be read (named above); the others are classified")
+    if done.unreadable:
+        raise ImageError(
+            f"{done.unreadable} of {done.total} could not be read (named above); all others are classified"
+        )
 
 
 def _results(found: "FoundImages", classifier: "Classifier | None") -> "Generator[Sequence[Row]]":

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pipeline.cli import streams
 from pipeline.cli.console import on_one_line
 from pipeline.inference.prediction import Classified, Unreadable
 from pipeline.workspace.durable_files import replacing, writing
@@ -24,6 +25,7 @@ class Views:
     def __init__(self, classifier: "Classifier | None", top: int, *, csv_name: str | None, as_json: bool) -> None:
         classes = classifier.classes if classifier is not None else ()
         self._open = ExitStack()
+        self._writes_file = csv_name not in (None, "-")
         self._csv = CsvFile(self._open.enter_context(csv_file(csv_name)), classes) if csv_name is not None else None
         self._json = JsonDocument(classifier, top) if as_json else None
         self._table = Table(classes, top) if not as_json and csv_name != "-" else None
@@ -33,6 +35,11 @@ class Views:
 
     def __exit__(self, *error: Any) -> bool | None:
         return self._open.__exit__(*error)
+
+    @property
+    def have_reader(self) -> bool:
+        """Whether anybody may still see what is written."""
+        return self._writes_file or streams.has_reader()
 
     def add(self, rows: Sequence[Row]) -> None:
         """Write results, in their order."""

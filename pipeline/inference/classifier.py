@@ -77,6 +77,6 @@ def _read(source: ImageSource) -> NDArray[np.uint8]:
         if isinstance(source, str | os.PathLike):
             return images.read_image(source)
         return images.decode(source)
-    except ImageError as error:
+    except (ImageError, OSError, ValueError) as error:  # the latter two of Pillow's images, which it reads late
         name = os.fspath(source) if isinstance(source, str | os.PathLike) else type(source).__name__
         raise ImageError(f"{name}: {error}") from None

@@ -38,7 +38,7 @@ def find_version(choice: VersionChoice, connection: StoreConnection) -> StoredVe
             client = connection.client(to_write=False)
             names = [model.name for model in _pages(client.search_registered_models)]
             return choose(choice, names, lambda name: _client_versions(client, name))
-    if not database.exists():
+    if _is_gone(database):
         return choose(choice, [], lambda name: {})
     try:
         with opened(database) as registry:
@@ -91,6 +91,14 @@ def known_choices(settings: ResolvedMlflow) -> list[str]:
 def _database(settings: ResolvedMlflow) -> Path | None:
     """The SQLite file of the registry; None if it is kept otherwise."""
     return sqlite_path(settings.registry_uri) if settings.registry_uri else settings.database
+
+
+def _is_gone(database: Path) -> bool:
+    """Whether there is no such file, as far as this user can see."""
+    try:
+        return not database.exists()
+    except OSError:  # opening it reports what is wrong
+        return False
 
 
 def _sqlite_versions(registry: sqlite3.Connection, name: str) -> dict[str, StoredVersion]:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipeline import stop
 from pipeline.cli import predict as command
+from pipeline.cli import streams
 from pipeline.errors import ConfigError, ImageError, InterruptedRunError
 from pipeline.inference import classify
 from pipeline.inference.model_card import ModelCard
@@ -123,3 +124,19 @@ def test_a_signal_in_the_last_batch_loses_nothing(monkeypatch, capsys):
     monkeypatch.setattr(Brightness, "predictions", predictions)
     predict("photos")
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_a_table_that_nobody_reads_any_more_ends_it(monkeypatch, capsys):
+    monkeypatch.setattr(classify, "BATCH", 1)
+    monkeypatch.setattr(streams, "has_reader", lambda: False)
+    predict("photos")
+    assert len(capsys.readouterr().out.splitlines()) == 1, "the head alone: the first rows were what cannot be read"
+    predict("photos", csv="x.csv")
+    assert len(capsys.readouterr().out.splitlines()) == 3, "a file is written to its end"
+
+
+def test_a_csv_file_is_there_whole_although_something_could_not_be_read(photos):
+    (photos / "empty.png").touch()
+    with pytest.raises(ImageError):
+        predict("photos", csv="x.csv")
+    assert (photos.parent / "x.csv").read_text().count("\n") == 4
