@@ -96,7 +96,8 @@ class _Done:
 
     @property
     def in_words(self) -> str:
-        return f"{self.classified} images in {readable(self.seconds)} ({self.classified / self.seconds:.0f} a second)"
+        rate = self.classified / max(self.seconds, 1e-9)
+        return f"{self.classified} images in {readable(self.seconds)} ({rate:.0f} a second)"
 
 
 def _predict(
@@ -141,9 +142,7 @@ def _require_whole(done: _Done) -> None:
             done.interruption.signal_number,
         )
     if done.unreadable:
-        raise ImageError(
-            f"{done.unreadable} of {done.total} could not be read (named above); all others are classified"
-        )
+        raise ImageError(f"{done.unreadable} of {done.total} could not be read (named above); the rest is classified")
 
 
 def _results(found: "FoundImages", classifier: "Classifier | None") -> "Generator[Sequence[Row]]":
