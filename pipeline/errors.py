@@ -57,6 +57,14 @@ class TrackingError(SeqpipeError):
         self.passes = passes
 
 
+class ModelError(SeqpipeError):
+    """A registered model is missing, damaged, or cannot be used with this release."""
+
+
+class ImageError(SeqpipeError):
+    """An image file that cannot be read as one. The message is the reason alone: whoever asked knows the file."""
+
+
 class GateRefusedError(SeqpipeError):
     """The gate refused a promotion."""
 

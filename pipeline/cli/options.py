@@ -33,6 +33,22 @@ def names_of(models: Sequence[Model] | None) -> list[str]:
     return list(dict.fromkeys(model.value for model in models or ()))
 
 
+def registered_versions(incomplete: str) -> list[str]:
+    """What a shell offers for a registered version: those of a local registry that have an alias."""
+    import os
+
+    from pipeline.errors import SeqpipeError
+    from pipeline.tracking import settings
+    from pipeline.tracking.model_versions import known_choices
+    from pipeline.workspace.paths import Workspace
+
+    try:
+        known = known_choices(settings.load(Workspace.find(), os.environ))
+    except SeqpipeError:  # the command itself says what is wrong
+        return []
+    return [one for one in known if one.startswith(incomplete)]
+
+
 Models = Annotated[
     list[Model] | None,
     typer.Option(
@@ -76,3 +92,14 @@ Seeds = Annotated[
 ]
 DeviceOption = Annotated[Device | None, typer.Option("--device", help="Where the model trains.")]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")]
+RegisteredVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME@ALIAS",
+        help="Which registered model: NAME@ALIAS or NAME/NUMBER. Default: the champion of the only one there is.",
+        show_default=False,
+        autocompletion=registered_versions,
+    ),
+]

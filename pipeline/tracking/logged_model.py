@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline.tracking.mlflow_variables import quiet
 from pipeline.tracking.registration_check import missing_files
 from pipeline.tracking.registry_names import PREDICTIONS, REGISTER_KEY_TAG
+from pipeline.workspace.fingerprints import file_sha256
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +35,7 @@ class Candidate:
     `key` is unique to it (its run's key, and whether it predicts mirrored views): registering it again finds the
     version that exists. `weights` is a safetensors file; `predictions` holds those of the test images, by which later
     versions are compared with it. `card` is the content of `model.json`, as `pyfunc_model` reads it, with anything
-    else that should travel with the weights. `accuracy` is that of the test split, `test_hash` the hash of its images
+    else that should travel with the weights; their hash is added. `accuracy` is that of the test split, `test_hash` the hash of its images
     and labels, and `metrics` are shown with the model. `earlier_test_hashes` gives the hash of the test split by the
     hash of the whole data, which is all that versions of earlier releases recorded. `example` is a few images,
     N x 32 x 32 x 3, uint8.
@@ -112,7 +113,8 @@ def _save(path: Path, candidate: Candidate, *, run_id: str, model_id: str) -> No
     card_path = path.parent / "model.json"
     predictions_path = path.parent / Path(PREDICTIONS).name
     shutil.copyfile(candidate.predictions, predictions_path)
-    card_path.write_text(json.dumps(candidate.card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    card = {**candidate.card, "weights_sha256": file_sha256(candidate.weights)}
+    card_path.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     pyfunc.save_model(
         path,
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
