@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SeqpipeError, TrackingError
+from pipeline.tracking.champions import Reason, make_champion, registry_lock
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import Tracker
 from pipeline.tracking.logged_model import Candidate, log_model
@@ -22,7 +23,6 @@ from pipeline.tracking.registry_names import (
     RUN_KEY_TAG,
     TEST_HASH_TAG,
 )
-from pipeline.workspace.locks import exclusive
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +46,7 @@ def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate) -> 
         TrackingError: the store or the registry cannot be reached or used.
     """
     try:
-        with exclusive(tracker.workspace.lock("register"), lambda _: None, what="the registry"):
+        with registry_lock(tracker.workspace):
             client = tracker.connection.client()
             version = _find_version(client, name, candidate.key)
             if version is None or missing_files(version.source):
@@ -116,11 +116,13 @@ def _promote(client: "MlflowClient", name: str, version: str, candidate: Candida
     contender = Contender(
         int(version), candidate.key, candidate.accuracy, candidate.test_hash, candidate.earlier_test_hashes
     )
-    promotion = promote(contender, _holder(client, name, CHAMPION), _holder(client, name, CHALLENGER))
+    champion = _holder(client, name, CHAMPION)
+    promotion = promote(contender, champion, _holder(client, name, CHALLENGER))
     if promotion.to_challenger:
         client.set_registered_model_alias(name, CHALLENGER, version)
     if promotion.to_champion:
-        client.set_registered_model_alias(name, CHAMPION, version)
+        why = "the first version" if champion is None else "a higher test accuracy"
+        make_champion(client, name, version, Reason("registered", why, run=candidate.key))
     _record_comparison(client, name, version, candidate.description, promotion.not_compared)
     aliases = client.get_model_version(name, version).aliases
     return RegisteredVersion(name, version, tuple(sorted(aliases)), promotion.not_compared)
