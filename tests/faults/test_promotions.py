@@ -1,5 +1,6 @@
 """Promotions that are killed, that meet each other, and that go to a server."""
 
+import itertools
 import json
 import os
 import signal
@@ -128,7 +129,7 @@ def test_two_processes_that_promote_at_once_leave_one_champion_and_a_history_of_
     changes = history(client, NAME)
     assert client.get_registered_model(NAME).aliases == {"champion": int(changes[-1].version)}
     assert all(change.is_done for change in changes)
-    assert all(one.version != other.version for one, other in zip(changes, changes[1:], strict=False))
+    assert all(one.version != other.version for one, other in itertools.pairwise(changes))
     whys = [change.why for change in changes if change.kind == "promoted"]
     assert len(whys) > ROUNDS
 
