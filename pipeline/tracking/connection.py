@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from pipeline.errors import SeqpipeError, TrackingError
-from pipeline.tracking import moved_store, store_errors, store_faults, store_file
+from pipeline.tracking import experiment_page, moved_store, store_errors, store_faults, store_file
 from pipeline.tracking.mlflow_variables import quiet
 from pipeline.tracking.new_store import create_store
 from pipeline.tracking.settings import ResolvedMlflow
@@ -114,6 +114,8 @@ class StoreConnection:
                 f"restore it there (`mlflow experiments restore -x {experiment.experiment_id}`) or name another "
                 "in mlflow.yaml",
             )
+        for tag, value in experiment_page.missing_tags(experiment.tags).items():
+            client.set_experiment_tag(experiment.experiment_id, tag, value)
         return str(experiment.experiment_id)
 
     def _require_database(self, to_write: bool) -> None:
