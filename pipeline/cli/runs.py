@@ -16,6 +16,10 @@ runs = typer.Typer(
     help="List the runs of this workspace, or deliver what MLflow does not have yet.", no_args_is_help=True
 )
 
+_HEADINGS = (
+    "run", "status", "accuracy", "validation", "loss", "parameters", "minutes", "MB", "started", "MLflow", "delivered"
+)  # fmt: skip
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the root."""
@@ -55,22 +59,7 @@ def show(
     if not listed:
         emit("none of the runs is like that" if every else "no runs here yet")
         return
-    table(
-        [
-            "run",
-            "status",
-            "accuracy",
-            "validation",
-            "loss",
-            "parameters",
-            "minutes",
-            "MB",
-            "started",
-            "MLflow id",
-            "delivered",
-        ],
-        [_row(run) for run in listed],
-    )
+    table(_HEADINGS, [_row(run) for run in listed])
     if pending := [run for run in every if not run.delivered]:
         emit(pending_text(mlflow, len(pending)))
 
@@ -81,6 +70,10 @@ def _row(run: "ListedRun") -> list[str]:
     def number(name: str, form: str) -> str:
         value = columns.get(name)
         return format(value, form) if isinstance(value, float) else "-"
+
+    def share(name: str) -> str:
+        value = columns.get(name)
+        return percent(value) if isinstance(value, float) else "-"
 
     return [
         run.name,
@@ -94,7 +87,7 @@ def _row(run: "ListedRun") -> list[str]:
         number("minutes", ".1f"),
         number("memory_mb", ".0f"),
         str(columns.get("started", "-")),
-        run.run_id or "-",
+        (run.run_id or "-")[:8],
         "yes" if run.delivered else "no",
     ]
 

@@ -14,8 +14,8 @@ Value = float | str
 _MEMORY = "system/process_tree_memory_megabytes"
 
 COLUMNS = (
-    "name", "model", "seed", "epochs", "status", "accuracy", "validation", "loss", "parameters", "minutes", "images_per_s",
-    "memory_mb", "started",
+    "name", "model", "seed", "epochs", "status", "accuracy", "validation", "loss", "parameters", "minutes",
+    "images_per_s", "memory_mb", "started",
 )  # fmt: skip
 """The columns of the list, beside the id in MLflow and whether it is delivered."""
 
