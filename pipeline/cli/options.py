@@ -103,3 +103,13 @@ RegisteredVersion = Annotated[
         autocompletion=registered_versions,
     ),
 ]
+VersionWord = Annotated[
+    str,
+    typer.Argument(
+        metavar="VERSION", help="`champion`, `challenger`, `3`, `NAME@champion` or `NAME/3`.", show_default=False
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="The registered model; left out: the only one.", show_default=False),
+]

@@ -93,4 +93,11 @@ def _ruling(decision: GateDecision, standing: Standing) -> Ruling:
     if decision.number and standing.champion is not None:
         tags[DECIDED_AGAINST_TAG] = str(standing.champion.number)
         model_tags[decisions_tag(standing.contender.tags.get(TEST_HASH_TAG, ""))] = str(decision.number)
-    return Ruling(decision.promotes, report.markdown(decision), tags, model_tags, decision.why_not_compared)
+    return Ruling(
+        decision.promotes,
+        report.summary(decision),
+        report.markdown(decision),
+        tags,
+        model_tags,
+        decision.why_not_compared,
+    )

@@ -6,15 +6,16 @@ takes two seconds and much memory.
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ModelError
 from pipeline.tracking import store_faults
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.moved_store import local_path
+from pipeline.tracking.registered_versions import all_pages
 from pipeline.tracking.registration_check import missing_files
 from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.tracking.sqlite_files import opened, sqlite_path
@@ -36,7 +37,7 @@ def find_version(choice: VersionChoice, connection: StoreConnection) -> StoredVe
     if database is None:
         with connection.explaining():
             client = connection.client(to_write=False)
-            names = [model.name for model in _pages(client.search_registered_models)]
+            names = [model.name for model in all_pages(client.search_registered_models)]
             return choose(choice, names, lambda name: _client_versions(client, name))
     if _is_gone(database):
         return choose(choice, [], lambda name: {})
@@ -48,6 +49,12 @@ def find_version(choice: VersionChoice, connection: StoreConnection) -> StoredVe
         raise store_faults.sqlite_fault(error, database) from error
 
 
+def require_files(version: StoredVersion) -> None:
+    """Raise `ModelError` if the version's files are on this disk and gone."""
+    if (gone := missing_files(version.source)) is not None:
+        raise ModelError(f"the files of {version} are gone from {gone}; `seqpipe run register` registers it again")
+
+
 @contextmanager
 def version_files(version: StoredVersion, connection: StoreConnection) -> Iterator[Path]:
     """The folder with the files of a version; where they are not on this disk, a copy that is removed afterwards.
@@ -56,8 +63,7 @@ def version_files(version: StoredVersion, connection: StoreConnection) -> Iterat
         ModelError: they are gone.
         TrackingError: they cannot be fetched.
     """
-    if (gone := missing_files(version.source)) is not None:
-        raise ModelError(f"the files of {version} are gone from {gone}; `seqpipe run register` registers it again")
+    require_files(version)
     if (folder := local_path(version.source)) is not None:
         yield folder
         return
@@ -120,7 +126,7 @@ def _sqlite_versions(registry: sqlite3.Connection, name: str) -> dict[str, Store
 
 def _client_versions(client: "MlflowClient", name: str) -> dict[str, StoredVersion]:
     aliases = client.get_registered_model(name).aliases  # of one model: searches may leave them out
-    found = _pages(lambda page_token: client.search_model_versions(f"name = '{name}'", page_token=page_token))
+    found = all_pages(client.search_model_versions, f"name = '{name}'")
     return {
         str(one.version): StoredVersion(
             name,
@@ -131,14 +137,3 @@ def _client_versions(client: "MlflowClient", name: str) -> dict[str, StoredVersi
         )
         for one in sorted(found, key=lambda one: int(one.version))
     }
-
-
-def _pages(search: Callable[..., Any]) -> Iterator[Any]:
-    """Everything that a search of MLflow's client finds, page by page."""
-    page: str | None = None
-    while True:
-        found = search(page_token=page)
-        yield from found
-        page = found.token
-        if not page:
-            return

@@ -38,6 +38,8 @@ class Ruling:
     """What the gate says of a version, and what is written at it and at the registered model."""
 
     promotes: bool
+    summary: str = ""
+    """In one line."""
     text: str = ""
     """Markdown, for the version's description."""
     tags: Mapping[str, str] = field(default_factory=dict)

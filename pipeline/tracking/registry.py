@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SeqpipeError, TrackingError
+from pipeline.tracking.champion_history import Kind
+from pipeline.tracking.champions import Reason, make_champion, registry_lock
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import Tracker
 from pipeline.tracking.logged_model import Candidate, log_model
-from pipeline.tracking.promotion import Gate, Ruling, promote
+from pipeline.tracking.promotion import Gate, Promotion, Ruling, Standing, promote
 from pipeline.tracking.registered_versions import all_pages, standing
 from pipeline.tracking.registration_check import missing_files
 from pipeline.tracking.registry_names import (
     ACCURACY_TAG,
     CHALLENGER,
-    CHAMPION,
     NOT_COMPARED_TAG,
     REGISTER_KEY_TAG,
     RUN_KEY_TAG,
     TEST_HASH_TAG,
 )
-from pipeline.workspace.locks import exclusive
 from pipeline.workspace.paths import Workspace
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate, gat
         TrackingError: the store or the registry cannot be reached or used.
     """
     try:
-        with exclusive(tracker.workspace.lock("register"), lambda _: None, what="the registry"):
+        with registry_lock(tracker.workspace):
             client = tracker.connection.client()
             version = _find_version(client, name, candidate.key)
             if version is None or missing_files(version.source):
@@ -61,7 +61,7 @@ def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate, gat
                     version = _create_version(client, name, source, run_id, model_id, candidate)
                     _link(client, model_id, name, str(version.version))
             number, hashes = str(version.version), candidate.earlier_test_hashes
-            return _promote(client, name, number, gate, hashes, tracker.workspace)
+            return _promote(client, name, number, gate, hashes, tracker.workspace, "registered")
     except SeqpipeError:
         raise
     except Exception as error:  # a store, a server or MLflow itself may fail in any way
@@ -77,10 +77,9 @@ def judge(tracker: Tracker, name: str, number: str, gate: Gate, *, dry_run: bool
     Raises:
         TrackingError: the registry cannot be reached or used.
     """
-    lock = exclusive(tracker.workspace.lock("register"), lambda _: None, what="the registry")
-    with tracker.connection.explaining(), lock:
+    with tracker.connection.explaining(), registry_lock(tracker.workspace):
         client = tracker.connection.client(to_write=not dry_run)
-        return _promote(client, name, number, gate, {}, tracker.workspace, dry_run=dry_run)
+        return _promote(client, name, number, gate, {}, tracker.workspace, "promoted", dry_run=dry_run)
 
 
 def registered_run_keys(connection: StoreConnection) -> frozenset[str]:
@@ -132,6 +131,7 @@ def _promote(
     gate: Gate,
     earlier_test_hashes: Mapping[str, str],
     workspace: Workspace,
+    kind: Kind,
     *,
     dry_run: bool = False,
 ) -> RegisteredVersion:
@@ -143,10 +143,22 @@ def _promote(
         if promotion.to_challenger:
             client.set_registered_model_alias(name, CHALLENGER, number)
         if promotion.to_champion:
-            client.set_registered_model_alias(name, CHAMPION, number)
+            make_champion(client, name, number, _reason(found, promotion, kind))
     aliases = client.get_model_version(name, number).aliases
     not_compared = promotion.ruling.not_compared if promotion.ruling else ""
     return RegisteredVersion(name, number, tuple(sorted(aliases)), not_compared)
+
+
+def _reason(standing: Standing, promotion: Promotion, kind: Kind) -> Reason:
+    """Why the gate's choice became champion."""
+    if promotion.ruling is None:
+        why = "a newer version of the champion's own model"
+    elif standing.champion is None:
+        why = "there was no champion"
+    else:
+        why = f"the gate let it through against version {standing.champion.number}"
+    comparison = promotion.ruling.summary if promotion.ruling else ""
+    return Reason(kind, why, standing.contender.tags.get(RUN_KEY_TAG, ""), comparison)
 
 
 def _record_ruling(client: "MlflowClient", name: str, number: str, ruling: Ruling) -> None:

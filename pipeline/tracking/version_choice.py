@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.config.suggestions import nearest
 from pipeline.errors import ConfigError, ModelError
-from pipeline.tracking.registry_names import CHAMPION
+from pipeline.tracking.registry_names import CHALLENGER, CHAMPION
 
 FORMS = "NAME@champion, NAME@ALIAS or NAME/NUMBER"
 
@@ -21,11 +21,17 @@ class VersionChoice:
 
     @classmethod
     def parse(cls, text: str) -> "VersionChoice":
-        """Read `NAME`, `NAME@ALIAS`, `NAME/NUMBER`, or the last two without a name; `models:/` may stand before it.
+        """Read `NAME`, `NAME@ALIAS` or `NAME/NUMBER`; `champion`, `challenger` or a number stand for the only model.
+
+        `models:/` may stand before it.
 
         Raises:
             ConfigError: it is something else.
         """
+        if text in (CHAMPION, CHALLENGER):
+            return cls(alias=text)
+        if text.isascii() and text.isdecimal():
+            return cls(number=text)
         found = re.fullmatch(r"(?:models:/)?([^/:@]*?)(?:@([^/:@]+)|/([1-9][0-9]*))?", text)
         if found is None or not any(found.groups()):
             raise ConfigError(f"{text!r} is no version of a registered model: write {FORMS}")
@@ -56,13 +62,7 @@ def choose(
         ConfigError: there is no such model, alias or version, or no name was given and there are several models.
         ModelError: nothing is registered.
     """
-    if not names:
-        raise ModelError("no model is registered here yet: `seqpipe run all` trains one and registers it")
-    if choice.name is None and len(names) > 1:
-        raise ConfigError(f"several models are registered: name one with --model ({', '.join(sorted(names))})")
-    name = names[0] if choice.name is None else choice.name
-    if name not in names:
-        raise ConfigError(f"no model {name!r} is registered{nearest(name, names)}")
+    name = choose_model(choice.name, names)
     versions = versions_of(name)
     if choice.number is not None:
         if choice.number not in versions:
@@ -75,6 +75,23 @@ def choose(
             f"name another with --model {name}@ALIAS or {name}/NUMBER"
         )
     return by_alias[choice.alias]
+
+
+def choose_model(name: str | None, names: Sequence[str]) -> str:
+    """The registered model of that name; without one the only model there is.
+
+    Raises:
+        ConfigError: there is none of that name, or no name was given and there are several.
+        ModelError: nothing is registered.
+    """
+    if not names:
+        raise ModelError("no model is registered here yet: `seqpipe run all` trains one and registers it")
+    if name is None and len(names) > 1:
+        raise ConfigError(f"several models are registered: name one of {', '.join(sorted(names))}")
+    chosen = names[0] if name is None else name
+    if chosen not in names:
+        raise ConfigError(f"no model {chosen!r} is registered{nearest(chosen, names)}")
+    return chosen
 
 
 def _known(what: str, names: Mapping[str, object]) -> str:
