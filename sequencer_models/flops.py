@@ -1,5 +1,7 @@
 """The arithmetic of a model, counted from the shapes of a forward pass."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -7,14 +9,28 @@ from sequencer_models import kernels
 from sequencer_models.kernels import Kernels
 
 
-@torch.no_grad()
 def multiply_adds(model: nn.Module, image: Tensor) -> int:
     """Multiply-adds of linear maps, convolutions and LSTMs in a forward pass over one image (1 x C x H x W).
 
-    Each weight of a matrix counts once per place (token, step) that it is applied to. Gates, norms, GELUs and biases
-    are not counted, so that the result can be compared with the peak of matrix products. The model is left as it was,
-    and no random number is drawn.
+    Each weight of a matrix counts once per place (token, step) that it is applied to. Gates, norms, GELUs, biases and
+    the sums of a pooling are not counted, so that the result can be compared with the peak of matrix products. The
+    model is left as it was, and no random number is drawn.
     """
+    return _products(model, image, lambda weight: 1)
+
+
+def training_flops(model: nn.Module, image: Tensor) -> int:
+    """Floating point operations of a training step per image: two per multiply-add, and three passes' worth of them.
+
+    The backward pass has two products for each of the forward pass: the gradients of inputs and of weights. Weights
+    that are not trained are those of a first layer, which need neither.
+    """
+    return 2 * _products(model, image, lambda weight: 3 if weight.requires_grad else 1)
+
+
+@torch.no_grad()
+def _products(model: nn.Module, image: Tensor, times: Callable[[Tensor], int]) -> int:
+    """The multiply-adds of a forward pass, those of each weight so many times."""
     total = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
@@ -25,7 +41,7 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
         else:
             assert isinstance(output, Tensor)
             places = output.numel() // (output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1])
-        total += places * sum(weight.numel() for weight in module.parameters() if weight.ndim >= 2)
+        total += places * sum(times(weight) * weight.numel() for weight in module.parameters() if weight.ndim >= 2)
 
     before, was_training = kernels.selected(), model.training
     kernels.select(Kernels())  # the native kernel does not call nn.LSTM, whose hook counts
@@ -43,11 +59,3 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
             hook.remove()
         kernels.select(before)
     return total
-
-
-def training_flops(model: nn.Module, image: Tensor) -> int:
-    """Floating point operations of a training step per image: two per multiply-add, and three passes' worth of them.
-
-    The backward pass has two products for each of the forward pass: the gradients of inputs and of weights.
-    """
-    return 2 * 3 * multiply_adds(model, image)

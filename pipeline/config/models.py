@@ -18,11 +18,13 @@ class ModelGroup(Group):
     name: str = Field(description="The architecture.")
 
     @model_validator(mode="after")
-    def _as_many_numbers_as_the_recipe(self) -> "ModelGroup":
-        for key, own in MODELS[self.name].recipe.items():
-            value = getattr(self, key, own)
+    def _makes_an_architecture(self) -> "ModelGroup":
+        spec, given = MODELS[self.name], self.model_dump(exclude={"name"})
+        for key, own in spec.recipe.items():
+            value = given.get(key, own)
             if isinstance(own, tuple) and len(value) != len(own):
                 raise ValueError(f"model.{key} needs {len(own)} numbers for {self.name}, got {len(value)}")
+        spec.architecture(classes=2, **{**spec.recipe, **given})  # says what does not fit what
         return self
 
 

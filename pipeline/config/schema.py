@@ -144,8 +144,11 @@ class TrainConfig(Group):
 
 
 class EvaluateConfig(Group):
-    """How the stored predictions are reported."""
+    """How a trained model predicts the test images, and how that is reported."""
 
+    mirrored: bool = Field(
+        False, description="Predict each image as itself and as its mirror image; the registered model does it too."
+    )
     calibration_bins: int = Field(15, ge=2, le=100, description="Bins of the reliability diagram and of ECE.")
     mistakes: int = Field(24, ge=1, le=100, description="How many of the most confident mistakes are shown.")
 

@@ -56,7 +56,7 @@ def space_for(config: RunConfig, file: Path | None = None) -> Space:
         ConfigError: the space cannot be used; the message names the parameter.
     """
     if file is None:
-        space = default_space(config.model.name)
+        space = _fitting(default_space(config.model.name), config)
     else:
         try:
             space = Space.parse(read_mapping(file, EXAMPLE))
@@ -73,6 +73,25 @@ def default_space(model: str) -> Space:
     """What a search of a model varies by default: how it is trained, and what its spec names."""
     of_model = {f"model.{key}": written for key, written in MODELS[model].search_space.items()}
     return Space({**_TRAINING, **Space.parse(of_model)} if of_model else _TRAINING)
+
+
+def _fitting(space: Space, config: RunConfig) -> Space:
+    """Of a default space what fits the config: with `model.whitened` there is no choice of stems, for one."""
+    fitting: dict[str, Parameter] = {}
+    for key, parameter in space.items():
+        if isinstance(parameter, Choice):
+            fit = tuple(option for option in parameter.options if _takes(config, key, option))
+            parameter = Choice(fit or parameter.options)  # if none fits, `check` says why
+        fitting[key] = parameter
+    return Space(fitting)
+
+
+def _takes(config: RunConfig, key: str, value: Any) -> bool:
+    try:
+        with_values(config, {key: value})
+    except ConfigError:
+        return False
+    return True
 
 
 def check(space: Space, config: RunConfig) -> None:

@@ -44,8 +44,10 @@ class Register(Stage):
     retention = "always"
 
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
-        """Where the version goes, and under which name."""
+        """Where the version goes, and under which name; and what else than the training decides what it predicts."""
+        mirrored = {"mirrored": True} if config.evaluate.mirrored else {}  # versions of earlier releases do not say
         return {
+            **mirrored,
             "model": {"name": config.model.name},
             "registry": mlflow.registry_uri or mlflow.address,
             "registered_model": model_name(config, mlflow),
@@ -145,6 +147,7 @@ def model_card(
         "classes": list(prepared.class_names),
         "mean": list(prepared.mean),
         "std": list(prepared.std),
+        "mirrored": config.evaluate.mirrored,
         "dataset": prepared.dataset,
         "lineage": dict(lineage),
         "test": {"images": evaluation.images, "accuracy": evaluation.accuracy, "loss": evaluation.loss},
@@ -165,7 +168,7 @@ def _candidate(
 
     report = ClassificationReport.from_json(json.loads((evaluation.folder / "report.json").read_bytes()))
     return Candidate(
-        key=trained.run_key,
+        key=f"{trained.run_key}-mirrored" if card["mirrored"] else trained.run_key,
         weights=trained.weights,
         card=card,
         accuracy=evaluation.accuracy,

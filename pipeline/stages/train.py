@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.later_settings import counted
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MachineUnfitError
@@ -80,8 +81,8 @@ def reads(config: RunConfig) -> dict[str, Any]:
     """What the weights depend on; the precision as it was asked for."""
     return {
         "seed": config.seed,
-        "model": config.model.model_dump(mode="json"),
-        "train": config.train.model_dump(mode="json"),
+        "model": counted(config.model, "model"),
+        "train": counted(config.train, "train"),
         "precision": config.compute.precision,
     }
 

@@ -107,6 +107,7 @@ def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
         "train.augment.alternating_flip": False,
         "train.augment.cutout_pixels": 0,
         "train.augment.cutmix": 0.0,
+        "evaluate.mirrored": False,
         "evaluate.calibration_bins": 15,
         "evaluate.mistakes": 24,
         "compute.device": "auto",

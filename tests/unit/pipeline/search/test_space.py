@@ -31,6 +31,22 @@ def test_each_default_space_holds_what_the_config_takes_and_its_default(model):
     assert configuration(config, default_of(space, config)) == config
 
 
+def test_a_default_space_leaves_out_what_does_not_fit_the_config():
+    assert space_for(resolve("small"))["model.stem"].options == ("patch", "conv", "deep")
+    config = resolve("small", sets=["model.stem=deep", "model.whitened=true"])
+    space = space_for(config)
+    assert space["model.stem"].options == ("deep",)
+    assert {key: each for key, each in space.items() if key != "model.stem"} == {
+        key: each for key, each in default_space("small").items() if key != "model.stem"
+    }
+
+
+def test_a_written_space_is_taken_as_it_is_or_refused(written):
+    config = resolve("small", sets=["model.stem=deep", "model.whitened=true"])
+    with pytest.raises(ConfigError, match="whitened is True, but stem conv has no such convolution"):
+        space_for(config, written("model.stem: {choice: [deep, conv]}"))
+
+
 def test_a_configuration_is_the_config_with_the_proposed_values():
     config = resolve("small")
     values = {"train.learning_rate": 0.004, "model.dims": [64, 128], "train.augment.cutout_pixels": 8}

@@ -50,14 +50,20 @@ OTHER_VALUES = {
     "data.fraction": 0.5,
     "data.validation_fraction": 0.2,
     "data.split_seed": 7,
-    "model.dims": {"small": [16, 32], "medium": [16, 16, 32]},
+    "model.dims": {"small": [16, 32], "medium": [16, 32, 32]},
     "model.depths": {"small": [1, 1], "medium": [1, 1, 1]},
     "model.grid": 4,
     "model.stem": "conv",
+    "model.stem_width": 8,
+    "model.whitened": True,
+    "model.mixing": "rows",
     "model.mlp_ratio": 2.0,
     "model.dropout": 0.3,
     "model.drop_path": 0.3,
+    "model.pooling": "attention",
     "model.init": "paper",
+    "model.recurrent_init": "orthogonal",
+    "model.forget_bias": 1.0,
     "model.sequence": "patches",
     "model.hidden": 8,
     "model.layers": 1,
@@ -81,6 +87,7 @@ OTHER_VALUES = {
     "train.augment.alternating_flip": True,
     "train.augment.cutout_pixels": 3,
     "train.augment.cutmix": 0.5,
+    "evaluate.mirrored": True,
     "evaluate.calibration_bins": 7,
     "evaluate.mistakes": 7,
     "compute.device": "cpu",
@@ -93,6 +100,9 @@ OTHER_VALUES = {
     "compute.recompute": True,
     "compute.max_time_s": 7.0,
 }
+
+ONLY_WITH = {key: {"model.stem": "deep"} for key in ("model.stem_width", "model.whitened")}
+"""What else is set where a value needs it."""
 
 
 NOT_IN_ANY_RESULT = {
@@ -126,7 +136,8 @@ def prints_of(config: RunConfig, workspace: Workspace, **environ: str) -> dict[s
 def test_a_field_changes_the_fingerprints_of_the_stages_that_read_it_and_no_other(tmp_path, model, key):
     value = OTHER_VALUES[key]
     value = value[model] if isinstance(value, dict) else value
-    before, after = resolve(model), resolve(model, flags={key: value})
+    others = ONLY_WITH.get(key, {})
+    before, after = resolve(model, flags=others), resolve(model, flags={**others, key: value})
     assert before != after
     old, new = (prints_of(config, Workspace(tmp_path)) for config in (before, after))
     changed = {stage for stage in STAGES if old[stage] != new[stage]}
@@ -134,6 +145,8 @@ def test_a_field_changes_the_fingerprints_of_the_stages_that_read_it_and_no_othe
         assert changed == set()
     elif key.startswith("data."):
         assert changed == set(STAGES)
+    elif key == "evaluate.mirrored":
+        assert changed == {"evaluate", "register"}, "the registered model predicts so, too"
     elif key.startswith("evaluate."):
         assert changed == {"evaluate"}
     else:

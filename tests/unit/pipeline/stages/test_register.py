@@ -39,6 +39,11 @@ def test_the_registry_is_what_is_read_and_the_store_where_there_is_none(context)
     assert register.STAGE.reads(resolve(), elsewhere)["registry"] == "http://host:2"
 
 
+def test_a_version_that_predicts_mirrored_views_is_another_registration(context):
+    plain, mirrored = (resolve("vanilla", sets=[f"evaluate.mirrored={value}"]) for value in ("false", "true"))
+    assert register.STAGE.reads(plain, context.mlflow) != register.STAGE.reads(mirrored, context.mlflow)
+
+
 @pytest.fixture
 def trained(tmp_path):
     folder = tmp_path / "t0"
@@ -115,6 +120,7 @@ def test_a_version_says_where_it_comes_from_and_what_it_is_worth(
     assert (card["lineage"], card["config"]) == (lineage, to_yaml(config))
     assert card["test"] == {"images": 8, "accuracy": 0.25, "loss": 1.5}
     assert (card["mean"], card["std"]) == (list(prepared.mean), list(prepared.std))
+    assert card["mirrored"] is False
     assert (made.version, made.aliases, made.run_id, made.not_compared) == (
         "3",
         ("challenger",),
@@ -122,6 +128,16 @@ def test_a_version_says_where_it_comes_from_and_what_it_is_worth(
         "other images",
     )
     assert (made.test_hash, made.run_key) == (prepared.test_hash, "t0-1")
+
+
+def test_with_mirrored_views_the_same_training_is_another_version_and_its_card_says_so(
+    monkeypatch, changed, prepared, trained, evaluation, context, folder, offered
+):
+    delivering(monkeypatch, context)
+    register.register(changed("evaluate.mirrored=true"), prepared, trained, evaluation, folder, context)
+    [(_, _, candidate)] = offered
+    assert (candidate.key, candidate.tags["run_key"]) == ("t0-1-mirrored", "t0-1")
+    assert candidate.card["mirrored"] is True
 
 
 def test_code_of_no_known_commit_is_unknown(prepared, trained):
