@@ -27,6 +27,8 @@ from pipeline.workspace.durable_files import replacing, writing
 from pipeline.workspace.fingerprints import file_sha256
 
 FORMAT = 2
+READABLE = (1, FORMAT)
+"""In the first, the optimiser's state goes by the numbers of the weights."""
 
 
 @dataclass
@@ -189,10 +191,10 @@ def _save_file(weights: dict[str, Tensor], path: Path) -> None:
 
 def _read(described: Path) -> Checkpoint:
     content = json.loads(described.read_bytes())
-    if content["format"] != FORMAT:
+    if content["format"] not in READABLE:
         raise CheckpointError(
             f"{described}: written by another version of seqpipe (format {content['format']}, "
-            f"this one reads {FORMAT}); go on with that version, or start again with --fresh"
+            f"this one reads up to {FORMAT}); go on with that version, or start again with --fresh"
         )
     path = described.with_suffix(".safetensors")
     if file_sha256(path) != content["sha256"]:

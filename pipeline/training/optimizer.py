@@ -52,11 +52,13 @@ class Optimizer:
         }
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Take over what `state` gave; checkpoints of format 1 have AdamW's numbers in place of names."""
+        numbered = {str(number): weight for number, weight in enumerate(_weights_of(self._adamw))}
         for name, value in tensors.items():
-            weight, _, slot = name.rpartition(".")
-            to = self._weights[weight]
-            self._states[to][to][slot] = value.to(to.device)
+            key, _, slot = name.rpartition(".")
+            weight = self._weights.get(key, numbered.get(key))
+            assert weight is not None, f"{key} is no weight of this model"
+            self._states[weight][weight][slot] = value.to(weight.device)
 
     @property
     def state_bytes(self) -> int:

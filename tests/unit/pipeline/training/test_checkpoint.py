@@ -87,6 +87,24 @@ def test_weights_optimiser_average_and_random_states_come_back_bit_for_bit(tmp_p
     assert all(torch.equal(value, before.snapshot()[name]) for name, value in after.snapshot().items())
 
 
+def test_a_checkpoint_of_the_first_format_is_gone_on_from(tmp_path):
+    before, kept = Parts(steps=3), {}
+    numbers = ["0.weight", "3.weight", "0.bias", "1.weight", "1.bias", "3.bias"]  # first those that decay
+    for name, value in before.snapshot().items():
+        part, _, rest = name.partition(".")
+        weight, _, slot = rest.rpartition(".")
+        kept[f"optimizer.{numbers.index(weight)}.{slot}" if part == "optimizer" else name] = value
+    writer = CheckpointWriter(tmp_path, before=lambda: None, durable=lambda offset: None)
+    writer.submit(kept, Progress(step=3), NUMERICS, journal_offset=7)
+    writer.close()
+    described = tmp_path / "step-00000003.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"format": 1}))
+    read = latest(tmp_path, pytest.fail)
+    after = Parts(steps=0)
+    restore(read, after.model, after.optimizer, after.average)
+    assert all(torch.equal(value, before.snapshot()[name]) for name, value in after.snapshot().items())
+
+
 def test_a_snapshot_takes_the_memory_of_an_earlier_one_as_far_as_that_goes():
     parts = Parts(steps=0)
     earlier = parts.snapshot()  # without the optimiser's state

@@ -79,18 +79,18 @@ def test_muon_has_its_own_peak_on_the_same_schedule_and_its_own_weight_decay():
 
 
 def test_muon_computes_in_the_precision_of_the_training():
-    model = nn.ModuleDict({"fc": nn.Linear(4, 6, bias=False)})
+    model, gradient = nn.ModuleDict({"fc": nn.Linear(4, 6, bias=False)}), torch.randn(6, 4)
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     changes = []
     for precision in ("fp32", "bf16", "fp32"):
         model.load_state_dict(kept)
         optimizer = Optimizer(model, TrainConfig(optimizer="muon"), precision)
-        model["fc"].weight.grad = torch.arange(24.0).sin().view(6, 4)
+        model["fc"].weight.grad = gradient.clone()
         optimizer.step()
         changes.append(model["fc"].weight.detach() - kept["fc.weight"])
     assert torch.equal(changes[0], changes[2])
     assert not torch.equal(changes[0], changes[1])
-    torch.testing.assert_close(changes[0], changes[1], rtol=0.1, atol=1e-4)
+    assert (changes[0] - changes[1]).norm() < 0.05 * changes[0].norm()
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
