@@ -128,9 +128,8 @@ class RunFinder:
         names = [text for run in known for text in (run.key, run.name)]
         if not names:
             raise ConfigError(f"no run is called {word!r}: nothing was trained in this workspace yet")
-        raise ConfigError(
-            f"no training here is called {word!r}{nearest(word, names)}; `seqpipe runs list` lists them"
-        )
+        hint = nearest(word, names) or "; `seqpipe runs list` lists them"
+        raise ConfigError(f"no training here is called {word!r}{hint}")
 
     def _matching(self, word: str, known: Sequence[NamedRun]) -> list[NamedRun]:
         exact = [run for run in known if word in (run.key, run.name, run.run_id)]
