@@ -12,7 +12,7 @@ from pipeline.config.schema import GateConfig, RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import TrackingError, WorkspaceError
 from pipeline.stages.context import Context
-from pipeline.stages.evaluate import predictions_folder, run_metrics
+from pipeline.stages.evaluate import predictions_file, run_metrics
 from pipeline.stages.judging import RegistryGate
 from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.results import Evaluation, Registration, Results, TrainedModel

@@ -35,10 +35,10 @@ class Candidate:
     `key` is unique to it (its run's key, and whether it predicts mirrored views): registering it again finds the
     version that exists. `weights` is a safetensors file; `predictions` holds those of the test images, by which later
     versions are compared with it. `card` is the content of `model.json`, as `pyfunc_model` reads it, with anything
-    else that should travel with the weights; their hash is added. `accuracy` is that of the test split, `test_hash` the hash of its images
-    and labels, and `metrics` are shown with the model. `earlier_test_hashes` gives the hash of the test split by the
-    hash of the whole data, which is all that versions of earlier releases recorded. `example` is a few images,
-    N x 32 x 32 x 3, uint8.
+    else that should travel with the weights; their hash is added. `accuracy` is that of the test split, `test_hash`
+    the hash of its images and labels, and `metrics` are shown with the model. `earlier_test_hashes` gives the hash of
+    the test split by the hash of the whole data, which is all that versions of earlier releases recorded. `example`
+    is a few images, N x 32 x 32 x 3, uint8.
     """
 
     key: str

@@ -116,7 +116,7 @@ def conditions(text: str) -> list[Condition]:
     Raises:
         ConfigError: it is written otherwise; the message says where.
     """
-    found = []
+    found: list[Condition] = []
     at = 0
     while at < len(text) or not found:
         match = _CONDITION.match(text, at)
