@@ -29,16 +29,14 @@ def gate(
 
     Each decision on the same test images makes the next one stricter.
     """
-    import tempfile
-    from pathlib import Path
-
     from pipeline.cli.run_view import show_decision
     from pipeline.config.resolution import resolve
-    from pipeline.errors import ConfigError, GateRefusedError
+    from pipeline.errors import GateRefusedError
     from pipeline.stages.register import judge_again
     from pipeline.tracking.delivery import Tracker
+    from pipeline.tracking.model_versions import find_version
     from pipeline.tracking.settings import require_usable
-    from pipeline.tracking.version_words import find_version
+    from pipeline.tracking.version_choice import VersionChoice
     from pipeline.workspace.paths import Workspace
 
     settings = resolve(None, config, set_ or ())
@@ -47,24 +45,19 @@ def gate(
     if not dry_run:
         require_usable(mlflow)
     tracker = Tracker(mlflow, workspace, on_problem=complain)
-    with tempfile.TemporaryDirectory() as scratch:
-        found = find_version(tracker.connection, version, Path(scratch))
-    if found is None:
-        raise ConfigError(
-            f"no registered version is called {version!r}; write `challenger`, NAME@challenger or NAME/3, as the UI "
-            "shows them"
-        )
-    made, decision = judge_again(found.name, found.version.number, settings, tracker, dry_run=dry_run)
+    found = find_version(VersionChoice.parse(version), tracker.connection)
+    words = f"{found.name}/{found.number}"
+    made, decision = judge_again(found.name, int(found.number), settings, tracker, dry_run=dry_run)
     if as_json:
         from dataclasses import asdict
 
         shown = {"name": made.name, "version": made.version, "aliases": made.aliases, "dry_run": dry_run}
         emit_json(shown | {"decision": asdict(decision) if decision else None})
     elif decision is None:
-        emit(f"{found.words} is the champion's own model: there is nothing to decide")
+        emit(f"{words} is the champion's own model: there is nothing to decide")
     else:
-        emit(" ".join([found.words, *made.aliases]))
+        emit(" ".join([words, *made.aliases]))
         show_decision(decision)
     if decision is not None and not decision.promotes:
         would = "would not promote" if dry_run else "did not promote"
-        raise GateRefusedError(f"the gate {would} {found.words}: the champion stays")
+        raise GateRefusedError(f"the gate {would} {words}: the champion stays")

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pipeline.config.suggestions import nearest
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import ConfigError, WorkspaceError
+from pipeline.stages.evaluate import predictions_file
 from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.results import TrainedModel
 from pipeline.stages.train import NAME as TRAIN
@@ -155,7 +156,8 @@ class RunFinder:
         store = delivery_state.read_store(self.workspace, trained.run_key, self.address)
         prepared = self._prepared(manifest.inputs.get(PREPARE, "-"))
         without_seed = {key: value for key, value in manifest.reads.items() if key != "seed"}
-        predictions = self.workspace.predictions / trained.run_key / "predictions.npz"
+        kept = [predictions_file(self.workspace, trained, mirrored=mirrored) for mirrored in (False, True)]
+        predictions = next((path for path in kept if path.exists()), kept[0])
         return NamedRun(
             key=trained.run_key,
             name=trained.run_name,

@@ -1,20 +1,18 @@
-"""Registered versions as a user writes them: `champion`, `NAME@champion` or `NAME/3`.
+"""Registered versions among the words of a command that may name runs too, with their predictions.
 
 MLflow is imported inside functions.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ModelError
+from pipeline.tracking import model_versions
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.promotion import Version
-from pipeline.tracking.registered_versions import all_pages, holder, version_of
+from pipeline.tracking.registered_versions import version_of
 from pipeline.tracking.registry_names import CHALLENGER, CHAMPION
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from pipeline.tracking.version_choice import VersionChoice
 
 
 @dataclass(frozen=True)
@@ -41,33 +39,20 @@ def find_version(connection: StoreConnection, word: str, scratch: Path) -> Found
     """The version that a word names; None if there is none. `scratch` is a folder for what has to be fetched.
 
     Raises:
-        ConfigError: an alias without a name, which several registered models have.
+        ConfigError: an alias without a name, which several registered models may have, or the only one lacks.
         TrackingError: the registry cannot be reached or used.
     """
-    if not may_be_version(word) or connection.settings.is_gone:
+    if not may_be_version(word):
+        return None
+    try:
+        stored = model_versions.find_version(VersionChoice.parse(word), connection)
+    except ModelError:
+        return None
+    except ConfigError:
+        if word in (CHAMPION, CHALLENGER):
+            raise
         return None
     with connection.explaining():
         client = connection.client(to_write=False)
-        if word in (CHAMPION, CHALLENGER):
-            return _only_holder(client, word, scratch)
-        name, _, alias = word.rpartition("@")
-        if name and (number := holder(client, name, alias)) is not None:
-            return _found(client, name, number, scratch)
-        name, _, text = word.rpartition("/")
-        return _found(client, name, int(text), scratch) if name and text.isdecimal() else None
-
-
-def _only_holder(client: "MlflowClient", alias: str, scratch: Path) -> FoundVersion | None:
-    names = [model.name for model in all_pages(client.search_registered_models)]
-    holders = {name: number for name in names if (number := holder(client, name, alias)) is not None}
-    if len(holders) > 1:
-        written = ", ".join(f"{name}@{alias}" for name in holders)
-        raise ConfigError(f"several registered models have a {alias}; say which: {written}")
-    return next((_found(client, name, number, scratch) for name, number in holders.items()), None)
-
-
-def _found(client: "MlflowClient", name: str, number: int, scratch: Path) -> FoundVersion | None:
-    for one in all_pages(client.search_model_versions, f"name = '{name}'"):
-        if int(one.version) == number:
-            return FoundVersion(name, version_of(client, one, scratch))
-    return None
+        found = client.get_model_version(stored.name, stored.number)
+        return FoundVersion(stored.name, version_of(client, found, scratch))
