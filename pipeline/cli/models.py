@@ -34,7 +34,8 @@ def show_all(name: options.ModelName = None, as_json: options.Json = False) -> N
     from pipeline.tracking.version_choice import choose_model
     from pipeline.tracking.version_list import registered_models, versions_of
 
-    with registry() as (client, _):
+    with registry() as connection:
+        client = connection.client(to_write=False)
         names = registered_models(client)
         names = names if name is None else [choose_model(name, names)]
         found = {one: versions_of(client, one) for one in names}
@@ -55,7 +56,8 @@ def show(version: options.VersionWord = "champion", as_json: options.Json = Fals
     from pipeline.tracking.version_list import versions_of
 
     choice = VersionChoice.parse(version)
-    with registry() as (client, connection):
+    with registry() as connection:
+        client = connection.client(to_write=False)
         chosen = find_version(choice, connection)
         found = next(one for one in versions_of(client, chosen.name) if one.version == chosen.number)
     if as_json:

@@ -33,7 +33,8 @@ def promote(version: options.VersionWord, why: Why = "", as_json: options.Json =
     from pipeline.tracking.version_choice import VersionChoice
 
     choice = VersionChoice.parse(version)
-    with registry(to_write=True) as (client, connection), registry_lock(connection.workspace):
+    with registry(to_write=True) as connection, registry_lock(connection.workspace):
+        client = connection.client()
         found = find_version(choice, connection)
         require_files(found)
         run = client.get_model_version(found.name, found.number).tags.get(RUN_KEY_TAG, found.run_id or "")
@@ -48,7 +49,8 @@ def rollback(name: options.ModelName = None, why: Why = "", as_json: options.Jso
     from pipeline.tracking.version_choice import choose_model
     from pipeline.tracking.version_list import registered_models
 
-    with registry(to_write=True) as (client, connection), registry_lock(connection.workspace):
+    with registry(to_write=True) as connection, registry_lock(connection.workspace):
+        client = connection.client()
         model = choose_model(name, registered_models(client))
         changes = roll_back(client, model, why)
     _show_last(model, changes, as_json)
@@ -61,7 +63,8 @@ def history(name: options.ModelName = None, as_json: options.Json = False) -> No
     from pipeline.tracking.version_choice import choose_model
     from pipeline.tracking.version_list import registered_models
 
-    with registry() as (client, _):
+    with registry() as connection:
+        client = connection.client(to_write=False)
         model = choose_model(name, registered_models(client))
         changes = champions.history(client, model)
     if as_json:

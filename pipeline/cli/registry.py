@@ -8,14 +8,12 @@ from pipeline.cli.console import complain
 from pipeline.cli.store import store_of
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from pipeline.tracking.connection import StoreConnection
 
 
 @contextmanager
-def registry(*, to_write: bool = False) -> "Iterator[tuple[MlflowClient, StoreConnection]]":
-    """The client of the workspace's registry; what fails within is told in one line.
+def registry(*, to_write: bool = False) -> "Iterator[StoreConnection]":
+    """The connection to the workspace's registry; what fails within is told in one line.
 
     Raises:
         ModelError: there is no store yet.
@@ -34,4 +32,4 @@ def registry(*, to_write: bool = False) -> "Iterator[tuple[MlflowClient, StoreCo
         require_usable(settings)
     connection = StoreConnection(settings, workspace, complain)
     with connection.explaining():
-        yield connection.client(to_write=to_write), connection
+        yield connection
