@@ -78,9 +78,8 @@ def run(
     }
     names: Sequence[str | None] = options.names_of(model) or [None]
     several = _seeds(seeds, seed, stage.value)
-    configs = [
-        resolve(name, config, set_ or (), {**flags, "seed": each}) for name in names for each in several or [seed]
-    ]
+    each_seed: Sequence[int | None] = several or [seed]
+    configs = [resolve(name, config, set_ or (), {**flags, "seed": one}) for name in names for one in each_seed]
     request = Request(configs, stage.value, fresh, several)
     workspace = Workspace.find()
     mlflow = store_of(workspace, dry_run=dry_run)

@@ -26,12 +26,12 @@ def test_each_recipe_has_a_line_for_each_model_and_choice_of_classes(config):
 
 
 def test_a_line_has_what_is_set_and_the_evidence_or_that_there_is_none(config, monkeypatch):
-    evidence = Evidence("94 % of the test images", (0, 1), "a laptop", "seqpipe run all")
+    evidence = Evidence("94 % of the test images", (0, 1), "a laptop", "recipes-test all")
     variants = {"four": Variant({"train.epochs": 5, "model.dims": (8, 16)}, evidence), "all": Variant()}
     monkeypatch.setitem(RECIPES, "best", Recipe("for tests", {"small": variants}))
     *_, four, ten = config("recipes", "--recipe", "best").splitlines()
     assert four.split()[:5] == ["best", "small", "four", "train.epochs=5", "model.dims=[8,16]"]
-    assert four.endswith(evidence.in_words())
+    assert four.endswith("  94 % of the test images; seeds 0, 1; a laptop; `recipes-test all`")
     assert ten.split() == ["best", "small", "all", "-", "not", "measured", "yet"]
     [first, second] = json.loads(config("recipes", "--recipe", "best", "--json"))["recipes"]
     assert first["settings"] == {"train.epochs": 5, "model.dims": [8, 16]}

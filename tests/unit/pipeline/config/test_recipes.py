@@ -26,7 +26,7 @@ def with_toy(*sets: str, **rest):
     return resolve("vanilla", sets=["recipe=best", *sets], **rest)
 
 
-@pytest.mark.parametrize(("name", "model"), product(RECIPE_NAMES, MODEL_NAMES))
+@pytest.mark.parametrize(("name", "model"), [*product(RECIPE_NAMES, MODEL_NAMES)])
 def test_every_recipe_has_valid_settings_for_every_model_on_four_classes_and_on_all(name, model):
     assert set(RECIPES[name].variants[model]) == {"four", "all"}
     for classes, choice in ((CIFAR10_CLASSES[:4], "four"), ("all", "all")):
@@ -82,7 +82,7 @@ def test_an_unknown_recipe_names_the_nearest_and_where_it_was_written(tmp_path):
         assert len(message_of(text).splitlines()) == 1
 
 
-@pytest.mark.parametrize(("name", "model"), product(RECIPE_NAMES, MODEL_NAMES))
+@pytest.mark.parametrize(("name", "model"), [*product(RECIPE_NAMES, MODEL_NAMES)])
 def test_a_stored_config_fed_back_gives_the_same_config(tmp_path, name, model):
     config = resolve(model, sets=["train.epochs=2"], flags={"recipe": name})
     assert resolve(file=file_of(tmp_path, to_yaml(config))) == config

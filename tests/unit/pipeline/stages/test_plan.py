@@ -123,7 +123,8 @@ SETTABLE = [
     (model, key)
     for model in MODEL_NAMES
     for key in known_keys(model)
-    if key != "model.name" and (model, key) != ("vanilla", "compute.recompute")  # which cannot be
+    if key not in ("model.name", "recipe")  # a recipe stands for the settings in it
+    and (model, key) != ("vanilla", "compute.recompute")  # which cannot be
 ]
 
 
