@@ -61,7 +61,7 @@ def _init_lstm(rnn: nn.LSTM, recurrent_init: RecurrentInit, forget_bias: float) 
     for name, weight in rnn.named_parameters():
         nn.init.uniform_(weight, -bound, bound)
         if name.startswith("weight_hh") and recurrent_init == "orthogonal":
-            for gate in weight.split(D):  # 4D x D: input, forget, candidate, output
+            for gate in torch.split(weight, D):  # 4D x D: input, forget, candidate, output
                 nn.init.orthogonal_(gate)
         if name.startswith("bias_ih"):
             weight[D : 2 * D] += forget_bias

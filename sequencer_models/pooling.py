@@ -30,7 +30,8 @@ class AttentionPooling(nn.Module):
         """`B x ... x C` tokens to `B x C`."""
         x = x.flatten(1, -2)  # B x T x C
         weights = self.score(x).float().softmax(dim=1)  # B x T x 1, in float32 under autocast too
-        return (x * weights).sum(dim=1)
+        pooled: Tensor = (x * weights).sum(dim=1)
+        return pooled
 
 
 def pooling_of(kind: Pooling, channels: int) -> nn.Module:

@@ -49,7 +49,7 @@ def whitening_filters(covariance: Tensor, count: int) -> Tensor:
 def _covariance(batches: Iterable[Tensor]) -> Tensor:
     """The covariance (K x K, float64) of all 3x3 patches, in the order of a convolution's weights."""
     count, total, products = 0, torch.zeros(()), torch.zeros(())
-    for images in (part for batch in batches for part in batch.split(AT_ONCE)):
+    for images in (part for batch in batches for part in torch.split(batch, AT_ONCE)):
         patches = F.unfold(images.double(), kernel_size=3)  # B x K x patches of an image
         count += patches.shape[0] * patches.shape[2]
         total = total + patches.sum(dim=(0, 2))

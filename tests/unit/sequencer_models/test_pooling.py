@@ -16,13 +16,13 @@ def by_hand(pooling: AttentionPooling, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", [(3, 4, 2, 6), (3, 5, 6), (2, 1, 6)])
 def test_attention_is_a_mean_weighted_by_a_softmax_of_scores(shape):
-    pooling, ours = AttentionPooling(6).double(), torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    pooling, ours = AttentionPooling(6), torch.randn(shape, requires_grad=True)
     theirs = ours.detach().clone().requires_grad_()
     out, expected = pooling(ours), by_hand(pooling, theirs)
     torch.testing.assert_close(out, expected)
     [grad] = torch.autograd.grad(out.square().sum(), pooling.score.weight, retain_graph=True)
     [grad_expected] = torch.autograd.grad(expected.square().sum(), pooling.score.weight, retain_graph=True)
-    torch.testing.assert_close(grad, grad_expected)
+    torch.testing.assert_close(grad, grad_expected, rtol=1e-4, atol=1e-5)
     out.square().sum().backward()
     expected.square().sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad)

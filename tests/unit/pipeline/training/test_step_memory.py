@@ -47,7 +47,7 @@ def test_a_weight_that_is_not_trained_takes_no_gradient(numerics):
     trained = step_memory.measure(model, numerics).training_mb(100)
     model[1].weight.requires_grad_(False)
     fixed = step_memory.measure(model, numerics).training_mb(100)
-    assert trained - fixed == pytest.approx(4 * 3072 * 50 / 1e6, rel=0.05)
+    assert trained - fixed > 0.9 * 4 * 3072 * 50 / 1e6, "its gradient was most of the highest moment"
 
 
 def peak_mb(model, numerics, images, step) -> float:
