@@ -84,11 +84,23 @@ class Muon(torch.optim.Optimizer):
 
     def flops(self) -> int:
         """Floating point operations of a step's products, two per multiply-add."""
-        return sum(N * ITERATIONS * 2 * (2 * m * m * n + m**3) for (m, n), N in self._shapes().items())
+        total = 0
+        for (m, n), N in self._shapes().items():
+            in_m, with_n = ITERATIONS, 2 * ITERATIONS  # products of m x m matrices, and those that the m x n are in
+            if _is_factored(m, n, self._dtype):
+                in_m, with_n = ITERATIONS + 3 * (ITERATIONS - 1), 2
+            total += N * 2 * m * m * (in_m * m + with_n * n)
+        return total
 
     def scratch_bytes(self) -> int:
-        """What a step holds for a while: of the shape that takes the most, two of the matrices and two products."""
-        entries = max((N * 2 * (m * n + m * m) for (m, n), N in self._shapes().items()), default=0)
+        """What a step holds for a while, of the shape that takes the most."""
+        entries = 0
+        for (m, n), N in self._shapes().items():
+            if _is_factored(m, n, self._dtype):
+                each = max(m * n + 5 * m * m, 2 * m * n + m * m)  # while the factor is made, and where it is applied
+            else:
+                each = 2 * m * n + 2 * m * m
+            entries = max(entries, N * each)
         return entries * self._dtype.itemsize
 
     def _shapes(self) -> Counter[tuple[int, int]]:
@@ -131,11 +143,32 @@ class _Update:
 
 def orthogonalised(x: Tensor) -> Tensor:
     """N x m x n matrices with the same singular vectors, and singular values near 1; overwrites those given."""
+    _, m, n = x.shape
     x.div_(x.norm(dim=(1, 2), keepdim=True).clamp_(min=1e-7))
+    if _is_factored(m, n, x.dtype):
+        return _factor(x @ x.mT) @ x
     for _ in range(ITERATIONS):
         gram = x @ x.mT  # N x m x m
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=CUBIC, alpha=QUINTIC), x, beta=LINEAR)
     return x
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """What all iterations multiply x by, from x @ x.mT (N x m x m). Polynomials of one matrix commute."""
+    factor = None
+    for left in reversed(range(ITERATIONS)):
+        step = torch.baddbmm(gram, gram, gram, beta=CUBIC, alpha=QUINTIC)
+        step.diagonal(dim1=1, dim2=2).add_(LINEAR)
+        factor = step if factor is None else step @ factor
+        if left:
+            gram = step @ gram @ step
+    assert factor is not None
+    return factor
+
+
+def _is_factored(m: int, n: int, dtype: torch.dtype) -> bool:
+    """Whether only products of m x m are iterated: for long matrices half of the arithmetic. bf16 is too coarse."""
+    return n >= 2 * m and dtype == torch.float32
 
 
 def _rows_and_columns(weight: Tensor, gates: int) -> tuple[int, int]:
