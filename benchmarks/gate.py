@@ -20,6 +20,7 @@ from measuring.timing import say
 from numpy.typing import NDArray
 
 from pipeline.config.schema import GateConfig
+from pipeline.promotion import gate
 from pipeline.promotion.gate import Pairing, Side, decide
 from pipeline.promotion.paired_tests import PairCounts
 
@@ -64,20 +65,22 @@ def shares(points: float, correlation: float) -> tuple[float, float] | None:
     return (only_first, only_second) if min(only_first, only_second) >= 0 else None
 
 
-def draw(images: int, only: tuple[float, float], comparisons: int, seed: int) -> NDArray[np.int64]:
+def draw(images: int, only: tuple[float, float], comparisons: int, seed: list[int]) -> NDArray[np.int64]:
     """Counts of comparisons: only the champion right, only the challenger right (comparisons x 2)."""
     found = np.random.default_rng(seed).multinomial(images, [*only, 1 - sum(only)], comparisons)
     return np.asarray(found[:, :2], dtype=np.int64)
 
 
 def measure(options: argparse.Namespace, _setting: Setting) -> dict[str, Any]:
+    gate.better, gate.not_worse = cache(gate.better), cache(gate.not_worse)  # of counts that are drawn again
     rows = []
     for images in IMAGES:
         for case in CASES:
             for correlation in CORRELATIONS:
                 if (only := shares(case.points, correlation)) is None:
                     continue
-                counts = draw(images, only, options.comparisons, seed=len(rows))
+                seed = [images, round(10 * case.points) + 1000, round(100 * correlation)]
+                counts = draw(images, only, options.comparisons, seed)
                 promoted = {
                     before + 1: _promoted(case, images, counts, before) for before in (n - 1 for n in DECISIONS)
                 }
@@ -85,7 +88,7 @@ def measure(options: argparse.Namespace, _setting: Setting) -> dict[str, Any]:
                     {"images": images, "case": case.name, "is_false": case.is_false, "correlation": correlation,
                      "disputed": sum(only), "promoted": promoted}
                 )  # fmt: skip
-        say(f"{images} images: done")
+            say(f"{images} images, {case.name}: done")
     return {"comparisons": options.comparisons, "rows": rows}
 
 

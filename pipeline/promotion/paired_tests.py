@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _NUISANCE = 1e-4  # level of the bound on the share of disputed images, which p-values of `not_worse` include
-_SHARES = 12  # of disputed images, at which the worst case is looked for
+_SHARES = 6  # of disputed images, at which the worst case is looked for; it is all but always the largest
 _FAR_SDS = 8.0  # nothing further from its mean than this adds to a p-value; a millionth of a billionth is left out
 
 

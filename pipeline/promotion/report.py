@@ -9,7 +9,7 @@ def summary(decision: GateDecision) -> str:
     """One line: promoted or not, the number of the decision on these test images, and its level."""
     outcome = "promoted" if decision.promotes else "not promoted"
     if decision.why_not_compared:
-        return f"{outcome}: {decision.why_not_compared}"
+        return f"{outcome}, not compared: {decision.why_not_compared}"
     if decision.number == 0:
         return f"{outcome}: there is no champion to compare it with"
     times = "the first decision" if decision.number == 1 else f"decision {decision.number}"

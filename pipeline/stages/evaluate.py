@@ -129,6 +129,7 @@ def kept_predictions(
 def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, path: Path, context: Context) -> None:
     import numpy as np
 
+    from pipeline.evaluation import latency
     from pipeline.evaluation.predictions import Predictions, save_predictions
     from pipeline.training import allocator, numerics
     from pipeline.training.checkpoint import load_weights
@@ -153,6 +154,7 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
         path,
         Predictions(np.asarray(test["ids"]), np.asarray(test["labels"]), found, tuple(prepared.class_names)),
     )
+    latency.keep(latency.measure(model), path.parent)
     del model
     allocator.give_back_freed_memory()
 

@@ -11,6 +11,8 @@ from pipeline.tracking.promotion import Ruling, Standing, Version
 from pipeline.tracking.registry_names import (
     DECIDED_AGAINST_TAG,
     DECISION_TAG,
+    LATENCY_MACHINE_TAG,
+    LATENCY_TAG,
     PARAMETERS_TAG,
     RUN_KEY_TAG,
     TEST_HASH_TAG,
@@ -42,7 +44,7 @@ class RegistryGate:
         predicted = self._predictions(contender)
         if predicted is None:
             return gate.not_compared(self._rules, _unknown(contender), "its predictions of the test images are gone")
-        challenger = self._side(contender, predicted)
+        challenger = self._side(contender, predicted, champion)
         if champion is None:
             return gate.decide_first(self._rules, challenger)
         theirs = None if reason else self._predictions(champion)
@@ -59,7 +61,7 @@ class RegistryGate:
             contender.tags, [one.tags for one in standing.others], standing.model_tags, against=champion.number
         )
         pairing = Pairing(pair_counts(theirs, predicted), class_counts(theirs, predicted))
-        return gate.decide(self._rules, challenger, self._side(champion, theirs), pairing, before)
+        return gate.decide(self._rules, challenger, self._side(champion, theirs, contender), pairing, before)
 
     def _predictions(self, version: Version) -> "Predictions | None":
         """A version's predictions; those of a version of an earlier release may be in this workspace."""
@@ -71,11 +73,11 @@ class RegistryGate:
                 return load_predictions(Path(path))
         return None
 
-    def _side(self, version: Version, predicted: "Predictions") -> Side:
+    def _side(self, version: Version, predicted: "Predictions", other: Version | None) -> Side:
         from pipeline.evaluation.metrics import compute
 
         found = compute(predicted, calibration_bins=self._bins)
-        return Side(found.accuracy, _parameters(version), ece=found.ece)
+        return Side(found.accuracy, _parameters(version), _latency_ms(version, other), found.ece)
 
 
 def _unknown(version: Version) -> Side:
@@ -85,6 +87,15 @@ def _unknown(version: Version) -> Side:
 def _parameters(version: Version) -> int | None:
     text = version.tags.get(PARAMETERS_TAG, "")
     return int(text) if text.isdecimal() else None
+
+
+def _latency_ms(version: Version, other: Version | None) -> float | None:
+    """How long it takes for one image; None unless that was measured of the other one on the same machine too."""
+    machines = {one.tags.get(LATENCY_MACHINE_TAG) for one in (version, other) if one is not None}
+    try:
+        return float(version.tags[LATENCY_TAG]) if len(machines) == 1 and None not in machines else None
+    except (KeyError, ValueError):
+        return None
 
 
 def _ruling(decision: GateDecision, standing: Standing) -> Ruling:

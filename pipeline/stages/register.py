@@ -20,7 +20,7 @@ from pipeline.stages.stage import Stage
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
 from pipeline.tracking import delivery_state, registration_check
-from pipeline.tracking.registry_names import PARAMETERS_TAG
+from pipeline.tracking.registry_names import LATENCY_MACHINE_TAG, LATENCY_TAG, PARAMETERS_TAG
 from pipeline.tracking.settings import ResolvedMlflow, task_name
 from pipeline.tracking.sqlite_files import sqlite_path
 from pipeline.workspace.durable_files import write_json
@@ -192,6 +192,7 @@ def _candidate(
             "model": trained.model,
             "dataset": prepared.dataset,
             PARAMETERS_TAG: str(trained.parameters),
+            **_latency_tags(predictions_folder(workspace, trained)),
         },
         example=prepared.array("test_images")[:EXAMPLES].copy(),
         description=(
@@ -200,6 +201,14 @@ def _candidate(
         ),
         earlier_test_hashes=_test_hashes(workspace),
     )
+
+
+def _latency_tags(folder: Path) -> dict[str, str]:
+    """What is known of how long the model takes for one image; nothing of models that earlier releases evaluated."""
+    from pipeline.evaluation.latency import kept
+
+    found = kept(folder)
+    return {} if found is None else {LATENCY_TAG: f"{found.ms:.3f}", LATENCY_MACHINE_TAG: found.machine}
 
 
 def _delivered_run(trained: TrainedModel, context: Context) -> str:

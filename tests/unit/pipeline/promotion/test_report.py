@@ -14,7 +14,9 @@ def test_a_decision_says_how_often_the_test_images_were_used_and_what_that_costs
 
 
 def test_what_was_not_compared_says_why():
-    assert report.summary(GateDecision(False, (), why_not_compared="other images")) == "not promoted: other images"
+    assert report.summary(GateDecision(False, (), why_not_compared="other images")) == (
+        "not promoted, not compared: other images"
+    )
     assert report.summary(GateDecision(True, ())) == "promoted: there is no champion to compare it with"
 
 

@@ -78,6 +78,17 @@ def test_fewer_parameters_are_read_from_the_tags(shelf):
     assert not shelf.ask(shelf.version(2, same, parameters="?"), shelf.version(1, same))[0].promotes
 
 
+def test_latencies_count_if_both_were_measured_on_the_same_machine(shelf):
+    same = BOTH + [1] * 300
+    slow, fast = ({"latency_ms": ms, "latency_machine": "m"} for ms in ("3.0", "2.0"))
+    assert shelf.ask(shelf.version(2, same, **fast), shelf.version(1, same, **slow))[0].promotes
+    assert not shelf.ask(shelf.version(2, same, **slow), shelf.version(1, same, **fast))[0].promotes
+    elsewhere = {**slow, "latency_machine": "another"}
+    assert not shelf.ask(shelf.version(2, same, **fast), shelf.version(1, same, **elsewhere))[0].promotes
+    assert not shelf.ask(shelf.version(2, same, **fast), shelf.version(1, same))[0].promotes
+    assert not shelf.ask(shelf.version(2, same, **fast), shelf.version(1, same, latency_machine="m"))[0].promotes
+
+
 def test_predictions_of_a_version_of_an_earlier_release_are_read_from_the_workspace(shelf):
     ruling, _ = shelf.ask(shelf.version(2, BETTER), shelf.version(1, WORSE, kept_here=True))
     assert ruling.promotes

@@ -90,6 +90,12 @@ OTHER_VALUES = {
     "evaluate.mirrored": True,
     "evaluate.calibration_bins": 7,
     "evaluate.mistakes": 7,
+    "registry.gate.confidence": 0.9,
+    "registry.gate.equal_within_points": 1.0,
+    "registry.gate.equal_must_be_cheaper": False,
+    "registry.gate.least_accuracy": 0.5,
+    "registry.gate.class_drop_points": 5.0,
+    "registry.gate.largest_ece": 0.1,
     "compute.device": "cpu",
     "compute.precision": "bf16",
     "compute.kernel": "eager",
@@ -150,6 +156,8 @@ def test_a_field_changes_the_fingerprints_of_the_stages_that_read_it_and_no_othe
         assert changed == {"evaluate", "register"}, "the registered model predicts so, too"
     elif key.startswith("evaluate."):
         assert changed == {"evaluate"}
+    elif key.startswith("registry."):
+        assert changed == {"register"}
     else:
         assert changed == {"train", "evaluate", "register"}
 

@@ -11,6 +11,7 @@ import pytest
 from pipeline.config.keys import to_yaml
 from pipeline.config.resolution import resolve
 from pipeline.errors import TrackingError
+from pipeline.evaluation import latency
 from pipeline.promotion.gate import GateDecision, Verdict
 from pipeline.stages import register
 from pipeline.stages.results import Evaluation, Registration, TrainedModel
@@ -131,6 +132,7 @@ def test_a_version_says_where_it_comes_from_and_what_it_is_worth(
         "git_commit": "c0",
     }  # fmt: skip
     assert candidate.tags == {**lineage, "model": "vanilla", "dataset": "synthetic", "parameters": "9"}
+    assert candidate.tags.keys().isdisjoint({"latency_ms"}), "of a model that an earlier release evaluated"
     assert candidate.predictions == context.workspace.predictions / "t0-1" / "predictions.npz"
     assert (candidate.key, candidate.weights) == ("t0-1", trained.weights)
     assert (candidate.test_hash, candidate.earlier_test_hashes) == (prepared.test_hash, {"d9": "t9"})
@@ -161,6 +163,12 @@ def test_with_mirrored_views_the_same_training_is_another_version_and_its_card_s
     [(_, _, candidate)] = offered
     assert (candidate.key, candidate.tags["run_key"]) == ("t0-1-mirrored", "t0-1")
     assert candidate.card["mirrored"] is True
+
+
+def test_a_version_says_how_long_it_takes_for_an_image_and_on_what(tmp_path):
+    latency.keep(latency.Latency(1.23456, "a processor, 2 threads"), tmp_path)
+    assert register._latency_tags(tmp_path) == {"latency_ms": "1.235", "latency_machine": "a processor, 2 threads"}
+    assert register._latency_tags(tmp_path / "none") == {}
 
 
 def test_code_of_no_known_commit_is_unknown(prepared, trained):
