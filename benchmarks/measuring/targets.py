@@ -122,6 +122,16 @@ def _room() -> str | None:
     return f"{disturbed['lost']} lost, least available {disturbed['least_available_mb']} MB, {figures}"
 
 
+def _forecast() -> str | None:
+    found = _figures("forecast", "default")
+    if found is None:
+        return None
+    limits = {"mb": (0.95, 1.10), "images_per_s": (0.75, 1.25)}
+    ratios = {what: [row[f"forecast_{what}"] / row[f"measured_{what}"] for row in found["configs"]] for what in limits}
+    within = {what: sum(low <= each <= high for each in ratios[what]) for what, (low, high) in limits.items()}
+    return f"{within['mb']} and {within['images_per_s']} of {len(found['configs'])}"
+
+
 def _laptops(part: str, reached: Callable[[Any], str]) -> Figure:
     def told() -> str | None:
         found = _figures("two_laptops", "default")
@@ -176,6 +186,11 @@ TARGETS = (
     Target("trials an hour on two Ray nodes of one core, against one", "1.8x", _nodes),
     Target("trials of small under 1000 MB that end at the cap after a start", "none", _fit),
     Target("trials of medium lost in 8 GB beside a program that takes all but 300 MB", "none", _room),
+    Target(
+        "forecasts of forty random configs: memory 5 % too low to 10 % too high, images/s within 25 %",
+        "all",
+        _forecast,
+    ),
     Target(
         "trials an hour on two laptops of one core, against one",
         "1.8x",

@@ -1,9 +1,10 @@
 """A laptop that joins in the middle of a search, leaves in order, or is no longer fit: disk, clock, code."""
 
+import sys
 import time
 
 import pytest
-from cluster_of_laptops import EPOCHS, cluster, lost_s, quiet_within, record
+from cluster_of_laptops import EPOCHS, cluster, lost_s, quiet_within, record, separate
 from laptop import REPOSITORY, why_not
 from product import SEQPIPE
 from two_laptops import NETWORK
@@ -150,11 +151,47 @@ def test_a_second_laptop_of_one_name_gets_another_name(tmp_path):
         assert set(three.nodes()) == {"laptop-a", "laptop-b", "laptop-b-2"}
 
 
-def test_a_name_in_place_of_an_address_and_ipv6(apart):
+def test_a_name_in_place_of_an_address(apart):
     apart.b.knows(laptop_a=f"{NETWORK}.1")
     member = apart.begin_join(apart.b, address="laptop-a")
     apart.rejoins(apart.b, 0)
     assert member.leave().code in (0, 130)
+    quiet_within(apart.b, 5)
+
+
+def test_over_ipv6(tmp_path):
+    with separate(tmp_path) as two:
+        for number, laptop in enumerate(two.laptops.all, start=1):
+            words = f"ip -6 addr add fd77::{number}/64 dev {laptop.device} nodad".split()
+            assert laptop.run(*words, at="/").code == 0
+        two.up("--bind", "fd77::1")
+        assert "fd77::1" in two.head.out
+        two.begin_join(two.b, address="[fd77::1]")
+        two.rejoins(two.b, 0)
+        driver = two.tune(4)
+        done = driver.wait(180)
+        assert done.code == 0, done.err
+        two.check_whole(4)
+        assert {each["node"] for each in two.of("finished")} == {two.a.name, two.b.name}
+
+
+def test_another_patch_release_of_python_joins_and_works(apart):
+    minor = ".".join(map(str, sys.version_info[:2]))
+    member = apart.begin_join(apart.b, **apart.b.has_python(f"{minor}.99"))
+    apart.rejoins(apart.b, 0)
+    assert f"{minor}.99" in member.out + member.err, "the table shows it"
+    driver = apart.tune(4)
+    done = driver.wait(180)
+    assert done.code == 0, done.err
+    apart.check_whole(4)
+    assert {each["node"] for each in apart.of("finished")} == {apart.a.name, apart.b.name}
+
+
+def test_another_minor_version_of_python_is_refused(apart):
+    given = {"SEQPIPE_JOIN_CODE": apart.code, **apart.b.has_python("3.99.1")}
+    done = apart.b.run(SEQPIPE, "cluster", "join", apart.a.address, **given)
+    assert done.code == 6, done.err
+    assert "3.99.1" in done.out + done.err
     quiet_within(apart.b, 5)
 
 

@@ -271,10 +271,17 @@ class Laptop:
 
     def run_ahead(self, seconds: float) -> dict[str, str]:
         """The environment in which Python's clock is so far ahead."""
-        folder = self.path(f"{HOME}/clock")
+        return self._python_begins_with(_AHEAD.format(seconds=seconds))
+
+    def has_python(self, version: str) -> dict[str, str]:
+        """The environment in which Python says that it is this version."""
+        return self._python_begins_with(f"import platform\nplatform.python_version = lambda: {version!r}\n")
+
+    def _python_begins_with(self, code: str) -> dict[str, str]:
+        folder = self.path(f"{HOME}/own-python")
         folder.mkdir(exist_ok=True)
-        (folder / "sitecustomize.py").write_text(_AHEAD.format(seconds=seconds))
-        return {"PYTHONPATH": f"{HOME}/clock"}
+        (folder / "sitecustomize.py").write_text(code)
+        return {"PYTHONPATH": f"{HOME}/own-python"}
 
     def own_source(self) -> None:
         """A copy of our packages in place of the one that it shares with everybody, to be changed at will."""
