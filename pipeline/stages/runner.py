@@ -15,6 +15,7 @@ from pipeline.stages import last_runs
 from pipeline.stages.catalog import ALL, STAGES, stages_through
 from pipeline.stages.context import Context
 from pipeline.stages.plan import Command, Decision, Identity, decide, identities, made_from
+from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.request import Request
 from pipeline.stages.results import Evaluation, Result, Results, TrainedModel
 from pipeline.stages.seed_group import SeedGroup
@@ -127,8 +128,12 @@ class Runner:
         group = SeedGroup(config, self._context)
         self._context = replace(self._context, parent_run=group.key)
 
+        has_begun = False
+
         def started(stage: str, why: str) -> None:
-            if why != "up to date":
+            nonlocal has_begun
+            if why != "up to date" and stage != PREPARE:  # a command that gets no further leaves no run
+                has_begun = True
                 self._write(group, "RUNNING")
             on_stage(stage, why)
 
@@ -146,7 +151,8 @@ class Runner:
             self._failed_groups.add(group.key)
             self._context.reporter.warn(f"{request.label(config)}: {error}\nThe other seeds go on.")
         finally:
-            self._write(group, status)
+            if has_begun or status == "FINISHED":
+                self._write(group, status)
         if not outcome.did_nothing:  # MLflow's client is not imported for nothing
             self._context.tracker.deliver_recorded(group.key)
 

@@ -192,6 +192,15 @@ def test_what_would_end_the_others_too_ends_the_command(house, seeds, error, sta
     assert house.ran == 2 * ["train", "evaluate", "register"]
 
 
+def test_a_command_that_gets_no_further_than_the_data_leaves_no_run(house, seeds):
+    house.fails.add("prepare")
+    with pytest.raises(RuntimeError):
+        seeds(0, 1)
+    assert house.ran == ["prepare"]
+    assert record_of(house) is None
+    assert list(house.workspace.hidden.glob("seeds/*")) == []
+
+
 def test_without_seeds_an_error_ends_the_command_as_ever(house):
     house.workspace.create()
     house.errors[0] = TrainingDivergedError("nan")
