@@ -89,7 +89,7 @@ def _shapes(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, tuple[i
     before, was_training = kernels.selected(), model.training
     kernels.select(Kernels())  # the native kernel does not call nn.LSTM
     hooks = [
-        layer.register_forward_hook(lambda _, __, output, name=name: note(name, output))  # type: ignore[misc]
+        layer.register_forward_hook(lambda _, __, output, name=name: note(name, output))
         for name, layer in layers.items()
     ]
     try:

@@ -41,10 +41,10 @@ def test_each_depth_takes_them_apart_once_more():
 
 
 def test_shapes_are_those_of_one_image():
-    shapes = {layer.name: layer.output for layer in summarise(build(), 2)}
-    assert shapes["stem"] == (8, 8, 16)
+    shapes = {layer.name: layer.output for depth in (1, 2) for layer in summarise(build(), depth)}
+    assert shapes["stem"] == shapes["stem.norm"] == (8, 8, 16)
     assert shapes["levels.0.blocks.1"] == (8, 8, 16)
-    assert shapes["levels.1.merging"] == (4, 4, 32)
+    assert shapes["levels.1"] == shapes["levels.1.merging"] == (4, 4, 32)
     assert shapes["head"] == (4,)
 
 
@@ -57,23 +57,24 @@ def test_parameters_and_arithmetic_add_up_to_the_whole(name, depth):
     assert sum(layer.multiply_adds for layer in layers) == multiply_adds(model, torch.zeros(1, 3, 32, 32))
 
 
-class Squares(nn.Module):
-    """Keeps its input; a linear layer keeps its input too."""
+class Known(nn.Module):
+    """Layers of which is known what they keep: a linear one its input, ReLU and sigmoid what they give."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.ReLU()
-        self.second = nn.Linear(32, 8)
-        self.third = nn.Sigmoid()
+        self.first = nn.Linear(32, 16)
+        self.second = nn.ReLU()
+        self.third = nn.Linear(16, 8)
+        self.fourth = nn.Sigmoid()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.third(self.second(self.first(images)))
+        return self.fourth(self.third(self.second(self.first(images))))
 
 
 def test_what_is_kept_is_counted_once_where_it_is_kept_first_and_weights_are_not():
-    pixels, outputs = 3 * 32 * 32 * 4, 3 * 32 * 8 * 4
-    kept = {layer.name: layer.kept_bytes for layer in summarise(Squares(), 1)}
-    assert kept == {"first": pixels, "second": 0, "third": outputs}, "the linear layer keeps what ReLU has kept"
+    kept = {layer.name: layer.kept_bytes for layer in summarise(Known(), 1)}
+    rows = 3 * 32 * 4  # bytes of a feature of each row of an image
+    assert kept == {"first": 32 * rows, "second": 16 * rows, "third": 0, "fourth": 8 * rows}
 
 
 def test_deeper_summaries_keep_the_same_in_all():

@@ -44,10 +44,10 @@ def test_an_image_of_32_by_32_pixels_stays_as_it_is(format):
 
 def test_the_largest_centred_square_is_resized():
     pixels = noise(60, 100)
-    expected = Image.fromarray(pixels[:, 20:80]).resize((32, 32), Image.Resampling.BICUBIC)
+    expected = Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC, box=(20, 0, 80, 60))
     np.testing.assert_array_equal(decode(saved(Image.fromarray(pixels))), expected)
     upright = decode(saved(Image.fromarray(pixels.transpose(1, 0, 2).copy())))
-    np.testing.assert_allclose(upright.astype(int), np.asarray(expected).transpose(1, 0, 2).astype(int), atol=1)
+    np.testing.assert_allclose(upright.astype(int), np.asarray(expected).transpose(1, 0, 2).astype(int), atol=2)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 500), (2000, 3)])
