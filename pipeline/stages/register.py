@@ -12,7 +12,7 @@ from pipeline.config.schema import GateConfig, RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import TrackingError, WorkspaceError
 from pipeline.stages.context import Context
-from pipeline.stages.evaluate import predictions_file, run_metrics
+from pipeline.stages.evaluate import predictions_file, predictions_folder, run_metrics
 from pipeline.stages.judging import RegistryGate
 from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.results import Evaluation, Registration, Results, TrainedModel
@@ -192,7 +192,7 @@ def _candidate(
             "model": trained.model,
             "dataset": prepared.dataset,
             PARAMETERS_TAG: str(trained.parameters),
-            **_latency_tags(predictions_folder(workspace, trained)),
+            **_latency_tags(predictions_folder(workspace, trained), views=2 if card["mirrored"] else 1),
         },
         example=prepared.array("test_images")[:EXAMPLES].copy(),
         description=(
@@ -203,12 +203,15 @@ def _candidate(
     )
 
 
-def _latency_tags(folder: Path) -> dict[str, str]:
-    """What is known of how long the model takes for one image; nothing of models that earlier releases evaluated."""
+def _latency_tags(folder: Path, views: int = 1) -> dict[str, str]:
+    """How long the model takes for one image, of which it sees so many views.
+
+    Nothing of models that earlier releases evaluated.
+    """
     from pipeline.evaluation.latency import kept
 
     found = kept(folder)
-    return {} if found is None else {LATENCY_TAG: f"{found.ms:.3f}", LATENCY_MACHINE_TAG: found.machine}
+    return {} if found is None else {LATENCY_TAG: f"{views * found.ms:.3f}", LATENCY_MACHINE_TAG: found.machine}
 
 
 def _delivered_run(trained: TrainedModel, context: Context) -> str:
