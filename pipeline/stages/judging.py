@@ -106,9 +106,9 @@ def _ruling(decision: GateDecision, standing: Standing) -> Ruling:
         model_tags[decisions_tag(standing.contender.tags.get(TEST_HASH_TAG, ""))] = str(decision.number)
     return Ruling(
         decision.promotes,
-        report.summary(decision),
         report.markdown(decision),
         tags,
         model_tags,
         decision.why_not_compared,
+        report.summary(decision),
     )

@@ -38,14 +38,14 @@ class Ruling:
     """What the gate says of a version, and what is written at it and at the registered model."""
 
     promotes: bool
-    summary: str = ""
-    """In one line."""
     text: str = ""
     """Markdown, for the version's description."""
     tags: Mapping[str, str] = field(default_factory=dict)
     model_tags: Mapping[str, str] = field(default_factory=dict)
     not_compared: str = ""
     """Why it could not be compared with the champion."""
+    summary: str = ""
+    """In one line, for the history of champions."""
 
 
 Gate = Callable[[Standing, str], Ruling]

@@ -11,4 +11,5 @@ def by_accuracy(standing: Standing, reason: str) -> Ruling:
         return Ruling(True, "the first", {"gate": "first"})
     accuracies = [float(version.tags[ACCURACY_TAG]) for version in (standing.contender, standing.champion)]
     wins = accuracies[0] > accuracies[1]
-    return Ruling(wins, f"better: {wins}", {"gate": str(wins)}, {"decisions": str(len(standing.others))})
+    tags, model_tags = {"gate": str(wins)}, {"decisions": str(len(standing.others))}
+    return Ruling(wins, f"better: {wins}", tags, model_tags, summary="in one line")

@@ -120,6 +120,12 @@ def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
         "compute.recompute": False,
         "compute.checkpoint_every_s": 60.0,
         "compute.max_time_s": None,
+        "registry.gate.confidence": 0.95,
+        "registry.gate.equal_within_points": 0.5,
+        "registry.gate.equal_must_be_cheaper": True,
+        "registry.gate.least_accuracy": None,
+        "registry.gate.class_drop_points": None,
+        "registry.gate.largest_ece": None,
     }
 
 

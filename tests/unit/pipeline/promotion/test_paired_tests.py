@@ -102,11 +102,12 @@ def test_no_margin_is_the_test_of_better():
     assert not_worse(counts, 0) == better(counts)
 
 
-@given(st.integers(0, 60), st.integers(0, 60), st.sampled_from([0.005, 0.02, 0.1]))
-def test_who_is_called_better_is_called_not_worse_too_unless_hardly_an_image_is_disputed(first, second, margin):
+@given(st.integers(0, 60), st.integers(0, 60), st.sampled_from([0.02, 0.1]))
+def test_who_is_called_better_is_called_not_worse_too(first, second, margin):
+    """By margins of several images; by two of 400 the care for the share of disputed images can outweigh it."""
     counts = counts_of(400, first=first, second=second)
     for level in (0.001, 0.01, 0.05):
-        assert better(counts) > level or not_worse(counts, margin) <= level or counts.disputed < 20
+        assert better(counts) > level or not_worse(counts, margin) <= level
 
 
 @pytest.mark.parametrize(("images", "margin"), [(40, 0.1), (200, 0.01), (400, 0.005)])

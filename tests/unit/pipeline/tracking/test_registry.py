@@ -12,6 +12,7 @@ from offline_store import offline_tracker
 from pipeline.errors import TrackingError
 from pipeline.tracking import registry
 from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.champions import history
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.logged_model import Candidate
 from pipeline.tracking.registry_names import ACCURACY_TAG, NOT_COMPARED_TAG, REGISTER_KEY_TAG, RUN_KEY_TAG
@@ -46,7 +47,11 @@ class Client:
         return [name for name in self.models if query == f"name = '{name}'"]
 
     def get_registered_model(self, name):
-        return SimpleNamespace(name=name, tags=self.model_tags)
+        aliases = {alias: int(version) for (owner, alias), version in self.aliases.items() if owner == name}
+        return SimpleNamespace(name=name, tags=self.model_tags, aliases=aliases)
+
+    def delete_registered_model_tag(self, name, key):
+        del self.model_tags[key]
 
     def set_registered_model_tag(self, name, key, value):
         self.model_tags[key] = value
@@ -141,6 +146,16 @@ def test_a_better_version_takes_the_champion_and_a_worse_one_the_challenger_alon
     assert registered.client.aliases == {("task", "champion"): "2", ("task", "challenger"): "3"}
 
 
+def test_every_champion_is_in_the_history_with_what_it_was_compared_by(registered):
+    registered.register("k1", 0.8)
+    registered.register("k2", 0.7)
+    registered.register("k3", 0.9)
+    first, second = history(registered.client, "task")
+    assert (first.version, first.kind, first.why, first.run) == ("1", "registered", "there was no champion", "k1")
+    assert (second.version, second.why) == ("3", "the gate let it through against version 1")
+    assert (second.run, second.comparison, second.is_done) == ("k3", "in one line", True)
+
+
 def test_registering_again_makes_nothing_new(registered):
     first = registered.register("k1")
     assert registered.register("k1") == first
@@ -185,7 +200,8 @@ def test_what_the_gate_says_is_written_before_any_alias_is_set(registered, monke
     with pytest.raises(TrackingError, match="died"):
         registered.register("k2", 0.9)
     assert registered.client.versions[1].tags["gate"] == "True"
-    assert registered.client.model_tags == {"decisions": "1"}
+    assert registered.client.model_tags["decisions"] == "1"
+    assert [change.version for change in history(registered.client, "task")] == ["1"]
     assert registered.client.aliases["task", "champion"] == "1"
 
 

@@ -57,7 +57,7 @@ def test_a_version_is_found_by_alias_and_by_number():
     [
         ("m", (), ModelError, "no model is registered here yet: `seqpipe run all` trains one"),
         ("@champion", (), ModelError, "no model is registered"),
-        ("@champion", ("n", "m"), ConfigError, r"several models are registered: name one with --model \(m, n\)"),
+        ("@champion", ("n", "m"), ConfigError, r"several models are registered: name one of m, n"),
         ("mm", ("m", "n"), ConfigError, "no model 'mm' is registered"),
         ("m/7", ("m",), ConfigError, "m has no version 7; versions: 1, 2, 3"),
         ("m@best", ("m",), ConfigError, "m has no best; aliases: champion, challenger; versions: 1, 2, 3"),
