@@ -60,6 +60,7 @@ def weights_of(training) -> dict[str, torch.Tensor]:
         ("small", "bf16", {}, 3),
         ("small", "fp32", EVERY_OPTION, 6),
         ("small", "bf16", EVERY_OPTION, 3),
+        ("small with every option", "fp32", EVERY_OPTION, 3),
     ],
 )
 def test_a_training_that_left_at_any_moment_ends_in_the_same_bits(

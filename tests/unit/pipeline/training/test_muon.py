@@ -165,6 +165,14 @@ def test_of_a_stem_only_the_first_layer_is_left_out():
     assert in_stem == ["stem.convs.1.weight", "stem.convs.2.weight"]
 
 
+def test_a_whitened_layer_is_the_first_of_its_stem_and_a_pooling_vector_is_no_matrix():
+    options = {"stem": "deep", "whitened": True, "pooling": "attention"}
+    model = catalog.build("small", 3, **ARCHITECTURES["small"], **options)
+    found = matrices_of(model)
+    assert all(dict(model.named_parameters())[name].requires_grad for name in found)
+    assert not any("pool" in name for name in found)
+
+
 def test_a_matrix_of_one_row_or_column_is_a_vector():
     model = nn.ModuleDict({"pooling": nn.Linear(8, 1), "spread": nn.Linear(1, 8), "fc": nn.Linear(2, 8)})
     assert set(matrices_of(model)) == {"fc.weight"}
