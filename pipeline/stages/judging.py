@@ -1,9 +1,10 @@
 """The gate as the registry asks it: reads the predictions of challenger and champion, and writes down its answer."""
 
-from pathlib import Path
+import contextlib
 from typing import TYPE_CHECKING
 
 from pipeline.config.schema import GateConfig
+from pipeline.errors import WorkspaceError
 from pipeline.promotion import gate, report
 from pipeline.promotion.gate import GateDecision, Pairing, Side
 from pipeline.promotion.test_set_use import decisions_before
@@ -43,13 +44,15 @@ class RegistryGate:
         contender, champion = standing.contender, standing.champion
         predicted = self._predictions(contender)
         if predicted is None:
-            return gate.not_compared(self._rules, _unknown(contender), "its predictions of the test images are gone")
+            return gate.not_compared(
+                self._rules, _unknown(contender), "its predictions of the test images are gone or damaged"
+            )
         challenger = self._side(contender, predicted, champion)
         if champion is None:
             return gate.decide_first(self._rules, challenger)
         theirs = None if reason else self._predictions(champion)
         if theirs is None:
-            why = reason or f"the predictions of the champion, version {champion.number}, are not kept"
+            why = reason or f"the predictions of the champion, version {champion.number}, are gone or damaged"
             return gate.not_compared(self._rules, challenger, why)
         try:
             (predicted,) = same_images(theirs, [predicted])
@@ -64,13 +67,14 @@ class RegistryGate:
         return gate.decide(self._rules, challenger, self._side(champion, theirs, contender), pairing, before)
 
     def _predictions(self, version: Version) -> "Predictions | None":
-        """A version's predictions; those of a version of an earlier release may be in this workspace."""
+        """A version's predictions, None if they are gone or damaged; those of an earlier release's may be here."""
         from pipeline.evaluation.predictions import load_predictions
 
         kept = self._workspace.predictions / version.tags.get(RUN_KEY_TAG, "-") / "predictions.npz"
         for path in (version.predictions(), kept):
             if path is not None and path.is_file():
-                return load_predictions(Path(path))
+                with contextlib.suppress(WorkspaceError):  # what cannot be read is no evidence: the ruling says so
+                    return load_predictions(path)
         return None
 
     def _side(self, version: Version, predicted: "Predictions", other: Version | None) -> Side:

@@ -97,8 +97,9 @@ def test_predictions_of_a_version_of_an_earlier_release_are_read_from_the_worksp
 @pytest.mark.parametrize(
     ("why", "said"),
     [
-        ("champion", "the predictions of the champion, version 1, are not kept"),
-        ("contender", "its predictions of the test images are gone"),
+        ("champion", "the predictions of the champion, version 1, are gone or damaged"),
+        ("damage", "the predictions of the champion, version 1, are gone or damaged"),
+        ("contender", "its predictions of the test images are gone or damaged"),
         ("images", "beside the champion, version 1: they predicted other test images: 2000 and 2000, of which"),
         ("tags", "it was judged on other test images"),
     ],
@@ -107,6 +108,8 @@ def test_what_cannot_be_compared_is_refused_with_the_reason_and_counts_for_nothi
     contender = shelf.version(2, None if why == "contender" else BETTER)
     numbers = range(1, 2001) if why == "images" else None
     champion = shelf.version(1, None if why == "champion" else WORSE, ids=numbers)
+    if why == "damage":
+        (shelf.root / "1.npz").write_bytes(b"PK no predictions")
     ruling, decision = shelf.ask(contender, champion, reason=said if why == "tags" else "")
     assert not ruling.promotes
     assert ruling.not_compared.startswith(said)

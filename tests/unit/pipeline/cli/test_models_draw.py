@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import options
-from pipeline.cli.models import draw
+from pipeline.cli.models_draw import draw
 from pipeline.errors import WorkspaceError
 
 TINY = ["model.dims=[16, 32]", "model.depths=[1, 1]"]
