@@ -9,10 +9,9 @@ from pipeline.cli import models_gate
 from pipeline.errors import ConfigError, GateRefusedError
 from pipeline.promotion.gate import GateDecision, Verdict
 from pipeline.stages import register
-from pipeline.tracking import version_words
-from pipeline.tracking.promotion import Version
+from pipeline.tracking import model_versions
 from pipeline.tracking.registry import RegisteredVersion
-from pipeline.tracking.version_words import FoundVersion
+from pipeline.tracking.version_choice import StoredVersion, choose
 
 REFUSED = GateDecision(False, (Verdict("better", False, "p 0.4 > 0.05"),), 1, 0.05)
 PROMOTED = GateDecision(True, (Verdict("better", True, "p 0.01 <= 0.05"),), 1, 0.05)
@@ -28,11 +27,11 @@ def asked(monkeypatch, tmp_path):
         calls.made.append((name, number, config.registry.gate.confidence, dry_run))
         return RegisteredVersion(name, str(number), ("challenger",)), calls.answer
 
-    def find(connection, word, scratch):
-        return FoundVersion("cats", Version(2, {})) if word == "challenger" else None
+    def find(choice, connection):
+        return choose(choice, ["cats"], lambda name: {"2": StoredVersion(name, "2", ("challenger",), None, "")})
 
     monkeypatch.setattr(register, "judge_again", judge)
-    monkeypatch.setattr(version_words, "find_version", find)
+    monkeypatch.setattr(model_versions, "find_version", find)
     return calls
 
 
@@ -67,6 +66,6 @@ def test_about_the_champion_itself_there_is_nothing_to_decide(asked, capsys):
 
 
 def test_an_unknown_version_is_refused_before_anything_is_asked(asked):
-    with pytest.raises(ConfigError, match="no registered version is called 'birds/1'"):
-        models_gate.gate("birds/1")
+    with pytest.raises(ConfigError, match="cats has no version 9"):
+        models_gate.gate("cats/9")
     assert asked.made == []
