@@ -13,8 +13,8 @@ from sequencer_models import kernels
 from sequencer_models.flops import multiply_adds_by_layer
 from sequencer_models.kernels import Kernels
 
-IMAGES = 2
-"""Of the pass in which is counted what is kept; their number does not change what is kept of each."""
+FEW, MORE = 2, 4
+"""Images of two passes: what the second keeps more is kept of images, and no copies of weights."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def summarise(model: nn.Module, depth: int) -> list[LayerSummary]:
     layers = dict(_layers(model, "", depth))
     arithmetic = multiply_adds_by_layer(model, torch.zeros(1, 3, 32, 32))
     shapes = _shapes(model, layers)
-    kept = _kept_bytes(model, layers)
+    few, more = (_kept_bytes(model, layers, images) for images in (FEW, MORE))
     return [
         LayerSummary(
             name=name,
@@ -61,7 +61,7 @@ def summarise(model: nn.Module, depth: int) -> list[LayerSummary]:
             output=shapes[name],
             parameters=sum(weight.numel() for weight in layers[name].parameters()),
             multiply_adds=sum(arithmetic.get(inside, 0) for inside in layers[name].modules()),
-            kept_bytes=kept[name],
+            kept_bytes=(more[name] - few[name]) // (MORE - FEW),
         )
         for name in shapes
     ]
@@ -102,8 +102,8 @@ def _shapes(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, tuple[i
     return shapes
 
 
-def _kept_bytes(model: nn.Module, layers: dict[str, nn.Module]) -> Counter[str]:
-    """What each layer keeps of an image for the backward pass; by no name what the model keeps between them."""
+def _kept_bytes(model: nn.Module, layers: dict[str, nn.Module], images: int) -> Counter[str]:
+    """What each layer keeps of images for the backward pass; by no name what the model keeps between them."""
     kept: Counter[str] = Counter()
     at_work = [""]
     held: dict[int, Any] = {
@@ -114,7 +114,7 @@ def _kept_bytes(model: nn.Module, layers: dict[str, nn.Module]) -> Counter[str]:
         storage = tensor.untyped_storage()
         if storage._cdata not in held:
             held[storage._cdata] = storage  # while it lives, no other has its number
-            kept[at_work[-1]] += storage.nbytes() // IMAGES
+            kept[at_work[-1]] += storage.nbytes()
         return tensor
 
     was_training = model.training
@@ -122,7 +122,7 @@ def _kept_bytes(model: nn.Module, layers: dict[str, nn.Module]) -> Counter[str]:
     try:
         model.train()
         with torch.random.fork_rng(devices=[]), torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
-            model(torch.zeros(IMAGES, 3, 32, 32))
+            model(torch.zeros(images, 3, 32, 32))
     finally:
         model.train(was_training)
         for hook in hooks:

@@ -25,7 +25,7 @@ ROW_INCHES = 0.34
 _LAYER, _SHAPE, _PARAMETERS, _ARITHMETIC, _MEMORY, _END = 0.0, 3.35, 4.25, 4.6, 6.2, 7.8
 """Where the columns begin, in inches; shapes and parameters end there, since they are aligned to the right."""
 _BAR = 0.85
-"""Inches of a bar of 100 %."""
+"""Inches of the longest bar."""
 _CELL: dict[str, Any] = {"fontsize": 8, "va": "center"}
 
 
@@ -79,19 +79,19 @@ def draw_model(portrait: Portrait) -> Figure:
     axes.axis("off")
     axes.text(_LAYER, 1.8, portrait.title, fontsize=12, fontweight="bold", va="center")
     _head(axes)
-    arithmetic = sum(layer.multiply_adds for layer in portrait.layers)
-    memory = sum(layer.kept_bytes for layer in portrait.layers)
+    arithmetic = [layer.multiply_adds for layer in portrait.layers]
+    memory = [layer.kept_bytes for layer in portrait.layers]
     for row, layer in enumerate(portrait.layers):
         _layer(axes, -row, layer, is_last=row == rows - 1)
         axes.text(_PARAMETERS, -row, f"{layer.parameters:,}" if layer.parameters else "", ha="right", **_CELL)
-        _share(axes, -row, _ARITHMETIC, layer.multiply_adds, arithmetic, BLUE)
-        _share(axes, -row, _MEMORY, layer.kept_bytes, memory, ORANGE)
+        _share(axes, row, _ARITHMETIC, arithmetic, BLUE)
+        _share(axes, row, _MEMORY, memory, ORANGE)
     _groups(axes, portrait.layers)
     axes.plot([_LAYER, _END - 0.1], [0.5 - rows] * 2, color=GREY, linewidth=0.6)
     axes.text(_LAYER, -rows - 0.1, "in all", fontweight="bold", **_CELL)
     axes.text(_PARAMETERS, -rows - 0.1, f"{portrait.parameters:,}", ha="right", **_CELL)
-    axes.text(_ARITHMETIC, -rows - 0.1, f"{2 * arithmetic / 1e9:.3f} GFLOP an image", **_CELL)
-    axes.text(_MEMORY, -rows - 0.1, f"{memory / 1e6:.2f} MB an image", **_CELL)
+    axes.text(_ARITHMETIC, -rows - 0.1, f"{2 * sum(arithmetic) / 1e9:.3f} GFLOP an image", **_CELL)
+    axes.text(_MEMORY, -rows - 0.1, f"{sum(memory) / 1e6:.2f} MB an image", **_CELL)
     for number, note in enumerate(portrait.notes):
         axes.text(_LAYER, -rows - 0.9 - 0.2 / ROW_INCHES * number, note, fontsize=7, color=GREY, va="center")
     return figure
@@ -132,12 +132,11 @@ def _layer(axes: Axes, y: float, layer: LayerSummary, *, is_last: bool) -> None:
         )  # fmt: skip
 
 
-def _share(axes: Axes, y: float, x: float, part: int, whole: int, colour: str) -> None:
-    """A bar and its share in percent."""
-    share = part / whole if whole else 0.0
-    axes.add_patch(Rectangle((x, y - 0.2), _BAR, 0.4, facecolor="#EEEEEE", linewidth=0))
-    axes.add_patch(Rectangle((x, y - 0.2), _BAR * share, 0.4, facecolor=colour, linewidth=0))
-    axes.text(x + _BAR + 0.5, y, f"{100 * share:.1f} %", ha="right", **_CELL)
+def _share(axes: Axes, row: int, x: float, parts: Sequence[int], colour: str) -> None:
+    """The share of a row in percent, and a bar for it; that of the largest part has the whole length."""
+    whole, largest = max(sum(parts), 1), max(*parts, 1)
+    axes.add_patch(Rectangle((x, -row - 0.2), _BAR * parts[row] / largest, 0.4, facecolor=colour, linewidth=0))
+    axes.text(x + _BAR + 0.5, -row, f"{100 * parts[row] / whole:.1f} %", ha="right", **_CELL)
 
 
 def _groups(axes: Axes, layers: Sequence[LayerSummary]) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from sequencer_models import catalog, kernels
 from sequencer_models.flops import multiply_adds
 from sequencer_models.kernels import Kernels
-from sequencer_models.layer_summary import IMAGES, LayerSummary, summarise
+from sequencer_models.layer_summary import LayerSummary, summarise
 
 TINY = {"small": {"dims": (16, 32), "depths": (2, 1)}, "vanilla": {"hidden": 8, "layers": 1}}
 
@@ -77,6 +77,16 @@ def test_what_is_kept_is_counted_once_where_it_is_kept_first_and_weights_are_not
     assert kept == {"first": 32 * rows, "second": 16 * rows, "third": 0, "fourth": 8 * rows}
 
 
+def test_blocks_of_half_the_grid_and_twice_the_channels_keep_half_whatever_copies_of_weights_are_kept(native_kernel):
+    model = catalog.build("small", 4, dims=(64, 128), depths=(1, 1))
+    kernels.select(Kernels("native"))
+    try:
+        kept = {layer.name: layer.kept_bytes for layer in summarise(model, 2)}
+    finally:
+        kernels.select(Kernels())
+    assert kept["levels.1.blocks.0"] == pytest.approx(kept["levels.0.blocks.0"] / 2, rel=0.05)
+
+
 def test_deeper_summaries_keep_the_same_in_all():
     in_all = {depth: sum(layer.kept_bytes for layer in summarise(build(), depth)) for depth in (1, 2, 3)}
     assert in_all[1] == in_all[2]
@@ -110,7 +120,3 @@ def test_the_model_is_left_as_it_was():
 )
 def test_a_layer_is_called_as_people_do(name, words):
     assert LayerSummary(name, "", (), 0, 0, 0).in_words == words
-
-
-def test_images_is_more_than_one_so_that_a_batch_is_seen_as_one():
-    assert IMAGES > 1
