@@ -53,7 +53,7 @@ class ConvStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """`B x in_channels x height x width` pixels to `B x H x W x C` tokens."""
-        x = images.permute(0, 2, 3, 1)  # B x height x width x in_channels
+        x = images.permute(0, 2, 3, 1).contiguous()  # B x height x width x in_channels, which convolutions keep
         for n, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             if n:
                 x = F.gelu(x)
