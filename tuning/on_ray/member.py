@@ -187,6 +187,7 @@ class _Joining:
             case End(why):
                 self._on_event(Lost(why))
                 self._end_node(in_order=False)
+                self._close_board()  # after a change of address its connection leads nowhere
                 self._ask_at = 0.0
             case Wait(why, retry_s):
                 self._ask_at = time.monotonic() + retry_s
@@ -212,6 +213,7 @@ class _Joining:
         except AskedToLeaveError:
             return  # the next look sees it
         except ClusterError as error:
+            self._close_board()  # what has failed once fails always; the next look makes another one
             if not self._joined_before:
                 raise
             if (wait := self._member.begun(time.monotonic(), failed=str(error))) is not None:

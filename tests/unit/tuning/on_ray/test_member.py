@@ -31,6 +31,7 @@ class Laptop:
     """Runs a member in this thread; `then` says what happens when an event of a kind has come for the nth time."""
 
     def __init__(self, tmp_path, monkeypatch):
+        self.monkeypatch = monkeypatch
         self.head = FakeHead(token=CODE.token)
         self.starts = Starts(self.head, tmp_path / "nodes")
         self.events = []
@@ -154,6 +155,7 @@ def test_a_node_that_the_head_has_given_up_is_started_again(laptop):
 def test_a_laptop_with_another_address_joins_again_with_that(laptop):
     def move():
         laptop.address = "10.0.0.9"
+        laptop.head.lose_connections()
         laptop.node.end = lambda **_: None  # the head cannot be told, and counts it as alive for a minute
 
     laptop.then = {(Joined, 1): move, (Joined, 2): laptop.ask_to_stop}
@@ -161,6 +163,21 @@ def test_a_laptop_with_another_address_joins_again_with_that(laptop):
     joined = [event.record for event in laptop.events if isinstance(event, Joined)]
     assert [record.address for record in joined] == ["10.0.0.2", "10.0.0.9"]
     assert [record.name for record in joined] == ["b", "b"]
+
+
+def test_a_connection_that_is_lost_while_it_joins_again_is_made_anew(laptop):
+    def lose():
+        laptop.node.lost = "raylet"
+        laptop.monkeypatch.setattr(member, "NodeProcesses", fail_once)
+
+    def fail_once(*_, **__):
+        laptop.head.lose_connections()
+        laptop.monkeypatch.setattr(member, "NodeProcesses", laptop.starts)
+        raise ClusterError("the head does not answer")
+
+    laptop.then = {(Joined, 1): lose, (Joined, 2): laptop.ask_to_stop}
+    laptop.run()
+    assert laptop.kinds() == [Starting, Joined, Lost, Starting, Waiting, Starting, Joined, Left]
 
 
 def test_without_any_way_to_the_head_the_node_stays(laptop):
