@@ -263,7 +263,7 @@ def _cells(seeds: Sequence[Result]) -> list[str]:
         f"{_mean(one.trained_s for one in seeds) / 60:.1f}",
         f"{_mean(one.images_per_s for one in seeds):.0f}",
         f"{max(one.peak_memory_mb for one in seeds):.0f} MB",
-        f"{first.precision} on {first.device}, {first.threads} threads",
+        f"{first.precision} on {first.device}, {first.threads} {'thread' if first.threads == 1 else 'threads'}",
         first.processor,
     ]
 

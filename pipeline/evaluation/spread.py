@@ -1,4 +1,4 @@
-"""How a figure spreads over seeds: its mean, its deviation, and an interval of the mean."""
+"""How a share, such as an accuracy, spreads over seeds: its mean, its deviation, and an interval of the mean."""
 
 import math
 import statistics
@@ -10,7 +10,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over several seeds; what takes two of them is None for one."""
+    """A share over several seeds; what takes two of them is None for one."""
 
     count: int
     mean: float
@@ -18,10 +18,13 @@ class Spread:
     """Of the sample: over count - 1."""
     low: float | None
     high: float | None
-    """The 95 % interval of the mean, by Student's t: of the seeds' uncertainty alone, not of the test images'."""
+    """The 95 % interval of the mean, by Student's t, as far as a share goes: from 0 to 1.
+
+    It is of the seeds' uncertainty alone, not of the test images'.
+    """
 
     def in_words(self) -> str:
-        """Of a share: `91.20 %, mean of 3 seeds (deviation 0.35 points, 95 % interval 90.33 to 92.07 %)`."""
+        """`91.20 %, mean of 3 seeds (deviation 0.35 points, 95 % interval 90.33 to 92.07 %)`."""
         mean = f"{100 * self.mean:.2f} %"
         if self.deviation is None or self.low is None or self.high is None:
             return f"{mean}, one seed"
@@ -31,7 +34,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The spread of at least one value."""
+    """The spread of at least one share."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Spread(len(values), mean, None, None, None)
@@ -39,4 +42,4 @@ def spread(values: Sequence[float]) -> Spread:
 
     deviation = statistics.stdev(values)
     half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * deviation / math.sqrt(len(values))
-    return Spread(len(values), mean, deviation, mean - half, mean + half)
+    return Spread(len(values), mean, deviation, max(mean - half, 0.0), min(mean + half, 1.0))

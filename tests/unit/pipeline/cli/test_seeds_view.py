@@ -66,7 +66,7 @@ def test_it_ends_in_a_table_of_each_seed_and_how_they_spread(run):
         ["vanilla", "1", "90.00 %", "90.00 %", "1.0000"],
         ["vanilla", "mean", "85.00 %", "85.00 %"],
         ["vanilla", "deviation", "7.07 points", "7.07 points"],
-        ["vanilla", "95 % interval of the mean", "21.47 to 148.53 %", "21.47 to 148.53 %"],
+        ["vanilla", "95 % interval of the mean", "21.47 to 100.00 %", "21.47 to 100.00 %"],
     ]
     assert "vanilla, seed 1: train " in out
     assert "--seeds 0-1" in out.partition("next: ")[2]

@@ -52,6 +52,13 @@ def test_a_recipe_beats_the_models_own_values_and_any_other_layer_beats_it(toy, 
     assert config.train.augment.flip
 
 
+def test_a_recipe_beats_what_a_model_has_of_its_own(monkeypatch):
+    variants = {"four": Variant({"model.dims": (8, 16)}), "all": Variant()}
+    monkeypatch.setitem(RECIPES, "best", Recipe("for tests", {"small": variants}))
+    config = resolve("small", flags={"recipe": "best"})
+    assert (config.model.dims, config.model.depths) == ((8, 16), (4, 3))
+
+
 def test_a_flag_names_the_recipe_before_a_set_and_that_before_the_file(tmp_path):
     file = file_of(tmp_path, "recipe: fast\n")
     assert resolve(file=file).recipe == "fast"
@@ -99,6 +106,14 @@ def test_a_stored_config_is_not_taken_for_another_recipe(toy, tmp_path):
         resolve("vanilla", without, flags={"recipe": "best"})
     with pytest.raises(ConfigError, match="unknown recipe"):
         resolve("vanilla", file, flags={"recipe": "bset"})
+
+
+def test_what_a_file_changed_of_one_recipe_is_not_taken_into_another(toy, tmp_path):
+    file = file_of(tmp_path, "recipe: fast\ntrain: {epochs: 6}\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml sets train\.epochs, and a file wins"):
+        with_toy(file=file)
+    file = file_of(tmp_path, "recipe: fast\ntrain: {batch_size: 6}\n")
+    assert with_toy(file=file).train.batch_size == 6, "neither of the two sets it"
 
 
 def test_a_file_may_change_some_of_what_a_recipe_sets(toy, tmp_path):

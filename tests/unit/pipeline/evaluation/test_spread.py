@@ -28,6 +28,11 @@ def test_one_value_has_neither_a_deviation_nor_an_interval():
     assert spread([0.9]) == type(spread([0.9]))(1, 0.9, None, None, None)
 
 
+def test_the_interval_goes_no_further_than_a_share():
+    found = spread([0.1, 0.9])
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
 def test_equal_values_have_an_interval_of_no_width():
     found = spread([0.5, 0.5, 0.5])
     assert (found.deviation, found.low, found.high) == (0.0, 0.5, 0.5)
