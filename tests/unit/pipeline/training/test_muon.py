@@ -200,6 +200,12 @@ def test_its_arithmetic_is_that_of_its_products(dtype):
     assert (optimizer.flops() < in_full) == (dtype == torch.float32), "long matrices take less in fp32"
 
 
+@pytest.mark.parametrize(("columns", "is_less"), [(11, False), (12, True)])
+def test_matrices_take_less_from_twice_as_long_as_high_on(columns, is_less):
+    found = muon_of([nn.Parameter(drawn(6, columns))]).flops()
+    assert (found < 5 * 2 * (2 * 6 * 6 * columns + 6**3)) == is_less
+
+
 @pytest.mark.parametrize("columns", [60, 120])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_its_step_holds_is_no_more_than_it_says(dtype, columns):
