@@ -105,6 +105,8 @@ def test_what_the_config_asks_for_is_forecast(forecasts):
     averages = forecasts.forecast(config_of("train.ema_decay=0.9"), 1e6)
     assert averages.peak_mb == RUN_MB + 1280 + 2 * 5
     assert averages.disk_mb == (CHECKPOINTS * 4 + WEIGHTS) * 5.0
+    muon = forecasts.forecast(config_of("train.optimizer=muon"), 1e6)
+    assert muon.disk_mb == (CHECKPOINTS * 2 + WEIGHTS) * 5.0
 
 
 def test_an_architecture_is_asked_for_once(forecasts, process):

@@ -372,6 +372,14 @@ def test_the_advice_on_a_muon_that_diverged_names_its_rate_too(bench, tmp_path):
             training.fit()
 
 
+def test_muon_computes_in_the_precision_that_the_training_has(bench, tmp_path):
+    bench, flops = dataclasses.replace(bench, name="small").with_config(optimizer="muon"), {}
+    for precision in ("fp32", "bf16"):
+        with bench.with_numerics(precision=precision).training(tmp_path / precision) as training:
+            flops[precision] = training.optimizer.flops
+    assert flops["fp32"] < flops["bf16"], "which has no way around long matrices"
+
+
 def test_muon_learns(bench, tmp_path):
     rows = bench.with_config(epochs=12, optimizer="muon", muon_learning_rate=0.02).fit(tmp_path).progress.rows
     assert rows[-1]["train/loss"] < 0.8 * rows[0]["train/loss"]

@@ -55,6 +55,13 @@ def test_it_is_newton_and_schulz_whatever_the_shape_and_the_rank(rank, columns):
     assert (found - expected).norm() < 2e-3 * expected.norm()
 
 
+def test_in_bf16_long_matrices_are_as_near_to_it_as_others():
+    for columns in (24, 200):
+        x = drawn(3, 24, columns)
+        found, expected = orthogonalised(x.bfloat16()), orthogonalised(x.clone())
+        assert (found - expected).norm() < 0.05 * expected.norm()
+
+
 def test_each_matrix_is_orthogonalised_by_itself_whatever_its_size():
     small, large = drawn(1, 4, 6) * 1e-3, drawn(1, 4, 6, seed=1) * 1e3
     together = orthogonalised(torch.cat([small, large]))
@@ -181,7 +188,7 @@ def test_a_matrix_of_one_row_or_column_is_a_vector():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_its_arithmetic_is_that_of_its_products(dtype):
-    weights = [nn.Parameter(drawn(8, 6)), nn.Parameter(drawn(6, 20))]
+    weights = [nn.Parameter(drawn(*shape)) for shape in ((8, 6), (6, 11), (6, 12), (30, 7))]
     lstm = nn.Parameter(drawn(12, 5))
     optimizer = Muon([{"params": weights}, {"params": [lstm], "gates": 4}], dtype)
     for weight in (*weights, lstm):
@@ -189,6 +196,14 @@ def test_its_arithmetic_is_that_of_its_products(dtype):
     with FlopCounterMode(display=False) as counted:
         optimizer.step()
     assert optimizer.flops() == counted.get_total_flops()
+    in_full = 5 * sum(2 * (2 * m * m * n + m**3) for m, n in ((6, 8), (6, 11), (6, 12), (7, 30), *[(3, 5)] * 4))
+    assert (optimizer.flops() < in_full) == (dtype == torch.float32), "long matrices take less in fp32"
+
+
+@pytest.mark.parametrize(("columns", "is_less"), [(11, False), (12, True)])
+def test_matrices_take_less_from_twice_as_long_as_high_on(columns, is_less):
+    found = muon_of([nn.Parameter(drawn(6, columns))]).flops()
+    assert (found < 5 * 2 * (2 * 6 * 6 * columns + 6**3)) == is_less
 
 
 @pytest.mark.parametrize("columns", [60, 120])
