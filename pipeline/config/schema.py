@@ -168,7 +168,7 @@ class GateConfig(Group):
         0.5,
         gt=0,
         lt=100,
-        description="Promote also what is not worse by this many points of accuracy, with confidence, and cheaper; "
+        description="Promote also what is cheaper and, with confidence, not worse by this many points of accuracy; "
         "null: only what is better.",
     )
     equal_must_be_cheaper: bool = Field(True, description="false: what is not worse is promoted whatever it costs.")

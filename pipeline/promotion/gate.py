@@ -6,12 +6,13 @@ there with at most that probability. The expected number of such promotions in K
 (1 - confidence) * (1 + 1/2 + ... + 1/K): at 95 %, 0.05 in one, 0.15 in ten, 0.26 in a hundred. A decision counts once
 it has compared two models on these images, however it went; asking what the gate would say counts for nothing.
 
-**Why two ways in cost nothing more.** A challenger is promoted as better, or as not worse and cheaper. A model that
-is equal by truth and cheaper is promoted rightly; one that is worse by the margin should be called neither. Who is
-called better is called "not worse" too, unless hardly an image is disputed; and either happens to a model worse by
-the margin at most as often as the level says, by enumeration (the tests of `paired_tests`) and simulation
-(`benchmarks/gate.py`). Rules that must all hold (classes, calibration, least accuracy) can only make a promotion
-rarer, so that each is tested at the full level (an intersection-union test; Berger 1982).
+**Two ways in, at no more than the level.** A challenger must be shown to be not worse by the margin; then it is
+promoted if it is shown to be better, or if it is cheaper. The two claims are tested one after the other, each at the
+full level, and the second counts only after the first (a fixed sequence; Maurer, Hothorn and Lehmacher 1995). So one
+that is worse by the margin is promoted with at most the level's probability, and so is one as costly as the champion
+that is no better; an equal one that is cheaper is promoted rightly. What is better is all but always not worse too.
+Rules that must all hold (classes, calibration, least accuracy) can only make a promotion rarer, so that each is
+tested at the full level (an intersection-union test; Berger 1982).
 """
 
 from collections.abc import Mapping
@@ -90,12 +91,13 @@ def decide(
     level = (1 - rules.confidence) / number
     must = (*_alone(rules, challenger), *_no_class_worse(rules, pairing, level))
     is_better = _better(pairing.counts, level)
-    ways = [is_better]
-    if rules.equal_within_points is not None:
+    if rules.equal_within_points is None:
+        ways, is_worth_it = [is_better], is_better.holds
+    else:
         is_equal = _not_worse(pairing.counts, rules.equal_within_points, level)
         is_cheaper = _cheaper(challenger, champion)
-        ways += [is_equal, *([is_cheaper] if rules.equal_must_be_cheaper else [])]
-    is_worth_it = ways[0].holds or (len(ways) > 1 and all(way.holds for way in ways[1:]))
+        ways = [is_equal, is_better, *([is_cheaper] if rules.equal_must_be_cheaper else [])]
+        is_worth_it = is_equal.holds and (is_better.holds or is_cheaper.holds or not rules.equal_must_be_cheaper)
     return GateDecision(is_worth_it and all(rule.holds for rule in must), (*ways, *must), number, level)
 
 

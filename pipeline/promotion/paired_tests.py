@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_NUISANCE = 1e-4  # level of the bound on the share of disputed images, which p-values of `not_worse` include
+_NUISANCE = 1e-6  # level of the bound on the share of disputed images, which p-values of `not_worse` include
 _SHARES = 6  # of disputed images, at which the worst case is looked for; it is all but always the largest
 _FAR_SDS = 8.0  # nothing further from its mean than this adds to a p-value; a millionth of a billionth is left out
 
@@ -55,8 +55,8 @@ def not_worse(counts: PairCounts, margin: float) -> float:
 
     Exact and unconditional: N images, of which a share s is disputed; at the edge of the null hypothesis the second
     model alone is right on a share (s - margin)/2. The p-value is the largest probability, over all s up to its upper
-    confidence bound at level 1e-4 (Clopper and Pearson), of a difference as large as the one found or larger, plus
-    1e-4 for the bound (Berger and Boos 1994). So no true s makes the rate of false positives larger than the level.
+    confidence bound at level 1e-6 (Clopper and Pearson), of a difference as large as the one found or larger, plus
+    1e-6 for the bound (Berger and Boos 1994). So no true s makes the rate of false positives larger than the level.
     With no margin it is the conditional test, `better`.
     """
     if not 0 <= margin < 1:

@@ -20,7 +20,7 @@ from pipeline.stages.stage import Stage
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
 from pipeline.tracking import delivery_state, registration_check
-from pipeline.tracking.registry_names import LATENCY_MACHINE_TAG, LATENCY_TAG, PARAMETERS_TAG
+from pipeline.tracking.registry_names import CHALLENGER, LATENCY_MACHINE_TAG, LATENCY_TAG, PARAMETERS_TAG
 from pipeline.tracking.settings import ResolvedMlflow, task_name
 from pipeline.tracking.sqlite_files import sqlite_path
 from pipeline.workspace.durable_files import write_json
@@ -85,7 +85,8 @@ class Register(Stage):
         registry = sqlite_path(mlflow.registry_uri) if mlflow.registry_uri else database
         if registry is None:
             return None
-        return registration_check.missing_version(registry, kept["name"], kept["version"])
+        aliases = (CHALLENGER,) if _refused_alone(manifest.result) else registration_check.ALIASES
+        return registration_check.missing_version(registry, kept["name"], kept["version"], aliases)
 
 
 STAGE = Register()
@@ -137,6 +138,13 @@ def register(
         not_compared=version.not_compared,
         decision=gate.decision,
     )
+
+
+def _refused_alone(result: Mapping[str, Any]) -> bool:
+    """Whether the gate refused a version though there was no champion: then it is right that there is none."""
+    decision = result.get("decision") or {}
+    compared = decision.get("number", 0) > 0 or decision.get("why_not_compared")
+    return decision.get("promotes") is False and not compared
 
 
 def lineage_of(prepared: PreparedData, trained: TrainedModel, fingerprint: str) -> dict[str, str]:

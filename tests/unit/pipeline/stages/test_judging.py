@@ -53,7 +53,7 @@ def test_a_better_version_is_promoted_and_the_decision_is_counted_where_it_will_
 def test_a_worse_version_is_refused_with_every_rule(shelf):
     ruling, decision = shelf.ask(shelf.version(2, WORSE), shelf.version(1, BETTER))
     assert (ruling.promotes, ruling.not_compared) == (False, "")
-    assert [verdict.rule for verdict in decision.verdicts] == ["better", "not worse by 0.5 points", "cheaper"]
+    assert [verdict.rule for verdict in decision.verdicts] == ["not worse by 0.5 points", "better", "cheaper"]
     assert ruling.tags["gate_rule_better"].startswith("no: -2.00 points")
 
 

@@ -234,7 +234,7 @@ def test_a_registration_stands_where_its_store_has_its_run_and_its_version(why):
 
 def test_a_registration_whose_run_or_version_was_deleted_does_not_stand(why, context):
     assert why(run="its run was deleted") == "its run was deleted"
-    assert why(version="gone") == f"gone: {(context.mlflow.database, 'm', '2')}"
+    assert why(version="gone") == f"gone: {(context.mlflow.database, 'm', '2', ('champion', 'challenger'))}"
 
 
 def test_a_store_with_another_run_or_with_none_was_made_anew(why):
@@ -245,6 +245,28 @@ def test_a_store_that_was_never_told_of_the_run_was_made_anew(why):
     assert why(record=None, run="its run was deleted") == "mlflow.db was made anew since"
 
 
+@pytest.mark.parametrize(
+    ("decision", "aliases"),
+    [
+        ({"promotes": False, "number": 0, "why_not_compared": ""}, ("challenger",)),
+        ({"promotes": False, "number": 2, "why_not_compared": ""}, ("champion", "challenger")),
+        ({"promotes": False, "number": 0, "why_not_compared": "other images"}, ("champion", "challenger")),
+        ({"promotes": True, "number": 0, "why_not_compared": ""}, ("champion", "challenger")),
+    ],
+)
+def test_where_the_gate_refused_the_first_version_it_is_right_that_there_is_no_champion(
+    context, monkeypatch, decision, aliases
+):
+    asked = []
+    monkeypatch.setattr(registration_check, "missing_run", lambda *_: None)
+    monkeypatch.setattr(registration_check, "missing_version", lambda *given: asked.append(given[3]))
+    manifest = Manifest("register", 1, "f", {}, {}, RESULT | {"decision": decision})
+    delivery_state.write_store(context.workspace, "k", StoreRecord(context.mlflow.address, "r", "1"))
+    context.mlflow.database.touch()
+    register.STAGE.why_invalid(manifest, context.mlflow, context.workspace)
+    assert asked == [aliases]
+
+
 def test_a_server_is_not_asked(why, context):
     server = dataclasses.replace(context.mlflow, tracking_uri="http://host:1", database=None)
     assert why(run="deleted", version="gone", settings=server) is None
@@ -253,6 +275,6 @@ def test_a_server_is_not_asked(why, context):
 def test_a_registry_in_a_file_of_its_own_is_looked_at(why, context, tmp_path):
     file = tmp_path / "registry.db"
     settings = dataclasses.replace(context.mlflow, registry_uri=f"sqlite:///{file}")
-    assert why(version="gone", settings=settings) == f"gone: {(file, 'm', '2')}"
+    assert why(version="gone", settings=settings) == f"gone: {(file, 'm', '2', ('champion', 'challenger'))}"
     elsewhere = dataclasses.replace(context.mlflow, registry_uri="http://host:2")
     assert why(version="gone", settings=elsewhere) is None
