@@ -52,3 +52,11 @@ def test_other_pixels_are_refused(classifier, wrong):
 
 def test_it_says_what_it_is(classifier):
     assert repr(classifier) == "<vanilla of m, version 3 (champion): airplane, bird, cat>"
+
+
+def test_a_model_that_was_evaluated_with_mirrored_views_classifies_with_them(classifier, model_folder):
+    mirror_images = np.ascontiguousarray(PIXELS[:, :, ::-1])
+    expected = (classifier.probabilities(PIXELS) + classifier.probabilities(mirror_images)) / 2
+    model_folder.write(mirrored=True)
+    np.testing.assert_allclose(model_folder.read().probabilities(PIXELS), expected, atol=1e-7)
+    assert not np.allclose(expected, classifier.probabilities(PIXELS), atol=1e-4)
