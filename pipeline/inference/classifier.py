@@ -49,7 +49,10 @@ class Classifier:
 
         Raises:
             ImageError: one of them cannot be read; the message begins with its name.
+            TypeError: one name was given instead of a list.
         """
+        if isinstance(sources, str):
+            raise TypeError(f"predict takes a list of images: predict([{sources!r}])")
         pixels = [_read(source) for source in sources]
         return self.predictions(np.stack(pixels) if pixels else np.empty((0, images.SIDE, images.SIDE, 3), np.uint8))
 

@@ -34,6 +34,11 @@ def test_an_image_that_cannot_be_read_is_named(classifier, tmp_path):
         classifier.predict([io.BytesIO(b"no image")])
 
 
+def test_a_name_is_not_taken_for_a_list_of_letters(classifier):
+    with pytest.raises(TypeError, match="predict takes a list of images"):
+        classifier.predict("cat.png")
+
+
 def test_no_images_give_no_predictions(classifier):
     assert classifier.predict([]) == []
     assert classifier.probabilities(PIXELS[:0]).shape == (0, 3)
