@@ -71,7 +71,7 @@ class Classifier:
             raise ValueError(f"pixels must be N x 32 x 32 x 3 of uint8, not {pixels.dtype} of shape {pixels.shape}")
         found = self._forward(pixels)
         if self.card.mirrored:
-            found = (found + self._forward(pixels[:, :, ::-1])) / 2
+            found = np.float32(0.5) * (found + self._forward(pixels[:, :, ::-1]))
         return found.reshape(len(pixels), len(self.classes))  # for no images too
 
     def _forward(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
