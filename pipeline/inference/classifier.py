@@ -49,7 +49,10 @@ class Classifier:
 
         Raises:
             ImageError: one of them cannot be read; the message begins with its name.
+            TypeError: one name was given instead of a list.
         """
+        if isinstance(sources, str):
+            raise TypeError(f"predict takes a list of images: predict([{sources!r}])")
         pixels = [_read(source) for source in sources]
         return self.predictions(np.stack(pixels) if pixels else np.empty((0, images.SIDE, images.SIDE, 3), np.uint8))
 
@@ -66,8 +69,13 @@ class Classifier:
         """
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (images.SIDE, images.SIDE, 3):
             raise ValueError(f"pixels must be N x 32 x 32 x 3 of uint8, not {pixels.dtype} of shape {pixels.shape}")
-        found = probabilities(self._network, pixels, self.card.mean, self.card.std, batch_size=BATCH)
+        found = self._forward(pixels)
+        if self.card.mirrored:
+            found = np.float32(0.5) * (found + self._forward(pixels[:, :, ::-1]))
         return found.reshape(len(pixels), len(self.classes))  # for no images too
+
+    def _forward(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return probabilities(self._network, pixels, self.card.mean, self.card.std, batch_size=BATCH)
 
 
 def _read(source: ImageSource) -> NDArray[np.uint8]:

@@ -15,6 +15,8 @@ class ModelCard:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    mirrored: bool = False
+    """Whether an image's probabilities are the mean of its own and those of its mirror image, left to right."""
     accuracy: float | None = None
     """On the test split."""
     weights_sha256: str | None = None
@@ -30,6 +32,7 @@ class ModelCard:
             classes=tuple(map(str, content["classes"])),
             mean=tuple(map(float, content["mean"])),
             std=tuple(map(float, content["std"])),
+            mirrored=bool(content.get("mirrored", False)),
             accuracy=content.get("test", {}).get("accuracy"),
             weights_sha256=content.get("weights_sha256"),
         )

@@ -69,14 +69,13 @@ def version_files(version: StoredVersion, connection: StoreConnection) -> Iterat
         return
     with tempfile.TemporaryDirectory(prefix="seqpipe-model-") as scratch:
         with connection.explaining():
-            connection.client(to_write=False)  # is it there at all? MLflow would be long in finding out
+            client = connection.client(to_write=False)
             from mlflow.artifacts import download_artifacts
 
+            # not `models:/NAME/NUMBER`, of which MLflow asks the registry of its own variables
+            address = client.get_model_version_download_uri(version.name, version.number)
             fetched = download_artifacts(
-                artifact_uri=f"models:/{version.name}/{version.number}",
-                dst_path=scratch,
-                tracking_uri=connection.settings.tracking_uri,
-                registry_uri=connection.settings.registry_uri or connection.settings.tracking_uri,
+                artifact_uri=address, dst_path=scratch, tracking_uri=connection.settings.tracking_uri
             )
         yield Path(fetched)
 

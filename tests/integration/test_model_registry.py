@@ -1,8 +1,10 @@
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import mlflow
 import numpy as np
@@ -12,17 +14,20 @@ from accuracy_gate import by_accuracy
 from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
 
-from pipeline.errors import TrackingError
-from pipeline.tracking import registry_names
+from pipeline.errors import ConfigError, TrackingError
+from pipeline.inference.loading import read_classifier
+from pipeline.tracking import model_versions, registry_names
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import RunIdentity, Tracker
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logged_model import Candidate
+from pipeline.tracking.model_versions import find_version, version_files
 from pipeline.tracking.registered_versions import standing
 from pipeline.tracking.registration_check import missing_run, missing_version
 from pipeline.tracking.registry import register, registered_run_keys
 from pipeline.tracking.registry_names import PREDICTIONS
+from pipeline.tracking.version_choice import VersionChoice
 from pipeline.workspace.paths import Workspace
 from sequencer_models import catalog
 from sequencer_models.inference import probabilities
@@ -334,3 +339,30 @@ def test_a_registry_that_cannot_be_asked_is_an_error_and_a_store_that_is_gone_ha
     settings.database.write_bytes(b"damaged" * 100)
     with pytest.raises(TrackingError, match="is damaged"):
         registered_run_keys(StoreConnection(settings, workspace, print))
+
+
+def test_versions_are_the_same_with_sqlite_alone_and_through_mlflows_client(place, monkeypatch):
+    place.register("found", "v1", 0.8)
+    place.register("found", "v2", 0.7)
+    connection, texts = place.tracker.connection, ("found@champion", "found@challenger", "found/1", "found/2")
+    alone = [find_version(VersionChoice.parse(text), connection) for text in texts]
+    assert [version.number for version in alone] == ["1", "2", "1", "2"]
+    monkeypatch.setattr(model_versions, "_database", lambda settings: None)  # as of a server
+    assert [find_version(VersionChoice.parse(text), connection) for text in texts] == alone
+    wrong = {"found/3": "versions: 1, 2", "found@best": "aliases: champion, challenger", "x": "no model"}
+    for text, says in wrong.items():
+        with pytest.raises(ConfigError, match=says):
+            find_version(VersionChoice.parse(text), connection)
+
+
+def test_files_that_are_not_on_this_disk_are_fetched_for_as_long_as_they_are_needed(place, monkeypatch, tmp_path):
+    place.register("fetched", "f2")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    version = find_version(VersionChoice.parse("fetched"), place.tracker.connection)
+    elsewhere = dataclasses.replace(version, source="mlflow-artifacts:/elsewhere")
+    with version_files(elsewhere, place.tracker.connection) as at:
+        assert at.is_relative_to(tmp_path)
+        classifier = read_classifier(at, version)
+    expected = probabilities(place.network, EXAMPLE, CARD["mean"], CARD["std"])
+    np.testing.assert_allclose(classifier.probabilities(EXAMPLE), expected, atol=1e-6)
+    assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,9 @@ def test_the_table_has_the_best_classes_of_each_image_and_its_path_last(capsys):
 
 def test_more_classes_than_there_are_is_all_of_them(capsys):
     write(ROWS[:1], top=99)
-    assert capsys.readouterr().out.splitlines()[1].split() == [
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split() == [*["class", "probability"] * 3, "image"]
+    assert line.split() == [
         *("cat", "62.50", "%", "bird", "25.00", "%", "airplane", "12.50", "%"),
         "photos/x.png",
     ]

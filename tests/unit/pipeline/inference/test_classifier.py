@@ -34,6 +34,11 @@ def test_an_image_that_cannot_be_read_is_named(classifier, tmp_path):
         classifier.predict([io.BytesIO(b"no image")])
 
 
+def test_a_name_is_not_taken_for_a_list_of_letters(classifier):
+    with pytest.raises(TypeError, match="predict takes a list of images"):
+        classifier.predict("cat.png")
+
+
 def test_no_images_give_no_predictions(classifier):
     assert classifier.predict([]) == []
     assert classifier.probabilities(PIXELS[:0]).shape == (0, 3)
@@ -52,3 +57,11 @@ def test_other_pixels_are_refused(classifier, wrong):
 
 def test_it_says_what_it_is(classifier):
     assert repr(classifier) == "<vanilla of m, version 3 (champion): airplane, bird, cat>"
+
+
+def test_a_model_that_was_evaluated_with_mirrored_views_classifies_with_them(classifier, model_folder):
+    mirror_images = np.ascontiguousarray(PIXELS[:, :, ::-1])
+    expected = (classifier.probabilities(PIXELS) + classifier.probabilities(mirror_images)) / 2
+    model_folder.write(mirrored=True)
+    np.testing.assert_allclose(model_folder.read().probabilities(PIXELS), expected, atol=1e-7)
+    assert not np.allclose(expected, classifier.probabilities(PIXELS), atol=1e-4)
