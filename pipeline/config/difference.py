@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
 ABSENT = "default"
 """In place of the value that a side lacks: settings that came later are left out at their defaults."""
 
