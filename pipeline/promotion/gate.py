@@ -6,11 +6,11 @@ there with at most that probability. The expected number of such promotions in K
 (1 - confidence) * (1 + 1/2 + ... + 1/K): at 95 %, 0.05 in one, 0.15 in ten, 0.26 in a hundred. A decision counts once
 it has compared two models on these images, however it went; asking what the gate would say counts for nothing.
 
-**Two ways in, at no more than the level.** A challenger must be shown to be not worse by the margin; then it is
-promoted if it is shown to be better, or if it is cheaper. The two claims are tested one after the other, each at the
-full level, and the second counts only after the first (a fixed sequence; Maurer, Hothorn and Lehmacher 1995). So one
-that is worse by the margin is promoted with at most the level's probability, and so is one as costly as the champion
-that is no better; an equal one that is cheaper is promoted rightly. What is better is all but always not worse too.
+**Two ways in.** A challenger is promoted if it is shown to be better, or if it is shown to be not worse by the margin
+and is cheaper. Each claim is tested at the full level. So a model as costly as the champion that is no better is
+promoted with at most the level's probability; an equal one that is cheaper is promoted rightly. One that is worse by
+the margin and cheaper is promoted with at most the level's probability by the second way, and by the first with that
+of a worse model that looks significantly better, which is small: what is better is all but always not worse too.
 Rules that must all hold (classes, calibration, least accuracy) can only make a promotion rarer, so that each is
 tested at the full level (an intersection-union test; Berger 1982).
 """
@@ -97,7 +97,7 @@ def decide(
         is_equal = _not_worse(pairing.counts, rules.equal_within_points, level)
         is_cheaper = _cheaper(challenger, champion)
         ways = [is_equal, is_better, *([is_cheaper] if rules.equal_must_be_cheaper else [])]
-        is_worth_it = is_equal.holds and (is_better.holds or is_cheaper.holds or not rules.equal_must_be_cheaper)
+        is_worth_it = is_better.holds or (is_equal.holds and (is_cheaper.holds or not rules.equal_must_be_cheaper))
     return GateDecision(is_worth_it and all(rule.holds for rule in must), (*ways, *must), number, level)
 
 
