@@ -217,7 +217,7 @@ def refusal(outcomes: "Sequence[ModelOutcome]") -> str | None:
         return None
     return (
         f"the gate did not promote {', '.join(refused)}: registered, and the champion stays; the rules are "
-        "`registry.gate` in the config, and an alias can be moved by hand in MLflow"
+        "`registry.gate` in the config, and `seqpipe models promote` makes one champion all the same"
     )
 
 

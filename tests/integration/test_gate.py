@@ -112,7 +112,7 @@ def test_a_champion_whose_predictions_are_lost_stays(place, tmp_path):
     [
         (["runs", "compare", "one"], "name two runs or more"),
         (["runs", "compare", "one", "two"], "no training here is called 'one'"),
-        (["models", "gate", f"{NAME}/9"], f"no registered version is called '{NAME}/9'"),
+        (["models", "gate", f"{NAME}/9"], f"{NAME} has no version 9; versions: 1, 2, 3"),
         (["models", "gate", "--set", "registry.gate.confidence=2"], "registry.gate.confidence"),
     ],
 )

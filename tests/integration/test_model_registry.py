@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, TrackingError
 from pipeline.inference.loading import read_classifier
 from pipeline.tracking import model_versions, registry_names
 from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.champion_history import TAG, read
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import RunIdentity, Tracker
 from pipeline.tracking.journal import Journal
@@ -250,7 +251,9 @@ def test_a_version_is_compared_once_it_can_be_and_says_so_no_more(place):
     version = client.get_model_version("later", "2")
     assert registry_names.NOT_COMPARED_TAG not in version.tags
     assert version.description == "a test model\n\n---\n\nbetter: True"
-    assert client.get_registered_model("later").tags == {"decisions": "1"}
+    tags = client.get_registered_model("later").tags
+    assert {key: value for key, value in tags.items() if not key.startswith(TAG)} == {"decisions": "1"}
+    assert [change.version for change in read(tags)] == ["1", "2"]
 
 
 def test_the_predictions_lie_with_each_version_and_are_fetched_from_there(place, tmp_path):
