@@ -9,7 +9,7 @@ BIN = .venv/bin
 export PYTHON
 export TORCH_INDEX_URL
 
-.PHONY: help run test test-integration test-machines test-avx2 test-no-compiler test-faults lint format bench constraints map setup setup-dev clean
+.PHONY: help run test test-integration test-machines test-avx2 test-no-compiler test-faults lint format bench constraints map results setup setup-dev clean
 .DEFAULT_GOAL = help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make format         let ruff mend what it can"
 	@echo "make bench          measure what the README claims       (BENCH=name: one of them; search: of tune; long: whole trainings)"
 	@echo "make constraints    resolve the pinned versions anew"
+	@echo "make results        write the tables of docs/results.md anew, from the workspaces in ARGS (default: this one)"
 	@echo "make map            write the map of the modules in docs/design.md anew"
 	@echo "make clean          remove .venv and caches; data, runs and models stay"
 
@@ -59,7 +60,7 @@ format: setup-dev
 	$(BIN)/ruff format .
 
 # Those that take seconds or minutes, those of the search, those that train whole models; table.py and measuring/ are no benchmarks.
-BENCH_short = cli_start checkpoint_cost inference batches step_profile waiting cold_start mixer_and_block training_step
+BENCH_short = cli_start gate checkpoint_cost inference predict batches step_profile optimizer_share waiting cold_start mixer_and_block training_step
 BENCH_search = forecast search_fit search_caps search_time search_nodes search_growth
 BENCH_long = default_run time_to_accuracy precision
 BENCH = short
@@ -75,6 +76,9 @@ constraints: setup-dev
 
 map: setup-dev
 	$(BIN)/python scripts/house_map.py --write
+
+results: setup-dev
+	$(BIN)/python scripts/results.py $(ARGS)
 
 setup:
 	@sh scripts/setup.sh

@@ -34,7 +34,7 @@ def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
         with training_of(build_model(config, 4), config, chosen, batches) as training:
             ways = {"batch": lambda: next(stream), "step": step(training, chosen, batch)}
             times = interleaved(ways, options.rounds)
-    rates = {name: len(batch[1]) / taken.median_s for name, taken in times.items()}
+    rates = {name: len(batch) / taken.median_s for name, taken in times.items()}
     return {
         "precision": chosen.precision,
         **{name: taken.to_json() for name, taken in times.items()},

@@ -41,7 +41,7 @@ def measure_model(model: str, rounds: int, setting: Setting) -> dict[str, Any]:
     batches = batches_of(made_up_split(), config)
     batch = first_batch(batches)
     ours, theirs = networks(config)
-    flops = training_flops(ours, batch[0][:1])
+    flops = training_flops(ours, batch.images[:1])
     compared = variants(model, setting)
     numerics = {one.name: one.numerics(setting, config) for one in compared}
     first = numerics[compared[0].name]
@@ -55,7 +55,7 @@ def measure_model(model: str, rounds: int, setting: Setting) -> dict[str, Any]:
         }
         times = interleaved(ways | gemm.ways(precisions(setting)), rounds)
     rates = {precision: gemm.rates(times, precision) for precision in precisions(setting)}
-    images = len(batch[1])
+    images = len(batch)
     found: dict[str, Any] = {
         "gflop_per_image": flops / 1e9,
         "batch": images,

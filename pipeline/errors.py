@@ -17,6 +17,8 @@ class SeqpipeError(Exception):
     exit_code = 1
     passes = False
     """Whether the cause may go away by itself, such as a server that is down."""
+    is_of_one_seed = False
+    """Whether a command for several seeds goes on with the others."""
 
 
 class ConfigError(SeqpipeError):
@@ -36,23 +38,38 @@ class WorkspaceError(SeqpipeError):
 class CheckpointError(SeqpipeError):
     """No checkpoint in a folder can be used."""
 
+    is_of_one_seed = True
+
 
 class TrainingDivergedError(SeqpipeError):
     """The loss is no longer finite."""
 
+    is_of_one_seed = True
+
 
 class TrackingError(SeqpipeError):
     """The MLflow store or server cannot be used."""
+
+    is_of_one_seed = True  # what is trained meanwhile is registered by the next command
 
     def __init__(self, message: str, *, passes: bool = False) -> None:
         super().__init__(message)
         self.passes = passes
 
 
+class ModelError(SeqpipeError):
+    """A registered model is missing, damaged, or cannot be used with this release."""
+
+
+class ImageError(SeqpipeError):
+    """An image file that cannot be read as one. The message is the reason alone: whoever asked knows the file."""
+
+
 class GateRefusedError(SeqpipeError):
     """The gate refused a promotion."""
 
     exit_code = 3
+    is_of_one_seed = True
 
 
 class BudgetExhaustedError(SeqpipeError):

@@ -1,6 +1,6 @@
 """The models by name. To add one, declare it in a file of its own and name it in `MODELS`.
 
-Its config group, its recipe, the choices of `--model`, its default search space, its line in the help and its
+Its config group, its own values, the choices of `--model`, its default search space, its line in the help and its
 published figures follow from its `ModelSpec`.
 """
 
@@ -35,6 +35,6 @@ def build(name: str, classes: int, **architecture: Any) -> "nn.Module":
     given = {field: tuple(value) if isinstance(value, list) else value for field, value in architecture.items()}
     module, _, network = spec.network.partition(":")
     built: nn.Module = getattr(importlib.import_module(module), network)(
-        spec.architecture(classes=classes, **{**spec.recipe, **given})
+        spec.architecture(classes=classes, **{**spec.own_values, **given})
     )
     return built

@@ -19,13 +19,15 @@ def probabilities(
     mean: Sequence[float],
     std: Sequence[float],
     *,
+    mirrored: bool = False,
     batch_size: int = 250,
     done: Callable[[int], Any] = lambda count: None,
 ) -> NDArray[np.float32]:
     """Class probabilities (N x K float32) of images (N x 32 x 32 x C uint8), on the CPU in fp32, in evaluation mode.
 
-    `mean` and `std` are per channel on the 0..255 scale. At most `batch_size` images are in memory as floats; `done`
-    is called with how many images are finished.
+    `mean` and `std` are per channel on the 0..255 scale. `mirrored`: each image's are the mean of its own and those
+    of its mirror image, left to right. At most `batch_size` images are in memory as floats, or twice as many with
+    `mirrored`; `done` is called with how many images are finished.
     """
     model = model.cpu().float().eval()
     shift = torch.tensor(mean).view(-1, 1, 1)
@@ -33,7 +35,11 @@ def probabilities(
     parts = []
     for start in range(0, len(images), batch_size):
         pixels = torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2)
-        parts.append(torch.softmax(model((pixels.float() - shift) * scale), dim=1).numpy())
+        normalised = (pixels.float() - shift) * scale  # n x C x 32 x 32
+        found = torch.softmax(model(normalised), dim=1)
+        if mirrored:
+            found = (found + torch.softmax(model(normalised.flip(3)), dim=1)) / 2
+        parts.append(found.numpy())
         done(start + len(pixels))
     if not parts:
         return np.empty((0, 0), np.float32)

@@ -73,16 +73,15 @@ def weights_of(rnn: nn.LSTM) -> list[Weights]:
     return [tuple(direction) for direction in rnn.all_weights]  # type: ignore[misc]
 
 
-def grid_lanes(B: int, H: int, W: int) -> list[Lane]:
-    """Tokens `B x H x W`: down the columns, up, along the rows, and back."""
+def column_lanes(B: int, H: int, W: int) -> list[Lane]:
+    """Tokens `B x H x W`: down the columns, and up."""
     columns = {"outer": H * W, "inner_count": W, "inner": 1, "steps": H, "sequences": B * W}
-    rows = {"outer": W, "inner_count": 1, "inner": 0, "steps": W, "sequences": B * H}
-    return [
-        Lane(first=0, step=W, **columns),
-        Lane(first=(H - 1) * W, step=-W, **columns),
-        Lane(first=0, step=1, **rows),
-        Lane(first=W - 1, step=-1, **rows),
-    ]
+    return [Lane(first=0, step=W, **columns), Lane(first=(H - 1) * W, step=-W, **columns)]
+
+
+def row_lanes(B: int, H: int, W: int) -> list[Lane]:
+    """Tokens `B x H x W`: along the rows, and back."""
+    return sequence_lanes(B * H, W)
 
 
 def sequence_lanes(B: int, T: int) -> list[Lane]:

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 Init = Literal["he", "paper"]
-"""See `layers.init_weights`."""
+"""See `initialisation.init_weights`, for the next one too."""
+RecurrentInit = Literal["uniform", "orthogonal"]
+Pooling = Literal["mean", "attention"]
+"""See `pooling`."""
 
 _LIMITS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "ge": ("at least", lambda value, limit: value >= limit),
@@ -39,6 +42,18 @@ class Setting:
         return {kind: limit for kind in _LIMITS if (limit := getattr(self, kind)) is not None}
 
 
+InitSetting = Annotated[Init, Setting("He initialisation of linear layers, or the paper's own.")]
+RecurrentInitSetting = Annotated[
+    RecurrentInit, Setting("How recurrent weights start: uniform, or an orthogonal matrix for each gate.")
+]
+ForgetBiasSetting = Annotated[
+    float, Setting("Added to the forget gates' biases at the start: states last longer with 1.", ge=0, le=10)
+]
+PoolingSetting = Annotated[
+    Pooling, Setting("Tokens to one vector: their mean, or attention, a mean weighted by a softmax of learnt scores.")
+]
+
+
 @dataclass(frozen=True)
 class Published:
     """The test figures of a notebook; accuracy is a fraction, loss the mean cross entropy in nats."""
@@ -57,7 +72,7 @@ class ModelSpec:
     """A dataclass with a field `classes`, and a `Setting` on each field that users can set."""
     network: str
     """What builds the network, as `module:callable`: imported when it is needed, and torch with it."""
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    own_values: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the architecture whose value is this model's own."""
     search_space: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
     """What a search varies of the architecture by default, written as in a `--space` file, without `model.`."""
@@ -81,7 +96,8 @@ def check_settings(architecture: Any) -> None:
         value = getattr(architecture, name)
         if get_origin(kind) is Literal and value not in get_args(kind):
             raise ValueError(f"{name} is {value!r}: choose one of {', '.join(get_args(kind))}")
-        for number in value if isinstance(value, tuple) else (value,):
+        numbers = value if isinstance(value, tuple) else (value,)
+        for number in () if value is None else numbers:
             for limit_name, limit in setting.limits.items():
                 words, holds = _LIMITS[limit_name]
                 if not holds(number, limit):

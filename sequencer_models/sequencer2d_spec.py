@@ -3,9 +3,19 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from sequencer_models.model_spec import Init, ModelSpec, Published, Setting, check_settings
+from sequencer_models.model_spec import (
+    ForgetBiasSetting,
+    InitSetting,
+    ModelSpec,
+    PoolingSetting,
+    Published,
+    RecurrentInitSetting,
+    Setting,
+    check_settings,
+)
 
-Stem = Literal["patch", "conv"]
+Stem = Literal["patch", "conv", "deep"]
+Mixing = Literal["both", "rows", "columns"]
 
 
 @dataclass(frozen=True)
@@ -25,15 +35,31 @@ class Sequencer2DArchitecture:
             choices=(4, 8, 16),
         ),
     ] = 8
-    stem: Annotated[Stem, Setting("patch: one linear embedding per patch; conv: 3x3 convolutions of stride 2.")] = (
-        "patch"
-    )
+    stem: Annotated[
+        Stem,
+        Setting(
+            "patch: one linear embedding per patch; conv: 3x3 convolutions of stride 2; deep: one of stride 1 first."
+        ),
+    ] = "patch"
+    stem_width: Annotated[
+        int | None,
+        Setting("Channels of stem deep's first convolution; doubled from there. null: dims[0] / 4.", ge=1, le=4096),
+    ] = None
+    whitened: Annotated[
+        bool, Setting("Whether stem deep's first convolution is fixed to whiten patches of the training images.")
+    ] = False
+    mixing: Annotated[
+        Mixing, Setting("The axes along which tokens are mixed: both, or rows or columns alone, as an ablation.")
+    ] = "both"
     mlp_ratio: Annotated[float, Setting("Hidden width of the MLP, in multiples of the channels.", gt=0, le=8)] = 3.0
     dropout: Annotated[float, Setting("Dropout before the classification head.", ge=0, lt=1)] = 0.0
     drop_path: Annotated[float, Setting("Drop path of the last block; it ramps up linearly from 0.", ge=0, lt=1)] = (
         0.1
     )
-    init: Annotated[Init, Setting("He initialisation of linear layers, or the paper's own.")] = "he"
+    pooling: PoolingSetting = "mean"
+    init: InitSetting = "he"
+    recurrent_init: RecurrentInitSetting = "uniform"
+    forget_bias: ForgetBiasSetting = 0.0
     image_size: int = 32
     in_channels: int = 3
     pointwise: tuple[int, ...] = (2,)
@@ -52,6 +78,7 @@ class Sequencer2DArchitecture:
             raise ValueError(f"mlp_ratio is {self.mlp_ratio}, which leaves an MLP without a channel: raise it")
         self._check_grid()
         self._check_levels()
+        self._check_stem()
 
     def _check_grid(self) -> None:
         if self.grid < 1 or self.image_size % self.grid:
@@ -59,10 +86,10 @@ class Sequencer2DArchitecture:
             raise ValueError(
                 f"grid is {self.grid}, which does not divide {self.image_size} pixels of a side: choose from {fits}"
             )
-        if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
+        if self.stem != "patch" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(
-                f"stem conv halves {self.image_size} pixels, which never gives grid {self.grid}: choose a grid "
-                "that is the image size over 2, 4, 8, ..., or stem patch"
+                f"stem {self.stem} halves {self.image_size} pixels, which never gives grid {self.grid}: choose a "
+                "grid that is the image size over 2, 4, 8, ..., or stem patch"
             )
         if len(self.dims) > 1 and self.grid % 2:
             raise ValueError(
@@ -82,10 +109,32 @@ class Sequencer2DArchitecture:
         if beyond:
             raise ValueError(f"pointwise names level {beyond[0]}: levels go from 1 to {len(self.dims)}")
 
+    def _check_stem(self) -> None:
+        for field, given in (("stem_width", self.stem_width is not None), ("whitened", self.whitened)):
+            if given and self.stem != "deep":
+                raise ValueError(
+                    f"{field} is {getattr(self, field)}, but stem {self.stem} has no such convolution: "
+                    f"choose stem deep, or leave {field} out"
+                )
+
     @property
     def patch_size(self) -> int:
         """Pixels per side of what becomes one token of level 1."""
         return self.image_size // self.grid
+
+    @property
+    def stem_widths(self) -> tuple[int, ...]:
+        """Channels of each convolution of stem conv or deep: they double on the way, and the last has `dims[0]`.
+
+        conv: one for each halving, so the first has what doubling leaves for it. deep: the first has `stem_width`,
+        then one for each halving has twice as many as the one before, but never more than `dims[0]`: 48, 96, 192;
+        from 64 on 64, 128, 192; with three halvings 48, 96, 192, 192.
+        """
+        C, halvings = self.dims[0], self.patch_size.bit_length() - 1
+        if self.stem == "conv":
+            return tuple(max(1, C >> (halvings - n)) for n in range(1, halvings + 1))
+        first = self.stem_width or C // 4
+        return *(min(C, first * 2**n) for n in range(halvings)), C
 
     def drop_path_rates(self) -> list[float]:
         """The drop-path rate of every block, first to last: a straight line from 0 to `drop_path` over all levels."""
@@ -98,7 +147,7 @@ class Sequencer2DArchitecture:
 _SEARCHED: dict[str, dict[str, list[Any]]] = {
     "drop_path": {"uniform": [0.0, 0.3]},
     "dropout": {"uniform": [0.0, 0.3]},
-    "stem": {"choice": ["patch", "conv"]},
+    "stem": {"choice": ["patch", "conv", "deep"]},
 }
 
 SMALL = ModelSpec(
@@ -106,7 +155,7 @@ SMALL = ModelSpec(
     summary="Sequencer2D, 4 blocks of 192 channels, then 3 of 384",
     architecture=Sequencer2DArchitecture,
     network="sequencer_models.sequencer2d:Sequencer2D",
-    recipe={"dims": (192, 384), "depths": (4, 3), "pointwise": (2,)},
+    own_values={"dims": (192, 384), "depths": (4, 3), "pointwise": (2,)},
     search_space={
         **_SEARCHED,
         "dims": {"choice": [[128, 256], [192, 384], [256, 512]]},
@@ -120,7 +169,7 @@ MEDIUM = ModelSpec(
     summary="as small, then a pointwise linear layer and 3 more blocks of 384",
     architecture=Sequencer2DArchitecture,
     network="sequencer_models.sequencer2d:Sequencer2D",
-    recipe={"dims": (192, 384, 384), "depths": (4, 3, 3), "pointwise": (2, 3)},
+    own_values={"dims": (192, 384, 384), "depths": (4, 3, 3), "pointwise": (2, 3)},
     search_space={
         **_SEARCHED,
         "dims": {"choice": [[128, 256, 256], [192, 384, 384], [256, 512, 512]]},

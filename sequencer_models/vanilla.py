@@ -9,14 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sequencer_models import lstm
-from sequencer_models.layers import LAYER_NORM_EPS, init_weights
+from sequencer_models.initialisation import init_weights
+from sequencer_models.layers import LAYER_NORM_EPS
+from sequencer_models.pooling import pooling_of
 from sequencer_models.vanilla_spec import VanillaArchitecture
 
 
 class VanillaBiLSTM(nn.Module):
     """`B x in_channels x image_size x image_size` normalised pixels to `B x classes` logits.
 
-    The last BiLSTM's outputs are averaged over the steps: every step is then one layer away from the loss,
+    The last BiLSTM's outputs are pooled over the steps: every step is then one layer away from the loss,
     where the two end states would see the middle of the image only through half of the steps.
     """
 
@@ -34,16 +36,23 @@ class VanillaBiLSTM(nn.Module):
             else 0.0,  # torch warns of dropout without a layer behind it
         )
         self.between = nn.Dropout(architecture.dropout)  # the layers of `rnn`, where the native kernel runs them
+        self.pooling = pooling_of(architecture.pooling, 2 * architecture.hidden)
         self.norm = nn.LayerNorm(2 * architecture.hidden, eps=LAYER_NORM_EPS)
         self.fc = nn.Linear(2 * architecture.hidden, 2 * architecture.hidden)
         self.dropout = nn.Dropout(architecture.dropout)
         self.head = nn.Linear(2 * architecture.hidden, architecture.classes)
-        init_weights(self, architecture.init, self.head)
+        init_weights(
+            self,
+            self.head,
+            architecture.init,
+            recurrent_init=architecture.recurrent_init,
+            forget_bias=architecture.forget_bias,
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """`B x in_channels x image_size x image_size` to `B x classes`."""
         steps = self.flatten(images)  # B x T x F
-        x = self.recur(steps).mean(dim=1)  # B x T x 2D, then B x 2D
+        x = self.pooling(self.recur(steps))  # B x T x 2D, then B x 2D
         x = F.gelu(self.fc(self.dropout(self.norm(x))))
         logits: Tensor = self.head(self.dropout(x))
         return logits

@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from sequencer_models.model_spec import Init, ModelSpec, Published, Setting, check_settings
+from sequencer_models.model_spec import (
+    ForgetBiasSetting,
+    InitSetting,
+    ModelSpec,
+    PoolingSetting,
+    Published,
+    RecurrentInitSetting,
+    Setting,
+    check_settings,
+)
 
 SequenceKind = Literal["rows", "patches"]
 
@@ -23,7 +32,10 @@ class VanillaArchitecture:
     dropout: Annotated[
         float, Setting("Dropout between the layers and before the classification head.", ge=0, lt=1)
     ] = 0.1
-    init: Annotated[Init, Setting("He initialisation of linear layers, or the paper's own.")] = "he"
+    pooling: PoolingSetting = "mean"
+    init: InitSetting = "he"
+    recurrent_init: RecurrentInitSetting = "uniform"
+    forget_bias: ForgetBiasSetting = 0.0
     image_size: int = 32
     in_channels: int = 3
     patch_size: int = 4

@@ -15,6 +15,7 @@ NAMES = {"mixer.": "rnn_tokens.", "mlp.": "mlp_channels."}
 
 def timm_mixer(mixer: BiLSTM2D) -> nn.Module:
     """timm's `LSTM2d` with the same weights."""
+    assert mixer.rnn_v is not None, "timm's mixes along both axes"
     theirs: nn.Module = _timm().LSTM2d(mixer.rnn_v.input_size, mixer.rnn_v.hidden_size)
     theirs.load_state_dict(mixer.state_dict())
     return theirs
@@ -22,6 +23,7 @@ def timm_mixer(mixer: BiLSTM2D) -> nn.Module:
 
 def timm_block(block: Sequencer2DBlock) -> nn.Module:
     """timm's `Sequencer2dBlock` with the same weights and drop path."""
+    assert block.mixer.rnn_v is not None, "timm's mixes along both axes"
     C, hidden = block.mlp.fc1.in_features, block.mlp.fc1.out_features
     theirs: nn.Module = _timm().Sequencer2dBlock(
         C, block.mixer.rnn_v.hidden_size, mlp_ratio=hidden / C, drop_path=block.drop_path.rate

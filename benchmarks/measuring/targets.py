@@ -127,7 +127,9 @@ def _forecast() -> str | None:
     if found is None:
         return None
     limits = {"mb": (0.95, 1.10), "images_per_s": (0.75, 1.25)}
-    ratios = {what: [row[f"forecast_{what}"] / row[f"measured_{what}"] for row in found["configs"]] for what in limits}
+    ratios = {
+        what: [row[f"forecast_{what}"] / row[f"measured_{what}"] for row in found["configs"]] for what in limits
+    }
     within = {what: sum(low <= each <= high for each in ratios[what]) for what, (low, high) in limits.items()}
     return f"{within['mb']} and {within['images_per_s']} of {len(found['configs'])}"
 

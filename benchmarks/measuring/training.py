@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from measuring.ours import kernels_of
 from pipeline.config.schema import RunConfig
+from pipeline.data.batch import Batch
 from pipeline.data.batches import LabelledImages, Normalisation, TrainBatches
 from pipeline.progress import SilentReporter
 from pipeline.stop import StopToken
@@ -69,21 +70,19 @@ def training_of(
                 writer.close()
 
 
-def step(
-    training: Training, numerics: Numerics, batch: tuple[Tensor, Tensor], ways: Kernels | None = None
-) -> Callable[[], None]:
+def step(training: Training, numerics: Numerics, batch: Batch, ways: Kernels | None = None) -> Callable[[], None]:
     """A call that makes one optimiser step, exactly as the loop does, by `ways` (the numerics' own by default)."""
     chosen = ways or kernels_of(numerics)
 
     def make() -> None:
         kernels.select(chosen)
         training.numerics = numerics
-        training._step(*batch)
+        training.step(batch)
 
     return make
 
 
-def first_batch(batches: TrainBatches) -> tuple[Tensor, Tensor]:
+def first_batch(batches: TrainBatches) -> Batch:
     """One batch, made ahead, so that its making is not timed."""
     torch.manual_seed(0)
     return next(batches.epoch(0))

@@ -50,7 +50,7 @@ def complain(text: str) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Write a table to stdout: rich in a terminal, aligned text in a pipe."""
-    rows = [[_on_one_line(cell) for cell in row] for row in rows]
+    rows = [[on_one_line(cell) for cell in row] for row in rows]
     if can_draw(sys.stdout) and (console := _console(stderr=False)).width >= NARROW_CELL * len(columns):
         from rich.table import Table
         from rich.text import Text
@@ -70,7 +70,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
         emit("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _on_one_line(cell: str) -> str:
+def on_one_line(cell: str) -> str:
     """A cell with its line ends and control characters escaped: the name of a file may hold some."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in cell
@@ -186,6 +186,7 @@ class Watcher:
             TextColumn("{task.fields[figures]}", markup=False),
             console=self.console(),
             transient=True,
+            redirect_stdout=can_draw(sys.stdout),  # results in a pipe stay on stdout
         )
         self._task = self._bars.add_task(description, total=total, figures="")
         self._bars.start()

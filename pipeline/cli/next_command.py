@@ -18,13 +18,17 @@ def settings_words(
     sets: Sequence[str] | None,
     seed: int | None,
     device: options.Device | None,
+    recipe: options.Recipe | None = None,
+    seeds: str | None = None,
 ) -> dict[str, list[str]]:
     """The settings of a command by flag, so that the next one can be about the same models."""
     return {
         "--model": [one.value for one in models or ()],
+        "--recipe": [recipe.value] if recipe else [],
         "--config": [short_path(config.expanduser())] if config else [],
         "--set": list(sets or ()),
         "--seed": [str(seed)] if seed is not None else [],
+        "--seeds": [seeds] if seeds is not None else [],
         "--device": [device.value] if device else [],
     }
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.config.recipes import RECIPES
 from pipeline.stages.catalog import ALL, STAGES
 from sequencer_models.catalog import MODELS
 
@@ -14,6 +15,8 @@ Model = StrEnum("Model", {name: name for name in MODELS})  # type: ignore[misc] 
 """The models of the catalog."""
 Stage = StrEnum("Stage", {name: name for name in (ALL, *STAGES)})  # type: ignore[misc]
 """The stages of the catalog, and all of them."""
+Recipe = StrEnum("Recipe", {name: name for name in RECIPES})  # type: ignore[misc]
+"""The recipes of the config."""
 
 
 class Device(StrEnum):
@@ -28,6 +31,22 @@ class Device(StrEnum):
 def names_of(models: Sequence[Model] | None) -> list[str]:
     """The models that were named, each once."""
     return list(dict.fromkeys(model.value for model in models or ()))
+
+
+def registered_versions(incomplete: str) -> list[str]:
+    """What a shell offers for a registered version: those of a local registry that have an alias."""
+    import os
+
+    from pipeline.errors import SeqpipeError
+    from pipeline.tracking import settings
+    from pipeline.tracking.model_versions import known_choices
+    from pipeline.workspace.paths import Workspace
+
+    try:
+        known = known_choices(settings.load(Workspace.find(), os.environ))
+    except SeqpipeError:  # the command itself says what is wrong
+        return []
+    return [one for one in known if one.startswith(incomplete)]
 
 
 Models = Annotated[
@@ -52,6 +71,45 @@ Sets = Annotated[
         help="One setting, such as train.epochs=20; repeatable, the last counts.",
     ),
 ]
+RecipeOption = Annotated[
+    Recipe | None,
+    typer.Option(
+        "--recipe",
+        help="Settings for a purpose, under --config and --set. "
+        + " ".join(f"{name}: {recipe.purpose}." for name, recipe in RECIPES.items()),
+        show_default=False,
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        metavar="0-2",
+        help="Several seeds, one after another, and how their figures spread; 0-2, or 0,3,7.",
+        show_default=False,
+    ),
+]
 DeviceOption = Annotated[Device | None, typer.Option("--device", help="Where the model trains.")]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")]
+RegisteredVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME@ALIAS",
+        help="Which registered model: NAME@ALIAS or NAME/NUMBER. Default: the champion of the only one there is.",
+        show_default=False,
+        autocompletion=registered_versions,
+    ),
+]
+VersionWord = Annotated[
+    str,
+    typer.Argument(
+        metavar="VERSION", help="`champion`, `challenger`, `3`, `NAME@champion` or `NAME/3`.", show_default=False
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="The registered model; left out: the only one.", show_default=False),
+]

@@ -30,9 +30,11 @@ def run(
         options.Stage, typer.Argument(help="The stage to run, after whatever it needs; all: every stage.")
     ],
     model: options.Models = None,
+    recipe: options.RecipeOption = None,
     config: options.ConfigFile = None,
     set_: options.Sets = None,
     seed: options.Seed = None,
+    seeds: options.Seeds = None,
     device: options.DeviceOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Discard what the stage made before; with all, every stage.")
@@ -69,13 +71,16 @@ def run(
     from pipeline.workspace.paths import Workspace
 
     flags: dict[str, object] = {
-        "seed": seed,
+        "recipe": recipe.value if recipe else None,
         "compute.device": device.value if device else None,
         "compute.max_memory_mb": max_memory_mb,
         "compute.max_time_s": parse_seconds(max_time) if max_time is not None else None,
     }
     names: Sequence[str | None] = options.names_of(model) or [None]
-    request = Request([resolve(name, config, set_ or (), flags) for name in names], stage.value, fresh)
+    several = _seeds(seeds, seed, stage.value)
+    each_seed: Sequence[int | None] = several or [seed]
+    configs = [resolve(name, config, set_ or (), {**flags, "seed": one}) for name in names for one in each_seed]
+    request = Request(configs, stage.value, fresh, several)
     workspace = Workspace.find()
     mlflow = store_of(workspace, dry_run=dry_run)
     node = _node(on, request, workspace)
@@ -86,22 +91,41 @@ def run(
     require_usable(mlflow)
     if request.configs[0].compute.max_memory_mb is not None and node is None and not capped_command.is_inside():
         _run_capped(request, mlflow, workspace, called.obj)
-    words = settings_words(model, config, set_, seed, device)
+    words = settings_words(model, config, set_, seed, device, recipe, seeds)
     _run(request, mlflow, workspace, node, as_json, lambda outcomes: after_run(outcomes, words))
+
+
+def _seeds(seeds: str | None, seed: int | None, stage: str) -> Sequence[int]:
+    """The seeds of a command for several; none without `--seeds`."""
+    from pipeline.config.seed_list import parse_seeds
+    from pipeline.errors import ConfigError
+
+    if seeds is None:
+        return ()
+    if seed is not None:
+        raise ConfigError("--seed is one seed and --seeds are several; give one of them")
+    if not _trains(stage):
+        raise ConfigError(f"--seeds are of trainings, and `{stage}` needs none; use `seqpipe run train`")
+    return parse_seeds(seeds)
+
+
+def _trains(stage: str) -> bool:
+    from pipeline.stages.catalog import stages_through
+    from pipeline.stages.train import STAGE
+
+    return STAGE in stages_through(stage)
 
 
 def _node(name: str | None, request: "Request", workspace: "Workspace") -> "TrainingNode | None":
     """The laptop that trains; None for this one."""
     from pipeline.errors import ConfigError, MachineUnfitError
-    from pipeline.stages.catalog import stages_through
     from pipeline.stages.context import TrainingNode
-    from pipeline.stages.train import STAGE
 
     if name is None:
         return None
     from pipeline.cluster.workspace_cluster import running
 
-    if STAGE not in stages_through(request.through):
+    if not _trains(request.through):
         raise ConfigError(f"--on says where to train, and `{request.through}` does not; use `seqpipe run train`")
     access = running(workspace)
     if access is None:
@@ -127,7 +151,7 @@ def _dry_run(
             complain(f"no forecast: {node.name} would train, and a forecast is of the machine that it is made on")
     except MachineUnfitError as error:
         complain(f"no forecast: {error}")
-    run_view.show_plans(request.configs, plans, forecasts, as_json)
+    run_view.show_plans(request, plans, forecasts, as_json)
 
 
 def _run_capped(
@@ -161,13 +185,14 @@ def _run(
     as_json: bool,
     next_command: "Callable[[list[ModelOutcome]], str]",
 ) -> None:
-    from pipeline.cli import run_view
-    from pipeline.errors import BudgetExhaustedError, SeqpipeError
+    from pipeline.cli import run_view, seeds_view
+    from pipeline.errors import BudgetExhaustedError, GateRefusedError, SeqpipeError
     from pipeline.stages.context import Context
     from pipeline.stages.runner import Runner
     from pipeline.stop import StopToken
     from pipeline.tracking.delivery import Tracker
 
+    show_outcomes = seeds_view.show_outcomes if request.seeds else run_view.show_outcomes
     limit = StopToken(request.configs[0].compute.max_time_s, request.again, capped_command.began())
     with watching() as watcher, limit.installed() as stop_token:
         tracker = Tracker(mlflow, workspace, on_problem=watcher.warn)
@@ -177,6 +202,9 @@ def _run(
         except SeqpipeError as error:
             if runner.has_figures:  # worth seeing all the same
                 how = "not done" if isinstance(error, BudgetExhaustedError) else "failed"
-                run_view.show_outcomes(runner.outcomes, tracker, as_json, how=how)
+                show_outcomes(runner.outcomes, tracker, as_json, how=how)
             raise
-    run_view.show_outcomes(runner.outcomes, tracker, as_json, next_command=next_command(runner.outcomes))
+    show_outcomes(runner.outcomes, tracker, as_json, next_command=next_command(runner.outcomes))
+    # seeds are trained to see how they spread: that not each of them becomes champion is no failure
+    if not request.seeds and (refusal := run_view.refusal(runner.outcomes)) is not None:
+        raise GateRefusedError(refusal)

@@ -8,29 +8,41 @@ from pipeline.cli.console import emit, emit_json, percent, table
 from pipeline.durations import readable
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import RunConfig
     from pipeline.data.prepared import PreparedData
     from pipeline.evaluation.published import ComparisonRow
+    from pipeline.promotion.gate import GateDecision
     from pipeline.stages.plan import Decision
+    from pipeline.stages.request import Request
     from pipeline.stages.runner import ModelOutcome
     from pipeline.tracking.delivery import Tracker
     from pipeline.training.forecaster import TrainingForecast
 
 
 def show_plans(
-    configs: "Sequence[RunConfig]",
+    request: "Request",
     plans: "Sequence[Sequence[Decision]]",
     forecasts: "Mapping[str, TrainingForecast]",
     as_json: bool,
 ) -> None:
-    """What a command would do with each stage of each model, and why; and what each training needs."""
-    models = [(config.model.name, plan) for config, plan in zip(configs, plans, strict=True)]
+    """What a command would do with each stage of each config, and why; and what each training needs."""
+    planned = [(config, request.label(config), plan) for config, plan in zip(request.configs, plans, strict=True)]
     if as_json:
-        emit_json({"models": [_plan_json(model, plan, forecasts.get(model)) for model, plan in models]})
+        emit_json(
+            {
+                "models": [
+                    {
+                        "model": config.model.name,
+                        **({"seed": config.seed} if request.seeds else {}),
+                        **_plan_json(plan, forecasts.get(label)),
+                    }
+                    for config, label, plan in planned
+                ]
+            }
+        )
         return
-    rows = [[model, one.stage, _would(one), f"{one.state}: {one.why}"] for model, plan in models for one in plan]
+    rows = [[label, one.stage, _would(one), f"{one.state}: {one.why}"] for _, label, plan in planned for one in plan]
     table(["model", "stage", "would", "why"], rows)
-    epochs = {config.model.name: config.train.epochs for config in configs}
+    epochs = {label: config.train.epochs for config, label, _ in planned}
     show_forecasts({model: (one, epochs[model]) for model, one in forecasts.items()}, "training")
 
 
@@ -72,16 +84,16 @@ def show_outcomes(
     how: str = "failed",
 ) -> None:
     """What came of each model; `how` is how the stage ended that is not done."""
-    compared = _compared(outcomes)
+    compared = compared_with_published(outcomes)
     if as_json:
-        models = [_outcome_json(one, compared.get(one.config.model.name), tracker) for one in outcomes]
+        models = [outcome_json(one, compared.get(one.config.model.name), tracker) for one in outcomes]
         emit_json({"models": models})
         return
     if compared:
         _show_comparison(list(compared.values()), outcomes[0])
     for outcome in outcomes:
         emit(f"{outcome.config.model.name}: {what_was_done(outcome, how)}")
-        _show_results(outcome, tracker, is_newest=outcome is outcomes[-1])
+        show_results(outcome, tracker, is_newest=outcome is outcomes[-1])
     if next_command:
         emit(f"next: {next_command}")
 
@@ -101,8 +113,8 @@ def _would(decision: "Decision") -> str:
     return "run" if decision.runs else "skip"
 
 
-def _plan_json(model: str, plan: "Sequence[Decision]", forecast: "TrainingForecast | None") -> dict[str, Any]:
-    content: dict[str, Any] = {"model": model, "stages": {one.stage: _decision_json(one) for one in plan}}
+def _plan_json(plan: "Sequence[Decision]", forecast: "TrainingForecast | None") -> dict[str, Any]:
+    content: dict[str, Any] = {"stages": {one.stage: _decision_json(one) for one in plan}}
     if forecast is not None:
         content["forecast"] = forecast.to_json()
     return content
@@ -117,7 +129,7 @@ def _decision_json(decision: "Decision") -> dict[str, str]:
     }
 
 
-def _compared(outcomes: "Sequence[ModelOutcome]") -> "dict[str, ComparisonRow]":
+def compared_with_published(outcomes: "Sequence[ModelOutcome]") -> "dict[str, ComparisonRow]":
     """Each evaluated model beside the published figures."""
     from pipeline.data.prepared import PreparedData
     from pipeline.evaluation.published import ModelResult, comparison_rows
@@ -164,7 +176,7 @@ def _show_comparison(rows: "Sequence[ComparisonRow]", first: "ModelOutcome") -> 
         emit(f"not compared with the published figures: {reason}")
 
 
-def _show_results(outcome: "ModelOutcome", tracker: "Tracker", *, is_newest: bool) -> None:
+def show_results(outcome: "ModelOutcome", tracker: "Tracker", *, is_newest: bool) -> None:
     """Where the results of one model are."""
     from pipeline.data.prepared import PreparedData
     from pipeline.stages.results import Registration, TrainedModel
@@ -179,15 +191,42 @@ def _show_results(outcome: "ModelOutcome", tracker: "Tracker", *, is_newest: boo
         is_new = outcome.stages[-1].status == "done"
         aliases = f" ({', '.join(registered.aliases)})" if is_new and is_newest else ""  # they may have moved on
         emit(f"  model {registered.name}, version {registered.version}{aliases}")
-        if is_new and registered.not_compared:
-            emit(f"  not compared: {registered.not_compared}; if you prefer this one, move the alias in MLflow")
+        if is_new and registered.decision is not None:
+            show_decision(registered.decision)
+
+
+def show_decision(decision: "GateDecision") -> None:
+    """What the gate decided, every rule with its figures."""
+    from pipeline.promotion import report
+
+    emit(f"  gate: {report.summary(decision)}")
+    if decision.verdicts:
+        table(report.COLUMNS, report.rows(decision))
+
+
+def refusal(outcomes: "Sequence[ModelOutcome]") -> str | None:
+    """Which of the models that a command registered the gate refused; None if it refused none."""
+    from pipeline.stages.results import Registration
+
+    refused = [
+        f"{made.name} version {made.version} ({outcome.config.model.name})"
+        for outcome in outcomes
+        if (made := outcome.results.get(Registration)) and made.is_refused and outcome.stages[-1].status == "done"
+    ]
+    if not refused:
+        return None
+    return (
+        f"the gate did not promote {', '.join(refused)}: registered, and the champion stays; the rules are "
+        "`registry.gate` in the config, and `seqpipe models promote` makes one champion all the same"
+    )
 
 
 def _counts(prepared: "PreparedData") -> str:
     return ", ".join(f"{prepared.images_in(split)} {split}" for split in prepared.counts)
 
 
-def _outcome_json(outcome: "ModelOutcome", row: "ComparisonRow | None", tracker: "Tracker") -> dict[str, Any]:
+def outcome_json(outcome: "ModelOutcome", row: "ComparisonRow | None", tracker: "Tracker") -> dict[str, Any]:
+    """What came of one config, as plain values; `row` compares it with the published figures."""
     from pipeline.data.prepared import PreparedData
     from pipeline.stages.results import Evaluation, Registration, TrainedModel
     from pipeline.stages.train import identity_of

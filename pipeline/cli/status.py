@@ -17,6 +17,7 @@ def status(
     model: Annotated[
         list[options.Model] | None, typer.Option("--model", "-m", help="Which model; repeat it for several.")
     ] = None,
+    recipe: options.RecipeOption = None,
     config: options.ConfigFile = None,
     set_: options.Sets = None,
     seed: options.Seed = None,
@@ -32,5 +33,5 @@ def status(
 
     workspace = Workspace.find()
     mlflow = store_of(workspace)
-    asked = Settings(options.names_of(model), config, set_ or (), seed)
+    asked = Settings(options.names_of(model), config, set_ or (), seed, recipe.value if recipe else None)
     status_view.show(status_of(workspace, mlflow, asked), mlflow, as_json)

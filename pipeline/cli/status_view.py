@@ -18,7 +18,7 @@ def show(status: "Status", mlflow: "ResolvedMlflow", as_json: bool) -> None:
     emit(f"workspace {status.workspace.root}")
     for model in status.models:
         if changed := model.changed_settings:
-            emit(f"{model.model} as it was run last: {', '.join(changed)}")
+            emit(f"{model.label} as it was run last: {', '.join(changed)}")
     table(["model", "stage", "state", "why"], [row for model in status.models for row in _rows(model)])
     if status.searches:
         table(
@@ -33,7 +33,7 @@ def show(status: "Status", mlflow: "ResolvedMlflow", as_json: bool) -> None:
 
 def _rows(model: "ModelStatus") -> list[list[str]]:
     return [
-        [model.model, one.stage, "running" if one.stage in model.running else one.state, one.why]
+        [model.label, one.stage, "running" if one.stage in model.running else one.state, one.why]
         for one in model.stages
     ]
 
@@ -45,6 +45,7 @@ def _as_json(status: "Status") -> dict[str, Any]:
         "models": [
             {
                 "model": model.model,
+                **({"seed": model.config.seed} if model.is_of_several else {}),
                 "settings": model.settings,
                 "stages": {
                     one.stage: {

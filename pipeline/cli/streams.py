@@ -81,10 +81,22 @@ def take_over() -> None:
 
 def unwritten() -> str | None:
     """Why what was written to stdout did not arrive; None if it did, or if nobody wanted the rest."""
-    output = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if not isinstance(output, Output) or output.failure is None or not output.has_reader:
+    output = _stdout()
+    if output is None or output.failure is None or not output.has_reader:
         return None
     return output.failure.strerror
+
+
+def has_reader() -> bool:
+    """Whether anybody may still read what is written to stdout."""
+    output = _stdout()
+    return output is None or output.has_reader
+
+
+def _stdout() -> Output | None:
+    """The lowest layer of stdout; None if it is not ours."""
+    output = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return output if isinstance(output, Output) else None
 
 
 def _text(descriptor: int, replaced: Any, patience_s: float) -> io.TextIOWrapper:

@@ -113,6 +113,7 @@ def tune(
     local: Local = False,
     space: SpaceFile = None,
     may_sleep: MaySleep = False,
+    recipe: options.RecipeOption = None,
     config: options.ConfigFile = None,
     set_: options.Sets = None,
     device: options.DeviceOption = None,
@@ -128,7 +129,11 @@ def tune(
     if model and len(model) > 1:
         raise ConfigError("one search is of one model; run `seqpipe tune` once for each")
     place = _place(address, is_local=local)
-    flags: dict[str, object] = {"seed": seed, "compute.device": device.value if device else None}
+    flags: dict[str, object] = {
+        "recipe": recipe.value if recipe else None,
+        "seed": seed,
+        "compute.device": device.value if device else None,
+    }
     base = resolve(model[0].value if model else None, config, set_ or (), flags)
     request = Request(
         config=base,

@@ -61,9 +61,8 @@ def head_address(text: str) -> HeadAddress:
     typed = addresses.parse(text)
     numeric = addresses.resolved(typed.host)
     here = node_here.find()
-    addresses.require_other(
-        numeric, addresses.of_this_machine(), is_head_here=here is not None and here.kind == "head"
-    )
+    is_head_here = here is not None and here.kind == "head"
+    addresses.require_other(numeric, addresses.of_this_machine(), is_head_here=is_head_here, typed=typed.host)
     return HeadAddress(numeric, typed.port)
 
 

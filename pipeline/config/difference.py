@@ -4,10 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+ABSENT = "default"
+"""In place of the value that a side lacks: settings that came later are left out at their defaults."""
+
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting that differs between two sides; None where a side lacks it."""
+    """A setting that differs between two sides."""
 
     key: str
     """Dotted, such as `train.epochs`."""
@@ -26,7 +29,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from differences(old, new, f"{prefix}{key}.")
         elif old != new:
-            yield Difference(f"{prefix}{key}", old, new)
+            yield Difference(f"{prefix}{key}", before.get(key, ABSENT), after.get(key, ABSENT))
 
 
 def first_few(texts: list[str], count: int = 3) -> str:

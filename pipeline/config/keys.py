@@ -1,7 +1,8 @@
 """The dotted keys of a config: which ones exist, and a config as keys and values."""
 
+import json
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Union, get_args, get_origin
 
 import yaml
@@ -33,6 +34,11 @@ def flatten(config: RunConfig) -> dict[str, object]:
             yield prefix, value
 
     return dict(walk("", config.model_dump(mode="json")))
+
+
+def as_words(values: Mapping[str, object]) -> list[str]:
+    """Keys and values as they are written after `--set`: `data.classes=[cat,dog]`."""
+    return [f"{key}={json.dumps(value).replace(' ', '').replace(chr(34), '')}" for key, value in values.items()]
 
 
 def _keys(group: type[BaseModel], model: str, prefix: str = "") -> Iterator[str]:

@@ -47,7 +47,7 @@ def place(file: Path | None, later: Sequence[Mapping[str, Any]]) -> Callable[[Se
 
     def place(keys: Sequence[str]) -> str:
         for number in range(len(keys), 0, -1):
-            if file is None or any(_sets(layer, keys[:number]) for layer in later):
+            if file is None or any(is_set(layer, keys[:number]) for layer in later):
                 return ""
             if (line := line_of(file, keys[:number])) is not None:
                 return f" ({file}, line {line})"
@@ -56,7 +56,8 @@ def place(file: Path | None, later: Sequence[Mapping[str, Any]]) -> Callable[[Se
     return place
 
 
-def _sets(layer: object, keys: Sequence[str]) -> bool:
+def is_set(layer: object, keys: Sequence[str]) -> bool:
+    """Whether a layer sets a key, given as its parts."""
     for key in keys:
         if not isinstance(layer, Mapping) or key not in layer:
             return False

@@ -1,4 +1,4 @@
-"""The config groups and the recipes of the models, made from what `sequencer_models.catalog` declares."""
+"""The config groups and the own values of the models, made from what `sequencer_models.catalog` declares."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -18,11 +18,13 @@ class ModelGroup(Group):
     name: str = Field(description="The architecture.")
 
     @model_validator(mode="after")
-    def _as_many_numbers_as_the_recipe(self) -> "ModelGroup":
-        for key, own in MODELS[self.name].recipe.items():
-            value = getattr(self, key, own)
+    def _makes_an_architecture(self) -> "ModelGroup":
+        spec, given = MODELS[self.name], self.model_dump(exclude={"name"})
+        for key, own in spec.own_values.items():
+            value = given.get(key, own)
             if isinstance(own, tuple) and len(value) != len(own):
                 raise ValueError(f"model.{key} needs {len(own)} numbers for {self.name}, got {len(value)}")
+        spec.architecture(classes=2, **{**spec.own_values, **given})  # says what does not fit what
         return self
 
 
@@ -54,9 +56,9 @@ def _annotation(kind: Any, setting: Setting) -> Any:
     return Annotated[kind, Field(**limits)]
 
 
-def _recipe(spec: ModelSpec) -> dict[str, Any]:
+def _own_values(spec: ModelSpec) -> dict[str, Any]:
     settings = settings_of(spec.architecture)
-    return {"model": {key: value for key, value in spec.recipe.items() if key in settings}}
+    return {"model": {key: value for key, value in spec.own_values.items() if key in settings}}
 
 
 _GROUPS = [_group(architecture) for architecture in dict.fromkeys(spec.architecture for spec in MODELS.values())]
@@ -66,5 +68,5 @@ if TYPE_CHECKING:
 else:
     ModelConfig = Annotated[Union[tuple(_GROUPS)], Field(discriminator="name")]  # noqa: UP007 - made at run time
 
-RECIPES: dict[str, dict[str, Any]] = {name: _recipe(spec) for name, spec in MODELS.items()}
+OWN_VALUES: dict[str, dict[str, Any]] = {name: _own_values(spec) for name, spec in MODELS.items()}
 """The values that each model has in place of the defaults."""

@@ -1,7 +1,7 @@
 """Merge the layers of a config and validate the result, once.
 
-Precedence: flag > ``--set a.b=c`` > ``--config file.yaml`` > the model's recipe > default. The resolved config is
-stored with every run and can be fed back with ``--config``.
+Precedence: flag > ``--set a.b=c`` > ``--config file.yaml`` > the recipe > the model's own values > default. The
+resolved config is stored with every run and can be fed back with ``--config``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config.messages import explain, place
-from pipeline.config.models import MODEL_NAMES, RECIPES
-from pipeline.config.schema import RunConfig
+from pipeline.config.difference import first_few
+from pipeline.config.messages import explain, is_set, place
+from pipeline.config.models import MODEL_NAMES, OWN_VALUES
+from pipeline.config.recipes import DEFAULT, RECIPE_NAMES, RECIPES, ClassChoice
+from pipeline.config.schema import DataConfig, RunConfig
 from pipeline.config.suggestions import nearest
 from pipeline.errors import ConfigError
 from pipeline.yaml_files import YamlError, parse, read_mapping
@@ -48,8 +50,13 @@ def resolve(
         raise ConfigError("config: a setting contains itself; write it without the alias") from None
     _anchor(given, Path())
     name = _model_name(given)
+    recipe = _recipe_settings(given.get("recipe", DEFAULT), name, given)
+    if file:
+        _check_same_recipe(file, from_file, recipe, name, given)
     merged: dict[str, Any] = {}
-    _merge(merged, RECIPES[name])
+    _merge(merged, OWN_VALUES[name])
+    for key, value in recipe.items():
+        _merge(merged, _nest(key, value))
     _merge(merged, given)
     try:
         return RunConfig.model_validate(merged)
@@ -83,6 +90,38 @@ def _model_name(given: dict[str, Any]) -> str:
     if name not in MODEL_NAMES:
         raise ConfigError(f"unknown model {name!r}{nearest(str(name), MODEL_NAMES)}")
     return str(name)
+
+
+def _recipe_settings(recipe: object, model: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a recipe sets for a model and the classes that the layers choose; an unknown one is refused later."""
+    known = RECIPES.get(recipe) if isinstance(recipe, str) else None
+    return known.settings(model, _class_choice(given)) if known is not None else {}
+
+
+def _class_choice(given: Mapping[str, Any]) -> ClassChoice:
+    """Whether the layers choose all ten classes, however that is written."""
+    data = given.get("data")
+    try:
+        chosen = DataConfig.model_validate({"classes": data["classes"]}) if isinstance(data, dict) else DataConfig()
+    except (KeyError, ValidationError):  # not chosen here; what is wrong is refused later
+        chosen = DataConfig()
+    return "all" if chosen.classes == "all" else "four"
+
+
+def _check_same_recipe(
+    file: Path, content: Mapping[str, Any], asked: Mapping[str, Any], model: str, given: Mapping[str, Any]
+) -> None:
+    """Refuse a recipe of which a file, which wins over it, would leave nothing, or something of another recipe."""
+    name, of_file = given.get("recipe", DEFAULT), content.get("recipe", DEFAULT)
+    if name == of_file or name not in RECIPE_NAMES:
+        return
+    other = _recipe_settings(of_file, model, given)
+    kept = [key for key in {**asked, **other} if is_set(content, key.split("."))]
+    if kept and ("recipe" in content or {*asked} <= {*kept}):
+        raise ConfigError(
+            f"{file} sets {first_few(kept)}, and a file wins over a recipe; to run recipe {name}, take that out of "
+            "the file"
+        )
 
 
 def _check_same_model(file: Path | None, content: Mapping[str, Any], model: str | None) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.group import Group
+from pipeline.config.group import Group, short
 from pipeline.config.models import ModelConfig
+from pipeline.config.recipes import DEFAULT, RECIPE_NAMES
 from pipeline.config.suggestions import nearest
 from sequencer_models.catalog import MODELS
 
@@ -86,8 +87,27 @@ class AugmentConfig(Group):
     """Random changes of the training images, drawn for each image separately."""
 
     translate_pixels: int = Field(4, ge=0, le=16, description="Shift by up to this many pixels, each way.")
+    padding: Literal["zeros", "reflect"] = Field(
+        "zeros", description="What a shifted image leaves uncovered: zeros, or the image mirrored at its border."
+    )
     flip: bool = Field(True, description="Mirror half of the images left to right.")
+    alternating_flip: bool = Field(
+        False, description="Mirror half of the images in the first epoch, the other half in the next, and so on."
+    )
     cutout_pixels: int = Field(0, ge=0, le=32, description="Side of a square that is blanked; 0 for none.")
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of batches whose images get a rectangle of another one. Training accuracy then counts the "
+        "class with the larger share.",
+    )
+
+    @model_validator(mode="after")
+    def _flips_what_alternates(self) -> "AugmentConfig":
+        if self.alternating_flip and not self.flip:
+            raise ValueError("alternating_flip says which images are mirrored, and flip that none are: set both")
+        return self
 
 
 class TrainConfig(Group):
@@ -95,11 +115,22 @@ class TrainConfig(Group):
 
     epochs: Positive = Field(11, description="Passes over the training split.")
     batch_size: Positive = Field(128, description="Images in one optimiser step.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: Muon for the matrices of hidden layers, AdamW for all else."
+    )
     learning_rate: float = Field(2e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
+    muon_learning_rate: float = Field(
+        2e-3, gt=0, le=10, description="Peak learning rate of Muon, whose updates are about as large as AdamW's."
+    )
+    bias_rate_factor: float = Field(
+        1.0, gt=0, le=1000, description="Learning rate of biases and norms, as a multiple of that of the matrices."
+    )
+    adam_beta2: float = Field(0.999, gt=0, lt=1, description="Decay of AdamW's average of squared gradients.")
     weight_decay: float = Field(0.05, ge=0, le=10, description="Decoupled weight decay; none on norms and biases.")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+    schedule: Literal["one_cycle", "cosine", "linear", "constant"] = Field(
         "one_cycle",
-        description="one_cycle: cosine up, cosine down to ~0; cosine: linear warm-up, cosine down; constant.",
+        description="one_cycle: cosine up, cosine down to ~0; cosine: linear warm-up, cosine down; linear: linear "
+        "warm-up, linearly down to ~0; constant.",
     )
     warmup_fraction: float = Field(0.25, ge=0, lt=1, description="Share of all steps in which the rate rises.")
     label_smoothing: Rate = Field(0.1, description="Label smoothing of the training loss.")
@@ -114,10 +145,50 @@ class TrainConfig(Group):
 
 
 class EvaluateConfig(Group):
-    """How the stored predictions are reported."""
+    """How a trained model predicts the test images, and how that is reported."""
 
+    mirrored: bool = Field(
+        False, description="Predict each image as itself and as its mirror image; the registered model does it too."
+    )
     calibration_bins: int = Field(15, ge=2, le=100, description="Bins of the reliability diagram and of ECE.")
     mistakes: int = Field(24, ge=1, le=100, description="How many of the most confident mistakes are shown.")
+
+
+class GateConfig(Group):
+    """What a newly registered model must show, on the test images, to become champion in place of the present one."""
+
+    confidence: float = Field(
+        0.95,
+        ge=0.5,
+        lt=1,
+        description="Confidence of every rule that compares, one-sided; 1 - confidence is divided by how many "
+        "decisions these test images have been used for.",
+    )
+    equal_within_points: float | None = Field(
+        0.5,
+        gt=0,
+        lt=100,
+        description="Promote also what is cheaper and, with confidence, not worse by this many points of accuracy; "
+        "null: only what is better.",
+    )
+    equal_must_be_cheaper: bool = Field(True, description="false: what is not worse is promoted whatever it costs.")
+    least_accuracy: float | None = Field(None, gt=0, le=1, description="Least test accuracy; null for none.")
+    class_drop_points: float | None = Field(
+        None,
+        gt=0,
+        lt=100,
+        description="No class may have lost this many points of accuracy: shown with confidence for each class; null "
+        "for no such rule.",
+    )
+    largest_ece: float | None = Field(
+        None, gt=0, lt=1, description="Largest expected calibration error on the test images; null for no limit."
+    )
+
+
+class RegistryConfig(Group):
+    """How trained models are registered."""
+
+    gate: GateConfig = GateConfig()
 
 
 class ComputeConfig(Group):
@@ -150,12 +221,25 @@ class ComputeConfig(Group):
 class RunConfig(Group):
     """Everything that decides what a run computes, and how the machine does it."""
 
+    recipe: str = Field(
+        DEFAULT,
+        description="Settings for a purpose (`seqpipe config recipes` lists them), under those that are given here.",
+        json_schema_extra={"enum": list(RECIPE_NAMES)},
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of weights, order and augmentation.")
     data: DataConfig = DataConfig()
     model: ModelConfig
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    registry: RegistryConfig = RegistryConfig()
     compute: ComputeConfig = ComputeConfig()
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_recipe(cls, value: str) -> str:
+        if value not in RECIPE_NAMES:
+            raise ValueError(f"unknown recipe {short(value)}{nearest(value, RECIPE_NAMES)}")
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RunConfig":

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from pipeline.config.schema import AugmentConfig
 from pipeline.data.augmentation import augmented
+from pipeline.data.batch import Batch
+from pipeline.data.cutmix import cut_mixed
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,31 @@ class TrainBatches:
     def __len__(self) -> int:
         return -(-len(self.split) // self.batch_size)
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch, starting at number `first`: B x C x H x W float32 and B int64."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, starting at number `first`."""
         order = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "order", epoch))).permutation(
             len(self.split)
         )
+        mirrored = self._mirrored(epoch) if self.augment.alternating_flip else None
         for index in range(first, len(self)):
             chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
             images = torch.from_numpy(self.split.images[chosen]).permute(0, 3, 1, 2)  # B x C x H x W
             labels = torch.from_numpy(self.split.labels[chosen])
             draws = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch, index))
-            yield self.normalise(augmented(images, self.augment, draws)), labels
+            images = augmented(images, self.augment, draws, None if mirrored is None else mirrored[chosen])
+            yield self._mixed(Batch(self.normalise(images), labels), epoch, index)
+
+    def _mixed(self, batch: Batch, epoch: int, index: int) -> Batch:
+        """Cut-mixed, if that is drawn for it."""
+        draws = torch.Generator().manual_seed(derive_seed(self.seed, "cutmix", epoch, index))
+        is_mixed = torch.rand((), generator=draws).item() < self.augment.cutmix
+        return cut_mixed(batch, draws) if is_mixed else batch
+
+    def _mirrored(self, epoch: int) -> Tensor:
+        """Which images an alternating flip mirrors in an epoch: drawn in the first, then by turns (Jordan 2024)."""
+        draws = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "flip")))
+        mirrored = torch.from_numpy(draws.random(len(self.split)) < 0.5)
+        return mirrored if epoch % 2 == 0 else ~mirrored
 
 
 def plain_batches(

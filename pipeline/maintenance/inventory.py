@@ -18,7 +18,10 @@ _PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class InventoryItem:
-    """A stage folder; `superseded`: whole, but there is a newer one of the same model on the same data."""
+    """A stage folder; `superseded`: whole, but there is a newer one of the same model on the same data.
+
+    Trainings with the same settings and other seeds are as new as the newest of them.
+    """
 
     stage: Stage
     folder: Path
@@ -63,14 +66,14 @@ def bytes_in(folder: Path) -> int:
 
 
 def _folders_of(workspace: Workspace, stage: Stage) -> Iterator[InventoryItem]:
-    seen: set[object] = set()
+    newest: dict[object, object] = {}
     for path, manifest in _newest_first(workspace.stage(stage.name)):
         lock = workspace.lock(stage_lock(stage.name, _fingerprint(path)))
         size = bytes_in(path)
         if isinstance(manifest, Manifest):
             kind = (manifest.reads.get("model", {}).get("name"), str(manifest.inputs))
-            state: State = "superseded" if kind in seen else "current"
-            seen.add(kind)
+            settings = (manifest.version, {key: value for key, value in manifest.reads.items() if key != "seed"})
+            state: State = "current" if newest.setdefault(kind, settings) == settings else "superseded"
             holds = "; ".join(filter(None, (f"made {manifest.created}", stage.summary(manifest.result))))
             yield InventoryItem(stage, path, size, state, holds, lock, manifest)
         elif path.name.endswith(_PARTIAL):

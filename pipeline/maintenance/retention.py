@@ -160,7 +160,7 @@ class _Retention:
 
     def _training(self, one: InventoryItem) -> _Choice:
         if one.state == "current":
-            return False, "the newest of its model on this data"
+            return False, "the newest of its model on this data, or another seed of it"
         if one.folder.name in self._registered_here or self._is_registered(one.run_key):
             return False, "a registered version was made from it"
         return True, "superseded by a newer training"

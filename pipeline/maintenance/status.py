@@ -18,7 +18,7 @@ from pipeline.workspace.paths import Workspace
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """The stages of one model under one config."""
+    """The stages of one model under one config; a model that was run with several seeds has one of each."""
 
     config: RunConfig
     settings: Literal["last run", "given", "defaults"]
@@ -26,10 +26,17 @@ class ModelStatus:
     stages: Sequence[Decision]
     running: Collection[str]
     """The stages that a command is making now."""
+    is_of_several: bool = False
+    """Whether it is one of several seeds."""
 
     @property
     def model(self) -> str:
         return self.config.model.name
+
+    @property
+    def label(self) -> str:
+        """The model, and its seed if it is one of several."""
+        return f"{self.model}, seed {self.config.seed}" if self.is_of_several else self.model
 
     @property
     def changed_settings(self) -> list[str]:
@@ -56,10 +63,11 @@ class Settings:
     file: Path | None = None
     sets: Sequence[str] = ()
     seed: int | None = None
+    recipe: str | None = None
 
     @property
     def are_given(self) -> bool:
-        return bool(self.models or self.file is not None or self.sets or self.seed is not None)
+        return bool(self.models or self.file is not None or self.sets or self.seed is not None or self.recipe)
 
     def names(self) -> list[str]:
         """The models that are meant. A file stands for the model that it names."""
@@ -68,7 +76,7 @@ class Settings:
         return list(self.models or MODEL_NAMES)
 
     def config(self, name: str) -> RunConfig:
-        return resolve(name, self.file, self.sets, {"seed": self.seed})
+        return resolve(name, self.file, self.sets, {"seed": self.seed, "recipe": self.recipe})
 
 
 def status_of(workspace: Workspace, mlflow: ResolvedMlflow, asked: Settings) -> Status:
@@ -77,17 +85,19 @@ def status_of(workspace: Workspace, mlflow: ResolvedMlflow, asked: Settings) -> 
     last = {} if asked.are_given else last_runs.read(workspace)
     models = []
     for name in names:
-        config = last.get(name) or asked.config(name)
-        stages = plan(config, mlflow, workspace)
-        running = {one.stage for one in stages if one.is_running(workspace)}
-        models.append(
-            ModelStatus(
-                config,
-                "last run" if name in last else "given" if asked.are_given else "defaults",
-                stages,
-                running,
+        configs = last.get(name) or [asked.config(name)]
+        for config in configs:
+            stages = plan(config, mlflow, workspace)
+            running = {one.stage for one in stages if one.is_running(workspace)}
+            models.append(
+                ModelStatus(
+                    config,
+                    "last run" if name in last else "given" if asked.are_given else "defaults",
+                    stages,
+                    running,
+                    is_of_several=len(configs) > 1,
+                )
             )
-        )
     return Status(
         workspace,
         models,

@@ -31,7 +31,7 @@ STATUS: Mapping[Outcome, Status] = {
     "diverged": "FAILED",
     "failed": "FAILED",
 }
-BEST = "best_validation_accuracy"
+BEST = "best/validation_accuracy"
 """The metric to sort by: of a trial its best epoch, of the search its best trial."""
 _DESCRIPTION = "mlflow.note.content"
 _DESCRIPTION_CHARACTERS = 1000
@@ -208,7 +208,9 @@ class SearchRuns(Observer):
         if not run.has("params"):
             config = configuration(self._base, row.config)
             write_atomically(folder / "config.yaml", to_yaml(config).encode())
-            settings = {key: value for key, value in flatten(config).items() if not key.startswith("evaluate.")}
+            settings = {
+                key: value for key, value in flatten(config).items() if not key.startswith(("evaluate.", "registry."))
+            }
             # the settings of the space first, so that the columns of the UI offer them first
             run.journal.params({key: settings.pop(key) for key in self._space} | settings)
             run.journal.artifact(folder / "config.yaml")

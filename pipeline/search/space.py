@@ -31,6 +31,7 @@ PROBE = 0.381966
 _TRAINING: dict[str, Parameter] = {
     "train.learning_rate": LogUniform(5e-4, 8e-3),
     "train.weight_decay": LogUniform(0.005, 0.3),
+    "train.adam_beta2": Choice((0.95, 0.98, 0.99, 0.999)),
     "train.label_smoothing": Uniform(0.0, 0.2),
     "train.batch_size": Choice((32, 64, 128)),
     "train.augment.translate_pixels": Integer(0, 4),
@@ -40,9 +41,11 @@ _TRAINING: dict[str, Parameter] = {
 _FIXED = {
     "data.": "it says which data the trials are compared on",
     "evaluate.": "it says how a trained model is reported on",
+    "registry.": "it says how a trained model is registered",
     "compute.": "it says what the machine does, not what is trained",
     "model.name": "one search is of one model",
     "train.epochs": "trials are compared at equal epochs",
+    "recipe": "it says what a config began with; name the settings themselves",
     "seed": "a lucky seed is not a better configuration",
 }
 """Keys that no search may vary, and why; a trailing dot stands for the whole group."""
@@ -55,7 +58,7 @@ def space_for(config: RunConfig, file: Path | None = None) -> Space:
         ConfigError: the space cannot be used; the message names the parameter.
     """
     if file is None:
-        space = default_space(config.model.name)
+        space = _fitting(default_space(config.model.name), config)
     else:
         try:
             space = Space.parse(read_mapping(file, EXAMPLE))
@@ -72,6 +75,25 @@ def default_space(model: str) -> Space:
     """What a search of a model varies by default: how it is trained, and what its spec names."""
     of_model = {f"model.{key}": written for key, written in MODELS[model].search_space.items()}
     return Space({**_TRAINING, **Space.parse(of_model)} if of_model else _TRAINING)
+
+
+def _fitting(space: Space, config: RunConfig) -> Space:
+    """Of a default space what fits the config: with `model.whitened` there is no choice of stems, for one."""
+    fitting: dict[str, Parameter] = {}
+    for key, parameter in space.items():
+        if isinstance(parameter, Choice):
+            fit = tuple(option for option in parameter.options if _takes(config, key, option))
+            parameter = Choice(fit or parameter.options)  # if none fits, `check` says why
+        fitting[key] = parameter
+    return Space(fitting)
+
+
+def _takes(config: RunConfig, key: str, value: Any) -> bool:
+    try:
+        with_values(config, {key: value})
+    except ConfigError:
+        return False
+    return True
 
 
 def check(space: Space, config: RunConfig) -> None:

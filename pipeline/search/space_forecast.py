@@ -54,7 +54,7 @@ def forecast_space(base: RunConfig, space: Space, cap_mb: float) -> list[TrialFo
 
 def _counts(name: str) -> bool:
     """Whether memory may depend on a setting."""
-    return name.startswith("model.") or name in ("train.batch_size", "train.ema_decay")
+    return name.startswith("model.") or name in ("train.batch_size", "train.ema_decay", "train.optimizer")
 
 
 def _ends(parameter: Parameter) -> Iterator[Any]:

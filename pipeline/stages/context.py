@@ -30,3 +30,5 @@ class Context:
     tracker: Tracker
     node: TrainingNode | None = None
     """Where trainings run; None for here."""
+    parent_run: str = ""
+    """The key of the MLflow run that trainings are shown under; empty for none."""

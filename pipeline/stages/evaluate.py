@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.later_settings import counted
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.stages.context import Context
@@ -37,7 +38,7 @@ class Evaluate(Stage):
 
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
         """What the report depends on, apart from the trained model."""
-        return {"model": {"name": config.model.name}, "evaluate": config.evaluate.model_dump(mode="json")}
+        return {"model": {"name": config.model.name}, "evaluate": counted(config.evaluate, "evaluate")}
 
     def run(self, config: RunConfig, made: Results, folder: Path, context: Context) -> Evaluation:
         return evaluate(config, made[PreparedData], made[TrainedModel], folder, context)
@@ -102,20 +103,25 @@ def predictions_folder(workspace: Workspace, trained: TrainedModel) -> Path:
     return workspace.predictions / trained.run_key
 
 
+def predictions_file(workspace: Workspace, trained: TrainedModel, *, mirrored: bool) -> Path:
+    """Where a trained model's predictions are kept; those with mirrored views are others."""
+    name = "predictions-mirrored.npz" if mirrored else "predictions.npz"
+    return predictions_folder(workspace, trained) / name
+
+
 def kept_predictions(
     config: RunConfig, prepared: PreparedData, trained: TrainedModel, context: Context
 ) -> "Predictions":
     """The model's predictions of the test split: made by the first call, read from disk by later ones."""
     from pipeline.evaluation.predictions import load_predictions
 
-    folder = predictions_folder(context.workspace, trained)
-    path = folder / "predictions.npz"
+    path = predictions_file(context.workspace, trained, mirrored=config.evaluate.mirrored)
     with exclusive(
         context.workspace.lock(f"predictions-{trained.run_key}"), context.reporter.note, what="the predictions"
     ):
         if not path.exists():
-            with writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
             _predict(config, prepared, trained, path, context)
         return load_predictions(path)
 
@@ -123,6 +129,7 @@ def kept_predictions(
 def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, path: Path, context: Context) -> None:
     import numpy as np
 
+    from pipeline.evaluation import latency
     from pipeline.evaluation.predictions import Predictions, save_predictions
     from pipeline.training import allocator, numerics
     from pipeline.training.checkpoint import load_weights
@@ -140,12 +147,14 @@ def _predict(config: RunConfig, prepared: PreparedData, trained: TrainedModel, p
         test["images"],
         prepared.mean,
         prepared.std,
+        mirrored=config.evaluate.mirrored,
         done=lambda count: context.reporter.bytes_done("predicting the test images", count, total),
     )
     save_predictions(
         path,
         Predictions(np.asarray(test["ids"]), np.asarray(test["labels"]), found, tuple(prepared.class_names)),
     )
+    latency.keep(latency.measure(model), path.parent)
     del model
     allocator.give_back_freed_memory()
 

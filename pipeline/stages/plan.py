@@ -99,7 +99,7 @@ def plan(
     for stage in stages_through(through):
         identity = found[stage.name]
         if identity.fingerprint in command.made:  # planned, so that there is nothing on disk yet
-            decisions.append(Decision(stage.name, identity.fingerprint, "up to date", "made for the model before"))
+            decisions.append(Decision(stage.name, identity.fingerprint, "up to date", "made before in this command"))
             continue
         decision = decide(stage, identity, config, mlflow, workspace, command)
         if decision.runs:

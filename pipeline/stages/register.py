@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pipeline.config.keys import to_yaml
-from pipeline.config.schema import RunConfig
+from pipeline.config.schema import GateConfig, RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import TrackingError, WorkspaceError
 from pipeline.stages.context import Context
-from pipeline.stages.evaluate import run_metrics
+from pipeline.stages.evaluate import predictions_file, predictions_folder, run_metrics
+from pipeline.stages.judging import RegistryGate
 from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.results import Evaluation, Registration, Results, TrainedModel
 from pipeline.stages.stage import Stage
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.stages.train import identity_of
 from pipeline.tracking import delivery_state, registration_check
+from pipeline.tracking.registry_names import CHALLENGER, LATENCY_MACHINE_TAG, LATENCY_TAG, PARAMETERS_TAG
 from pipeline.tracking.settings import ResolvedMlflow, task_name
 from pipeline.tracking.sqlite_files import sqlite_path
 from pipeline.workspace.durable_files import write_json
@@ -26,7 +28,10 @@ from pipeline.workspace.manifests import Manifest, read_manifest
 from pipeline.workspace.paths import Workspace
 
 if TYPE_CHECKING:
+    from pipeline.promotion.gate import GateDecision
+    from pipeline.tracking.delivery import Tracker
     from pipeline.tracking.logged_model import Candidate
+    from pipeline.tracking.registry import RegisteredVersion
 
 NAME = "register"
 VERSION = 1
@@ -44,8 +49,14 @@ class Register(Stage):
     retention = "always"
 
     def reads(self, config: RunConfig, mlflow: ResolvedMlflow) -> dict[str, Any]:
-        """Where the version goes, and under which name."""
+        """Where the version goes, and under which name; and what else than the training decides it.
+
+        Mirrored views and another gate than the usual one are said only where they are: earlier versions do not.
+        """
+        mirrored, gate = config.evaluate.mirrored, config.registry.gate
         return {
+            **({"mirrored": True} if mirrored else {}),
+            **({} if gate == GateConfig() else {"gate": gate.model_dump(mode="json")}),
             "model": {"name": config.model.name},
             "registry": mlflow.registry_uri or mlflow.address,
             "registered_model": model_name(config, mlflow),
@@ -74,7 +85,8 @@ class Register(Stage):
         registry = sqlite_path(mlflow.registry_uri) if mlflow.registry_uri else database
         if registry is None:
             return None
-        return registration_check.missing_version(registry, kept["name"], kept["version"])
+        aliases = (CHALLENGER,) if _refused_alone(manifest.result) else registration_check.ALIASES
+        return registration_check.missing_version(registry, kept["name"], kept["version"], aliases)
 
 
 STAGE = Register()
@@ -95,7 +107,7 @@ def register(
     folder: Path,
     context: Context,
 ) -> Registration:
-    """Register the trained model, and give it the aliases that it deserves.
+    """Register the trained model, and give it the aliases that the gate allows.
 
     Raises:
         TrackingError: the store or the registry cannot be used.
@@ -105,11 +117,13 @@ def register(
     run_id = _delivered_run(trained, context)
     lineage = lineage_of(prepared, trained, folder.name.removesuffix(".partial"))
     card = model_card(config, prepared, evaluation, lineage)
+    gate = RegistryGate(config.registry.gate, context.workspace, config.evaluate.calibration_bins)
     version = model_registry.register(
         context.tracker,
         run_id,
         model_name(config, context.mlflow),
-        _candidate(prepared, trained, evaluation, card, _test_hashes(context.workspace)),
+        _candidate(prepared, trained, evaluation, card, context.workspace),
+        gate,
     )
     write_json(folder / "model.json", card)
     return Registration(
@@ -122,7 +136,15 @@ def register(
         tracking_uri=context.mlflow.address,
         test_hash=prepared.test_hash,
         not_compared=version.not_compared,
+        decision=gate.decision,
     )
+
+
+def _refused_alone(result: Mapping[str, Any]) -> bool:
+    """Whether the gate refused a version though there was no champion: then it is right that there is none."""
+    decision = result.get("decision") or {}
+    compared = decision.get("number", 0) > 0 or decision.get("why_not_compared")
+    return decision.get("promotes") is False and not compared
 
 
 def lineage_of(prepared: PreparedData, trained: TrainedModel, fingerprint: str) -> dict[str, str]:
@@ -145,6 +167,7 @@ def model_card(
         "classes": list(prepared.class_names),
         "mean": list(prepared.mean),
         "std": list(prepared.std),
+        "mirrored": config.evaluate.mirrored,
         "dataset": prepared.dataset,
         "lineage": dict(lineage),
         "test": {"images": evaluation.images, "accuracy": evaluation.accuracy, "loss": evaluation.loss},
@@ -157,7 +180,7 @@ def _candidate(
     trained: TrainedModel,
     evaluation: Evaluation,
     card: dict[str, Any],
-    earlier_test_hashes: Mapping[str, str],
+    workspace: Workspace,
 ) -> "Candidate":
     """The version that is offered to the registry."""
     from pipeline.evaluation.metrics import ClassificationReport
@@ -165,20 +188,38 @@ def _candidate(
 
     report = ClassificationReport.from_json(json.loads((evaluation.folder / "report.json").read_bytes()))
     return Candidate(
-        key=trained.run_key,
+        key=f"{trained.run_key}-mirrored" if card["mirrored"] else trained.run_key,
         weights=trained.weights,
+        predictions=predictions_file(workspace, trained, mirrored=card["mirrored"]),
         card=card,
         accuracy=evaluation.accuracy,
         test_hash=prepared.test_hash,
         metrics=run_metrics(report),
-        tags={**card["lineage"], "model": trained.model, "dataset": prepared.dataset},
+        tags={
+            **card["lineage"],
+            "model": trained.model,
+            "dataset": prepared.dataset,
+            PARAMETERS_TAG: str(trained.parameters),
+            **_latency_tags(predictions_folder(workspace, trained), views=2 if card["mirrored"] else 1),
+        },
         example=prepared.array("test_images")[:EXAMPLES].copy(),
         description=(
             f"{trained.model}, test accuracy {evaluation.accuracy:.2%} "
             f"({evaluation.accuracy_low:.2%} to {evaluation.accuracy_high:.2%}) on {evaluation.images} images"
         ),
-        earlier_test_hashes=earlier_test_hashes,
+        earlier_test_hashes=_test_hashes(workspace),
     )
+
+
+def _latency_tags(folder: Path, views: int = 1) -> dict[str, str]:
+    """How long the model takes for one image, of which it sees so many views.
+
+    Nothing of models that earlier releases evaluated.
+    """
+    from pipeline.evaluation.latency import kept
+
+    found = kept(folder)
+    return {} if found is None else {LATENCY_TAG: f"{views * found.ms:.3f}", LATENCY_MACHINE_TAG: found.machine}
 
 
 def _delivered_run(trained: TrainedModel, context: Context) -> str:
@@ -202,6 +243,22 @@ def _problem(context: Context) -> str:
     except TrackingError as error:
         return str(error)
     return f"{context.mlflow.address} did not take it; repeat the command"
+
+
+def judge_again(
+    name: str, number: int, config: RunConfig, tracker: "Tracker", *, dry_run: bool
+) -> tuple["RegisteredVersion", "GateDecision | None"]:
+    """Ask the gate about a version that is registered already, and let it have what it says unless `dry_run`.
+
+    There is no decision about the champion itself.
+
+    Raises:
+        TrackingError: the registry cannot be reached or used.
+    """
+    from pipeline.tracking import registry as model_registry
+
+    gate = RegistryGate(config.registry.gate, tracker.workspace, config.evaluate.calibration_bins)
+    return model_registry.judge(tracker, name, str(number), gate, dry_run=dry_run), gate.decision
 
 
 def _test_hashes(workspace: Workspace) -> dict[str, str]:

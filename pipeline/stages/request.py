@@ -20,9 +20,11 @@ class Request:
     """Which models to bring up to date, up to which stage, and whether to discard what is there."""
 
     configs: Sequence[RunConfig]
-    """One for each model; the limits on time and memory are those of the first."""
+    """One for each model and seed; the limits on time and memory are those of the first."""
     stage: str = ALL
     is_fresh: bool = False
+    seeds: Sequence[int] = ()
+    """The seeds that `configs` has one of each model for; empty for a command without `--seeds`."""
 
     @property
     def through(self) -> str:
@@ -40,18 +42,22 @@ class Request:
             return ()
         return STAGES if self.stage == ALL else (self.through,)
 
+    def label(self, config: RunConfig) -> str:
+        """What messages call the work on a config: its model, and its seed if there are several."""
+        return f"{config.model.name}, seed {config.seed}" if self.seeds else config.model.name
+
     @property
     def again(self) -> str:
         """What goes on from where this command left."""
         return "the same command without --fresh" if self.is_fresh else "the same command"
 
     def plans(self, mlflow: ResolvedMlflow, workspace: Workspace) -> list[list[Decision]]:
-        """What the command would do, for each model."""
+        """What the command would do, for each config."""
         command = Command(self.fresh)
         return [plan(config, mlflow, workspace, self.through, command) for config in self.configs]
 
     def forecasts(self, plans: Sequence[Sequence[Decision]]) -> "dict[str, TrainingForecast]":
-        """What the trainings among the plans need of this machine, by model.
+        """What the trainings among the plans need of this machine, by label.
 
         Raises:
             MachineUnfitError: the device or the kernel that a config asks for is not here, or there is no answer.
@@ -66,10 +72,14 @@ class Request:
         from pipeline.training.forecaster import TrainingForecaster  # with numpy, which a command may not need
 
         with TrainingForecaster() as forecaster:
-            return {config.model.name: forecaster.forecast(config) for config in training}
+            of_model: dict[str, TrainingForecast] = {}  # the same for every seed
+            for config in training:
+                if config.model.name not in of_model:
+                    of_model[config.model.name] = forecaster.forecast(config)
+        return {self.label(config): of_model[config.model.name] for config in training}
 
     def stages_to_run(self, mlflow: ResolvedMlflow, workspace: Workspace) -> set[str]:
-        """The stages that are not up to date for one of the models."""
+        """The stages that are not up to date for one of the configs."""
         return {one.stage for decisions in self.plans(mlflow, workspace) for one in decisions if one.runs}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.promotion.gate import GateDecision
 from pipeline.workspace.manifests import StageResult
 
 Result = TypeVar("Result", bound=StageResult)
@@ -25,6 +26,8 @@ class TrainedModel(StageResult):
     peak_memory_mb: float
     numerics: Mapping[str, Any]
     git_commit: str | None
+    pflop: float | None = None
+    """Its whole arithmetic, in 10^15 floating point operations; None in trainings of earlier versions of seqpipe."""
 
     @property
     def weights(self) -> Path:
@@ -62,6 +65,13 @@ class Registration(StageResult):
     """Of the images that it was evaluated on; empty in registrations of earlier versions of seqpipe."""
     not_compared: str = ""
     """Why it was not compared with the champion."""
+    decision: GateDecision | None = None
+    """The gate's; None if it was not asked: in registrations of earlier versions, and of the champion itself."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the gate did not let it become champion."""
+        return self.decision is not None and not self.decision.promotes
 
 
 class Results:

@@ -37,7 +37,9 @@ def describe(
     write_json(folder / PROVENANCE_FILE, {"git_commit": commit, "versions": found})
     write_atomically(folder / CONFIG_FILE, to_yaml(config).encode())
     keep_contact_sheet(prepared, folder)
-    settings = {key: value for key, value in flatten(config).items() if not key.startswith("evaluate.")}
+    settings = {
+        key: value for key, value in flatten(config).items() if not key.startswith(("evaluate.", "registry."))
+    }
     journal.params({**settings, "model.parameters": parameters})
     tags: Mapping[str, str | None] = {
         "seqpipe.model": config.model.name,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,20 +10,23 @@ from typing import Literal
 from pydantic import ValidationError
 
 from pipeline.config.schema import RunConfig
-from pipeline.errors import WorkspaceError
+from pipeline.errors import BudgetExhaustedError, MachineUnfitError, SeqpipeError, WorkspaceError
 from pipeline.stages import last_runs
 from pipeline.stages.catalog import ALL, STAGES, stages_through
 from pipeline.stages.context import Context
 from pipeline.stages.plan import Command, Decision, Identity, decide, identities, made_from
+from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.stages.request import Request
-from pipeline.stages.results import Evaluation, Result, Results
+from pipeline.stages.results import Evaluation, Result, Results, TrainedModel
+from pipeline.stages.seed_group import SeedGroup
 from pipeline.stages.stage import Stage
+from pipeline.tracking.delivery_state import Status
 from pipeline.workspace.manifests import Manifest, StageFolder
 
 OnStage = Callable[[str, str], None]
 """Called with each stage's name and why it runs, or "up to date"."""
 Announce = Callable[[str, str, str], None]
-"""The same, with the model's name first."""
+"""The same, with the label of the config first."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class ModelOutcome:
     results: Results = field(default_factory=Results)
     unfinished: str | None = None
     """The stage that was started and is not done: an error or a limit ended it."""
+    failure: SeqpipeError | None = None
+    """What ended it, where the command went on with the other seeds."""
 
     @property
     def is_complete(self) -> bool:
@@ -65,12 +70,14 @@ class Runner:
         self._context = context
         self._command = Command(fresh)
         self.outcomes: list[ModelOutcome] = []
-        """What became of each model so far, also when one ends in an error."""
+        """What became of each config so far, also when one ends in an error."""
+        self._failed_groups: set[str] = set()
 
     @property
     def has_figures(self) -> bool:
-        """Whether a model was evaluated."""
-        return any(outcome.results.get(Evaluation) for outcome in self.outcomes)
+        """Whether a model was evaluated, or one of several seeds trained."""
+        kind = TrainedModel if self._context.parent_run else Evaluation
+        return any(outcome.results.get(kind) for outcome in self.outcomes)
 
     def end_dead_runs(self, configs: Sequence[RunConfig], through: str = ALL) -> None:
         """Close the MLflow runs of killed trainings and searches, except those that this command resumes."""
@@ -84,7 +91,10 @@ class Runner:
         self._context.tracker.close_dead(resumed)
 
     def run_all(self, request: Request, announce: Announce = lambda *_: None) -> None:
-        """Bring every model of a command up to date, and MLflow with it; `outcomes` has what came of it."""
+        """Bring every config of a command up to date, and MLflow with it; `outcomes` has what came of it.
+
+        A seed that fails by itself leaves the others to go on; the first such error is raised at the end.
+        """
         context = self._context
         self.end_dead_runs(request.configs, request.through)
         try:
@@ -92,8 +102,15 @@ class Runner:
         except WorkspaceError as error:  # what has to be written reports it itself
             context.reporter.warn(f"`seqpipe status` will not know of this run: {error}")
         for config in request.configs:
-            self.run(config, request.through, partial(announce, config.model.name))
+            on_stage = partial(announce, request.label(config))
+            if request.seeds:
+                self._run_seed(config, request, on_stage)
+            else:
+                self.run(config, request.through, on_stage)
         context.tracker.deliver_pending()
+        for outcome in self.outcomes:
+            if outcome.failure is not None:
+                raise outcome.failure
 
     def run(self, config: RunConfig, through: str = ALL, on_stage: OnStage = lambda *_: None) -> ModelOutcome:
         """Bring every stage up to and including `through` up to date."""
@@ -105,6 +122,45 @@ class Runner:
             self._bring_up_to_date(stage, found[stage.name], outcome, on_stage)
             outcome.unfinished = None
         return outcome
+
+    def _run_seed(self, config: RunConfig, request: Request, on_stage: OnStage) -> None:
+        """Do the same for one of several seeds, under the MLflow run of its group."""
+        group = SeedGroup(config, self._context)
+        self._context = replace(self._context, parent_run=group.key)
+
+        has_begun = False
+
+        def started(stage: str, why: str) -> None:
+            nonlocal has_begun
+            if why != "up to date" and stage != PREPARE:  # a command that gets no further leaves no run
+                has_begun = True
+                self._write(group, "RUNNING")
+            on_stage(stage, why)
+
+        status: Status = "KILLED"
+        try:
+            outcome = self.run(config, request.through, started)
+            status = "FAILED" if group.key in self._failed_groups else "FINISHED"
+        except SeqpipeError as error:
+            if not isinstance(error, (BudgetExhaustedError, MachineUnfitError)):
+                status = "FAILED"
+            if not error.is_of_one_seed:
+                raise
+            outcome = self.outcomes[-1]
+            outcome.failure = error
+            self._failed_groups.add(group.key)
+            self._context.reporter.warn(f"{request.label(config)}: {error}\nThe other seeds go on.")
+        finally:
+            if has_begun or status == "FINISHED":
+                self._write(group, status)
+        if not outcome.did_nothing:  # MLflow's client is not imported for nothing
+            self._context.tracker.deliver_recorded(group.key)
+
+    def _write(self, group: SeedGroup, status: Status) -> None:
+        try:
+            group.write(status)
+        except WorkspaceError as error:  # what has to be written reports it itself
+            self._context.reporter.warn(f"the run over the seeds is not as it should be: {error}")
 
     def _bring_up_to_date(self, stage: Stage, identity: Identity, outcome: ModelOutcome, on_stage: OnStage) -> None:
         context = self._context

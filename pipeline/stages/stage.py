@@ -16,8 +16,8 @@ Retention = Literal["while needed", "newest", "with its inputs", "always"]
 """Which results of a stage `seqpipe gc` keeps.
 
 "while needed": the newest, and what a training that stays or an unfinished search reads; "newest": the newest of each
-model on each data, and what a registered version was made from; "with its inputs": the newest from the same inputs,
-as long as these stay; "always": all of them.
+model on each data with all of its seeds, and what a registered version was made from; "with its inputs": the newest
+from the same inputs, as long as these stay; "always": all of them.
 """
 
 

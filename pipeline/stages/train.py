@@ -1,5 +1,6 @@
 """train: find the weights, resumable at any moment."""
 
+import dataclasses
 import json
 import time
 import uuid
@@ -8,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.later_settings import counted
 from pipeline.config.schema import RunConfig
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MachineUnfitError
@@ -80,8 +82,8 @@ def reads(config: RunConfig) -> dict[str, Any]:
     """What the weights depend on; the precision as it was asked for."""
     return {
         "seed": config.seed,
-        "model": config.model.model_dump(mode="json"),
-        "train": config.train.model_dump(mode="json"),
+        "model": counted(config.model, "model"),
+        "train": counted(config.train, "train"),
         "precision": config.compute.precision,
     }
 
@@ -96,7 +98,7 @@ def train(config: RunConfig, prepared: PreparedData, folder: Path, context: Cont
     from pipeline.stages.run_page import starting_commit
     from pipeline.tracking.background import BackgroundDelivery
 
-    identity = run_identity(config, folder)
+    identity = dataclasses.replace(run_identity(config, folder), parent=context.parent_run)
     journal_id = f"{NAME}/{folder.name.removesuffix('.partial')}"
     delivery = BackgroundDelivery(context.tracker, identity, journal_id, folder)
 
@@ -200,9 +202,9 @@ def run_identity(config: RunConfig, folder: Path) -> RunIdentity:
         return identity
 
 
-def identity_of(trained: TrainedModel) -> RunIdentity:
-    """The MLflow run that a trained model's figures belong to."""
-    return RunIdentity(trained.run_key, trained.run_name)
+def identity_of(trained: TrainedModel, parent: str = "") -> RunIdentity:
+    """The MLflow run that a trained model's figures belong to; `parent` is the key of the run to move it under."""
+    return RunIdentity(trained.run_key, trained.run_name, parent)
 
 
 def progress_text(folder: Path) -> str | None:

@@ -19,6 +19,7 @@ from pipeline.workspace.durable_files import write_json
 
 if TYPE_CHECKING:
     from pipeline.training.checkpoint_writer import CheckpointWriter
+    from pipeline.training.open_training import OpenTraining
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Figures:
     images_per_s: float
     peak_memory_mb: float
     numerics: Mapping[str, Any]
+    pflop: float
+    """The arithmetic of all epochs, in 10^15 floating point operations."""
 
 
 @dataclass(frozen=True)
@@ -98,4 +101,17 @@ def train_in(folder: Path, config: RunConfig, prepared: PreparedData, around: Su
         images_per_s=opened.images * progress.epoch / progress.steps_s,
         peak_memory_mb=progress.peak_memory_mb,
         numerics=numerics.to_json(),
+        pflop=_pflop(opened, prepared),
     )
+
+
+def _pflop(opened: "OpenTraining", prepared: PreparedData) -> float:
+    import torch
+
+    from pipeline.training.time_forecast import TotalWork
+    from sequencer_models.flops import training_flops
+
+    training = opened.training
+    image = torch.zeros(1, 3, 32, 32, device=training.numerics.device)
+    work = TotalWork(training.progress.epoch, opened.images, prepared.images_in("validation"))
+    return work.pflop(training_flops(training.model, image))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from pipeline.errors import SeqpipeError, TrackingError
-from pipeline.tracking import moved_store, store_errors, store_faults, store_file
+from pipeline.tracking import experiment_page, moved_store, store_errors, store_faults, store_file
 from pipeline.tracking.mlflow_variables import quiet
 from pipeline.tracking.new_store import create_store
 from pipeline.tracking.settings import ResolvedMlflow
@@ -32,7 +32,7 @@ class StoreConnection:
 
     def __init__(self, settings: ResolvedMlflow, workspace: Workspace, report: Callable[[str], None]) -> None:
         self.settings = settings
-        self._workspace = workspace
+        self.workspace = workspace
         self._report = report
         self._client: MlflowClient | None = None
         self._experiment_id: str | None = None
@@ -49,7 +49,7 @@ class StoreConnection:
                 probe(self.settings)
             self._require_database(to_write)
             if self._client is None:
-                moved_store.update_addresses(self.settings, self._workspace, self._report)
+                moved_store.update_addresses(self.settings, self.workspace, self._report)
                 quiet(os.environ)
                 from mlflow import MlflowClient
 
@@ -114,6 +114,8 @@ class StoreConnection:
                 f"restore it there (`mlflow experiments restore -x {experiment.experiment_id}`) or name another "
                 "in mlflow.yaml",
             )
+        for tag, value in experiment_page.missing_tags(experiment.tags).items():
+            client.set_experiment_tag(experiment.experiment_id, tag, value)
         return str(experiment.experiment_id)
 
     def _require_database(self, to_write: bool) -> None:
@@ -121,7 +123,7 @@ class StoreConnection:
         if database is None:
             return
         if not self._was_opened:
-            create_store(self.settings, self._workspace, self._report)
+            create_store(self.settings, self.workspace, self._report)
         elif store_file.state_of(self.settings) != "ready":
             raise TrackingError(  # MLflow would go on writing into the file that is gone
                 f"the MLflow store {database} was removed while it was used; the next command makes a "

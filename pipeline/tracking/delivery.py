@@ -34,8 +34,8 @@ RETRY_AFTER_S = 30.0
 class RunIdentity:
     """A run: `key` is unique to the training (fingerprint and attempt), `name` is for people.
 
-    `parent` is the key of the run that it is shown under. `lock` is the name of the lock that the process working on
-    it holds.
+    `parent` is the key of the run that it is shown under; without one it stays where it is. `lock` is the name of the
+    lock that the process working on it holds.
     """
 
     key: str
@@ -91,7 +91,8 @@ class Tracker:
             record = known or RunRecord(run.key, run.name)
             before = repr(known)
             record.name = run.name
-            record.parent = run.parent
+            record.is_moved = record.is_moved or (known is not None and run.parent not in ("", known.parent))
+            record.parent = run.parent or record.parent
             record.lock = run.lock or record.lock
             record.journals[journal_id] = JournalRecord(place.as_posix(), upto)
             record.status = status or record.status

@@ -52,6 +52,8 @@ class StoreRecord:
     status: Status = "RUNNING"
     last_event_ms: int = 0
     delivered: dict[str, Delivered] = field(default_factory=dict)
+    parent: str = ""
+    """The key of the run that it shows this one under, if this version of seqpipe told it so."""
 
 
 @dataclass
@@ -66,15 +68,23 @@ class RunRecord:
     """The key of the run that this one is shown under."""
     lock: str = ""
     """The name of the lock that the process working on the run holds."""
+    is_moved: bool = False
+    """Whether it got its parent after it had begun."""
 
     def is_pending_for(self, store: StoreRecord | None) -> bool:
         """Whether a store lacks something of the run."""
         if store is None:
             return bool(self.journals)
         sent = {name: delivered.offset for name, delivered in store.delivered.items()}
-        return store.status != self.status or any(
-            sent.get(name, 0) < journal.upto for name, journal in self.journals.items()
+        return (
+            store.status != self.status
+            or self.lacks_parent(store)
+            or any(sent.get(name, 0) < journal.upto for name, journal in self.journals.items())
         )
+
+    def lacks_parent(self, store: StoreRecord) -> bool:
+        """Whether a store that has the run shows it elsewhere than under its parent."""
+        return self.is_moved and store.parent != self.parent
 
 
 def run_path(workspace: Workspace, key: str) -> Path:

@@ -6,6 +6,7 @@ MLflow is imported inside functions.
 import importlib.metadata
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from pipeline.tracking.mlflow_variables import quiet
 from pipeline.tracking.registration_check import missing_files
-from pipeline.tracking.registry_names import REGISTER_KEY_TAG
+from pipeline.tracking.registry_names import PREDICTIONS, REGISTER_KEY_TAG
+from pipeline.workspace.fingerprints import file_sha256
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,16 +32,18 @@ _REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors")
 class Candidate:
     """A trained and evaluated model, to be registered.
 
-    `key` is unique to it (its run's key): registering it again finds the version that exists. `weights` is a
-    safetensors file. `card` is the content of `model.json`, as `pyfunc_model` reads it, with anything else that
-    should travel with the weights. `accuracy` is that of the test split, `test_hash` the hash of its images and
-    labels, and `metrics` are shown with the model. `earlier_test_hashes` gives the hash of the test split by the hash
-    of the whole data, which is all that versions of earlier releases recorded. `example` is a few images,
-    N x 32 x 32 x 3, uint8.
+    `key` is unique to it (its run's key, and whether it predicts mirrored views): registering it again finds the
+    version that exists. `weights` is a safetensors file; `predictions` holds those of the test images, by which later
+    versions are compared with it. `card` is the content of `model.json`, as `pyfunc_model` reads it, with anything
+    else that should travel with the weights; their hash is added. `accuracy` is that of the test split, `test_hash`
+    the hash of its images and labels, and `metrics` are shown with the model. `earlier_test_hashes` gives the hash of
+    the test split by the hash of the whole data, which is all that versions of earlier releases recorded. `example`
+    is a few images, N x 32 x 32 x 3, uint8.
     """
 
     key: str
     weights: Path
+    predictions: Path
     card: Mapping[str, Any]
     accuracy: float
     test_hash: str
@@ -107,11 +111,18 @@ def _save(path: Path, candidate: Candidate, *, run_id: str, model_id: str) -> No
     import sequencer_models
 
     card_path = path.parent / "model.json"
-    card_path.write_text(json.dumps(candidate.card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    predictions_path = path.parent / Path(PREDICTIONS).name
+    shutil.copyfile(candidate.predictions, predictions_path)
+    card = {**candidate.card, "weights_sha256": file_sha256(candidate.weights)}
+    card_path.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     pyfunc.save_model(
         path,
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-        artifacts={"weights": candidate.weights.absolute().as_uri(), "card": card_path.as_uri()},
+        artifacts={
+            "weights": candidate.weights.absolute().as_uri(),
+            "predictions": predictions_path.as_uri(),
+            "card": card_path.as_uri(),
+        },
         code_paths=[str(Path(sequencer_models.__file__).parent)],
         signature=signature(candidate.card["classes"]),
         input_example=candidate.example,

@@ -1,94 +1,88 @@
 """The promotion rule: which version becomes challenger, and which champion.
 
-`challenger` is the newest version. `champion` is the best on the test split, among versions that were evaluated on
-the same test images.
+`challenger` is the newest version. `champion` is what the gate lets through, among versions that were evaluated on
+the same test images. The gate itself is no part of this room: whoever registers brings it.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from pipeline.tracking.registry_names import ACCURACY_TAG, DATA_HASH_TAG, REGISTER_KEY_TAG, TEST_HASH_TAG
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A version that may be promoted.
-
-    `key` names the trained model, which may have several versions. `earlier_test_hashes` gives the hash of the test
-    split by the hash of the whole data, which is all that versions of earlier releases recorded.
-    """
-
-    version: int
-    key: str
-    accuracy: float
-    test_hash: str
-    earlier_test_hashes: Mapping[str, str] = field(default_factory=dict)
+from pipeline.tracking.registry_names import DATA_HASH_TAG, REGISTER_KEY_TAG, TEST_HASH_TAG
 
 
 @dataclass(frozen=True)
-class Holder:
-    """The version that holds an alias now."""
+class Version:
+    """A version of a registered model: its number and tags, and its predictions of the test images."""
 
-    version: int
+    number: int
     tags: Mapping[str, str]
+    predictions: Callable[[], Path | None] = lambda: None
+    """Fetches the file of them; None if the version has none."""
 
-    @property
-    def accuracy(self) -> float | None:
-        """Its recorded test accuracy; None if there is none, or it is unreadable."""
-        try:
-            return float(self.tags[ACCURACY_TAG])
-        except (KeyError, ValueError):
-            return None
+
+@dataclass(frozen=True)
+class Standing:
+    """How things stand when a version is judged: the aliases, all versions, and the registered model's own tags."""
+
+    contender: Version
+    champion: Version | None
+    challenger: Version | None
+    others: tuple[Version, ...] = ()
+    """All versions but the contender."""
+    model_tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What the gate says of a version, and what is written at it and at the registered model."""
+
+    promotes: bool
+    text: str = ""
+    """Markdown, for the version's description."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    model_tags: Mapping[str, str] = field(default_factory=dict)
+    not_compared: str = ""
+    """Why it could not be compared with the champion."""
+    summary: str = ""
+    """In one line, for the history of champions."""
+
+
+Gate = Callable[[Standing, str], Ruling]
+"""Called with how things stand, and with why the tags say that the two cannot be compared; empty if they can."""
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """Which aliases a version gets; `not_compared` says why it could not be compared with the champion."""
+    """Which aliases a version gets; `ruling` is the gate's, None if it was not asked."""
 
     to_challenger: bool
     to_champion: bool
-    not_compared: str = ""
+    ruling: Ruling | None = None
 
 
-def promote(contender: Contender, champion: Holder | None, challenger: Holder | None) -> Promotion:
+def promote(standing: Standing, gate: Gate, earlier_test_hashes: Mapping[str, str]) -> Promotion:
     """Decide which aliases a version gets.
 
-    It becomes champion if there is none, or one with a lower test accuracy on the same images; a tie keeps the
-    present one. A champion that cannot be compared stays. An older version never becomes challenger.
+    It becomes champion if the gate promotes it. An older version never becomes challenger, and a newer version of the
+    champion's own model, whose files were lost, takes its place unasked. `earlier_test_hashes` gives the hash of the
+    test split by the hash of the whole data, which is all that versions of earlier releases recorded.
     """
-    reason = _why_not_compared(contender, champion) if champion is not None else ""
-    return Promotion(
-        to_challenger=challenger is None or challenger.version < contender.version,
-        to_champion=not reason and _wins(contender, champion),
-        not_compared=reason,
-    )
+    contender, champion = standing.contender, standing.champion
+    to_challenger = standing.challenger is None or standing.challenger.number < contender.number
+    if champion is not None and champion.tags.get(REGISTER_KEY_TAG) == contender.tags.get(REGISTER_KEY_TAG):
+        return Promotion(to_challenger, champion.number < contender.number)
+    reason = _why_not_compared(contender, champion, earlier_test_hashes) if champion is not None else ""
+    ruling = gate(standing, reason)
+    return Promotion(to_challenger, ruling.promotes, ruling)
 
 
-def _wins(contender: Contender, champion: Holder | None) -> bool:
-    if champion is None:
-        return True
-    if _is_same_model(contender, champion):
-        return champion.version < contender.version
-    accuracy = champion.accuracy
-    return accuracy is not None and (contender.accuracy > accuracy or math.isnan(accuracy))
-
-
-def _is_same_model(contender: Contender, champion: Holder) -> bool:
-    """Whether the champion is the contender itself, or an earlier version of it whose files were lost."""
-    return champion.tags.get(REGISTER_KEY_TAG) == contender.key
-
-
-def _why_not_compared(contender: Contender, champion: Holder) -> str:
-    """Why the two accuracies do not say which model is better; empty if they do."""
-    if _is_same_model(contender, champion):
-        return ""
-    if champion.accuracy is None:
-        return f"the champion, version {champion.version}, does not say its test accuracy"
-    known = contender.earlier_test_hashes.get(champion.tags.get(DATA_HASH_TAG, ""))
+def _why_not_compared(contender: Version, champion: Version, earlier_test_hashes: Mapping[str, str]) -> str:
+    """Why their tags say that the two cannot be compared; empty if they can."""
+    known = earlier_test_hashes.get(champion.tags.get(DATA_HASH_TAG, ""))
     tested_on = champion.tags.get(TEST_HASH_TAG, known)
     if tested_on is None:
-        return f"the champion, version {champion.version}, does not say on which test images it was judged"
-    if tested_on != contender.test_hash:
-        return f"the champion, version {champion.version}, was judged on other test images"
+        return f"the champion, version {champion.number}, does not say on which test images it was judged"
+    if tested_on != contender.tags.get(TEST_HASH_TAG):
+        return f"the champion, version {champion.number}, was judged on other test images"
     return ""

@@ -3,9 +3,10 @@
 It has to work where seqpipe is not installed, so it imports `sequencer_models`, which is logged with it, and nothing
 of the pipeline. No pickle: weights are safetensors, everything else is the model card, `model.json`:
 
-    {"architecture": {"name": "small", ...}, "classes": [...], "mean": [r, g, b], "std": [r, g, b], ...}
+    {"architecture": {"name": "small", ...}, "classes": [...], "mean": [r, g, b], "std": [r, g, b],
+     "mirrored": false, ...}
 
-with mean and standard deviation of the pixels on the 0..255 scale.
+with mean and standard deviation of the pixels on the 0..255 scale; cards of earlier versions have no `mirrored`.
 
 N images, 32 x 32 pixels, 3 channels (RGB), K classes.
 """
@@ -50,7 +51,10 @@ class ImageClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
         classes = self.card["classes"]
         pixels = _pixels(model_input)
-        found = probabilities(self.network, pixels, self.card["mean"], self.card["std"], batch_size=BATCH)
+        card = self.card
+        found = probabilities(
+            self.network, pixels, card["mean"], card["std"], mirrored=card.get("mirrored", False), batch_size=BATCH
+        )
         each = found.astype(np.float64).reshape(len(pixels), len(classes))  # N x K, for no images too
         columns: dict[str, Any] = {
             "class": np.array(classes, dtype=object)[each.argmax(axis=1)],

@@ -6,11 +6,14 @@ reports what is wrong.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.tracking.moved_store import local_path
 from pipeline.tracking.registry_names import CHALLENGER, CHAMPION
 from pipeline.tracking.sqlite_files import opened
+
+ALIASES = (CHAMPION, CHALLENGER)
 
 
 def missing_run(database: Path, run_id: str) -> str | None:
@@ -23,8 +26,11 @@ def missing_run(database: Path, run_id: str) -> str | None:
     return None if found == ("active",) else "its run was deleted in MLflow"
 
 
-def missing_version(database: Path, name: str, version: str) -> str | None:
-    """What is wrong with a version of a registered model, in words; None if it is complete."""
+def missing_version(database: Path, name: str, version: str, aliases: Sequence[str] = ALIASES) -> str | None:
+    """What is wrong with a version of a registered model, in words; None if it is complete.
+
+    Some version has to hold each of the aliases.
+    """
     try:
         with opened(database) as registry:
             found = registry.execute(
@@ -39,7 +45,7 @@ def missing_version(database: Path, name: str, version: str) -> str | None:
         return f"version {version} is no longer in MLflow"
     if (files := missing_files(found[0])) is not None:
         return f"the files of version {version} are gone from {files}"
-    free = [alias for alias in (CHAMPION, CHALLENGER) if (alias,) not in taken]
+    free = [alias for alias in aliases if (alias,) not in taken]
     return f"no version is the {' or the '.join(free)}" if free else None
 
 

@@ -4,29 +4,35 @@ MLflow is imported inside functions.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SeqpipeError, TrackingError
+from pipeline.tracking.champion_history import Kind
+from pipeline.tracking.champions import Reason, make_champion, registry_lock
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import Tracker
 from pipeline.tracking.logged_model import Candidate, log_model
-from pipeline.tracking.promotion import Contender, Holder, promote
+from pipeline.tracking.promotion import Gate, Promotion, Ruling, Standing, promote
+from pipeline.tracking.registered_versions import all_pages, standing
 from pipeline.tracking.registration_check import missing_files
 from pipeline.tracking.registry_names import (
     ACCURACY_TAG,
     CHALLENGER,
-    CHAMPION,
     NOT_COMPARED_TAG,
     REGISTER_KEY_TAG,
     RUN_KEY_TAG,
     TEST_HASH_TAG,
 )
-from pipeline.workspace.locks import exclusive
+from pipeline.workspace.paths import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+_RULING = "\n\n---\n\n"
+"""Stands in a description between what a version is and what the gate said of it."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +45,14 @@ class RegisteredVersion:
     not_compared: str = ""
 
 
-def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate) -> RegisteredVersion:
-    """Log a model, make it a version of `name`, and point the aliases; repeating it changes nothing.
+def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate, gate: Gate) -> RegisteredVersion:
+    """Log a model, make it a version of `name`, and point the aliases as the gate says; repeating it changes nothing.
 
     Raises:
         TrackingError: the store or the registry cannot be reached or used.
     """
     try:
-        with exclusive(tracker.workspace.lock("register"), lambda _: None, what="the registry"):
+        with registry_lock(tracker.workspace):
             client = tracker.connection.client()
             version = _find_version(client, name, candidate.key)
             if version is None or missing_files(version.source):
@@ -54,7 +60,8 @@ def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate) -> 
                 if version is None or version.source != source:
                     version = _create_version(client, name, source, run_id, model_id, candidate)
                     _link(client, model_id, name, str(version.version))
-            return _promote(client, name, str(version.version), candidate)
+            number, hashes = str(version.version), candidate.earlier_test_hashes
+            return _promote(client, name, number, gate, hashes, tracker.workspace, "registered")
     except SeqpipeError:
         raise
     except Exception as error:  # a store, a server or MLflow itself may fail in any way
@@ -62,6 +69,17 @@ def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate) -> 
         raise TrackingError(
             f"the model could not be registered as {name!r}: {fault}; then repeat the command", passes=fault.passes
         ) from error
+
+
+def judge(tracker: Tracker, name: str, number: str, gate: Gate, *, dry_run: bool) -> RegisteredVersion:
+    """Ask the gate about a version that is registered already, and point the aliases; a `dry_run` changes nothing.
+
+    Raises:
+        TrackingError: the registry cannot be reached or used.
+    """
+    with tracker.connection.explaining(), registry_lock(tracker.workspace):
+        client = tracker.connection.client(to_write=not dry_run)
+        return _promote(client, name, number, gate, {}, tracker.workspace, "promoted", dry_run=dry_run)
 
 
 def registered_run_keys(connection: StoreConnection) -> frozenset[str]:
@@ -74,14 +92,8 @@ def registered_run_keys(connection: StoreConnection) -> frozenset[str]:
         return frozenset()
     with connection.explaining():
         client = connection.client(to_write=False)
-        keys: set[str] = set()
-        page: str | None = None
-        while True:
-            versions = client.search_model_versions(page_token=page)
-            keys |= {version.tags[RUN_KEY_TAG] for version in versions if RUN_KEY_TAG in version.tags}
-            page = versions.token
-            if not page:
-                return frozenset(keys)
+        versions = all_pages(client.search_model_versions)
+        return frozenset(version.tags[RUN_KEY_TAG] for version in versions if RUN_KEY_TAG in version.tags)
 
 
 def _find_version(client: "MlflowClient", name: str, key: str) -> "ModelVersion | None":
@@ -112,37 +124,53 @@ def _link(client: "MlflowClient", model_id: str, name: str, version: str) -> Non
     client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
 
 
-def _promote(client: "MlflowClient", name: str, version: str, candidate: Candidate) -> RegisteredVersion:
-    contender = Contender(
-        int(version), candidate.key, candidate.accuracy, candidate.test_hash, candidate.earlier_test_hashes
-    )
-    promotion = promote(contender, _holder(client, name, CHAMPION), _holder(client, name, CHALLENGER))
-    if promotion.to_challenger:
-        client.set_registered_model_alias(name, CHALLENGER, version)
-    if promotion.to_champion:
-        client.set_registered_model_alias(name, CHAMPION, version)
-    _record_comparison(client, name, version, candidate.description, promotion.not_compared)
-    aliases = client.get_model_version(name, version).aliases
-    return RegisteredVersion(name, version, tuple(sorted(aliases)), promotion.not_compared)
+def _promote(
+    client: "MlflowClient",
+    name: str,
+    number: str,
+    gate: Gate,
+    earlier_test_hashes: Mapping[str, str],
+    workspace: Workspace,
+    kind: Kind,
+    *,
+    dry_run: bool = False,
+) -> RegisteredVersion:
+    with standing(client, name, number, workspace.hidden) as found:
+        promotion = promote(found, gate, earlier_test_hashes)
+    if not dry_run:
+        if promotion.ruling is not None:  # before the aliases, so that a decision counts whatever happens then
+            _record_ruling(client, name, number, promotion.ruling)
+        if promotion.to_challenger:
+            client.set_registered_model_alias(name, CHALLENGER, number)
+        if promotion.to_champion:
+            make_champion(client, name, number, _reason(found, promotion, kind))
+    aliases = client.get_model_version(name, number).aliases
+    not_compared = promotion.ruling.not_compared if promotion.ruling else ""
+    return RegisteredVersion(name, number, tuple(sorted(aliases)), not_compared)
 
 
-def _record_comparison(client: "MlflowClient", name: str, version: str, description: str, not_compared: str) -> None:
-    """Write at the version why it was not compared with the champion, or remove that when it was."""
-    if not_compared:
-        client.set_model_version_tag(name, version, NOT_COMPARED_TAG, not_compared)
-        client.update_model_version(name, version, f"{description}; not compared: {not_compared}")
-    elif NOT_COMPARED_TAG in client.get_model_version(name, version).tags:
-        client.delete_model_version_tag(name, version, NOT_COMPARED_TAG)
-        client.update_model_version(name, version, description)
+def _reason(standing: Standing, promotion: Promotion, kind: Kind) -> Reason:
+    """Why the gate's choice became champion."""
+    if promotion.ruling is None:
+        why = "a newer version of the champion's own model"
+    elif standing.champion is None:
+        why = "there was no champion"
+    else:
+        why = f"the gate let it through against version {standing.champion.number}"
+    comparison = promotion.ruling.summary if promotion.ruling else ""
+    return Reason(kind, why, standing.contender.tags.get(RUN_KEY_TAG, ""), comparison)
 
 
-def _holder(client: "MlflowClient", name: str, alias: str) -> Holder | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        version = client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model or alias
-            return None
-        raise
-    return Holder(int(version.version), version.tags)
+def _record_ruling(client: "MlflowClient", name: str, number: str, ruling: Ruling) -> None:
+    """Write at the version what the gate said, and at the registered model how often it has decided."""
+    version = client.get_model_version(name, number)
+    for key, value in ruling.tags.items():
+        client.set_model_version_tag(name, number, key, value)
+    for key, value in ruling.model_tags.items():
+        client.set_registered_model_tag(name, key, value)
+    if ruling.not_compared:
+        client.set_model_version_tag(name, number, NOT_COMPARED_TAG, ruling.not_compared)
+    elif NOT_COMPARED_TAG in version.tags:
+        client.delete_model_version_tag(name, number, NOT_COMPARED_TAG)
+    own, _, _ = (version.description or "").partition(_RULING)  # what an earlier ruling wrote is replaced
+    client.update_model_version(name, number, f"{own}{_RULING}{ruling.text}")

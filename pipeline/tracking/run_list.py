@@ -1,13 +1,15 @@
 """The runs of a workspace as `seqpipe runs` lists and delivers them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.errors import SeqpipeError, TrackingError
-from pipeline.tracking import delivery_state, store_file
+from pipeline.tracking import delivery_state, run_figures, store_file
 from pipeline.tracking.delivery import Tracker
 from pipeline.tracking.delivery_state import Status
+from pipeline.tracking.journal import FILE_NAME
+from pipeline.tracking.run_figures import RunFigures
 from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.workspace.paths import Workspace
 
@@ -21,10 +23,13 @@ class ListedRun:
     status: Status
     run_id: str | None
     delivered: bool
+    figures: RunFigures
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        plain = asdict(self)
+        del plain["figures"]
+        return {**self.figures.columns, **plain}
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,29 @@ def list_runs(workspace: Workspace, settings: ResolvedMlflow) -> list[ListedRun]
     for record in delivery_state.every(workspace):
         store = None if settings.is_gone else delivery_state.read_store(workspace, record.key, settings.address)
         run_id = store.run_id if store else None
-        listed.append(ListedRun(record.key, record.name, record.status, run_id, not record.is_pending_for(store)))
+        journals = [(workspace.root / each.folder / FILE_NAME, each.upto) for each in record.journals.values()]
+        figures = run_figures.read(record.name, record.status, journals)
+        delivered = not record.is_pending_for(store)
+        listed.append(ListedRun(record.key, record.name, record.status, run_id, delivered, figures))
     return listed
+
+
+def chosen(
+    runs: Sequence[ListedRun], where: str | None, sort: str | None, *, reverse: bool = False
+) -> list[ListedRun]:
+    """Those that meet the conditions, in the order of a column: largest first, or words from a to z.
+
+    Raises:
+        ConfigError: a condition that cannot be read, or a name that no run knows.
+    """
+    wanted = [] if where is None else run_figures.conditions(where)
+    if runs:
+        names = [condition.name for condition in wanted] + ([] if sort is None else [sort])
+        run_figures.check_known(names, [run.figures for run in runs])
+    kept = [run for run in runs if all(condition.holds(run.figures) for condition in wanted)]
+    if sort is not None:
+        kept.sort(key=lambda run: run_figures.sort_key(run.figures, sort))
+    return kept[::-1] if reverse else kept
 
 
 def pending_text(settings: ResolvedMlflow, pending: int) -> str:

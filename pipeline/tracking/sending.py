@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUN_KEY_TAG = "seqpipe.run_key"
+PARENT_TAG = "mlflow.parentRunId"
 _PARAM_CHARACTERS = 6000
 _TAG_CHARACTERS = 8000
 _DIGEST_CHARACTERS = 36
@@ -50,6 +51,11 @@ class Sender:
             store = self._find_or_create(client, record)
             delivery_state.write_store(self._workspace, record.key, store)
             known_params = _params_of(client, store.run_id) or {}
+        if record.lacks_parent(store):
+            if (parent_id := self._parent_id(record)) is not None:  # else there is no such run any more
+                client.set_tag(store.run_id, PARENT_TAG, parent_id)
+            store.parent = record.parent
+            delivery_state.write_store(self._workspace, record.key, store)
         for journal_id, journal in record.journals.items():
             self._send_journal(client, record, store, journal_id, journal, known_params)
         if store.status != record.status:
@@ -76,7 +82,7 @@ class Sender:
                 "mlflow.source.type": "LOCAL",
             }
             if (parent_id := self._parent_id(record)) is not None:
-                tags["mlflow.parentRunId"] = parent_id
+                tags[PARENT_TAG] = parent_id
             start_ms = self._first_event_ms(record)
             run = client.create_run(experiment_id, start_time=start_ms, tags=tags, run_name=record.name)
         return StoreRecord(self._connection.settings.address, run.info.run_id, experiment_id, run.info.status)

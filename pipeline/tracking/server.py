@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline import environment
 from pipeline.errors import ConfigError, MachineUnfitError, TrackingError, WorkspaceError
-from pipeline.tracking import file_access, store_file
+from pipeline.tracking import experiment_page, file_access, store_file
 from pipeline.tracking.mlflow_variables import quiet
 from pipeline.tracking.server_child import Request
 from pipeline.tracking.server_processes import stop_requests, watch
@@ -61,8 +61,14 @@ def serve_ui(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="seqpipe-ui-"))
         requests = stack.enter_context(stop_requests())
         server = _start(Request(settings, workspace, host, port, copy), log, folder)
-        watch(server, requests, address, lambda: on_ready(address + TRAINING_PAGES), log_path)
+        watch(server, requests, address, lambda: on_ready(address + _first_page(settings)), log_path)
         return requests.exit_code
+
+
+def _first_page(settings: ResolvedMlflow) -> str:
+    """The experiment with the columns that matter, once there is one."""
+    page = None if settings.database is None else experiment_page.link(settings.database, settings.experiment)
+    return page or TRAINING_PAGES
 
 
 def _readable_store(

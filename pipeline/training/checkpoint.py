@@ -22,10 +22,13 @@ from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError
 from pipeline.training.moving_average import MovingAverage
+from pipeline.training.optimizer import Optimizer
 from pipeline.workspace.durable_files import replacing, writing
 from pipeline.workspace.fingerprints import file_sha256
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
+"""In the first, the optimiser's state goes by the numbers of the weights."""
 
 
 @dataclass
@@ -59,14 +62,13 @@ class Checkpoint:
 
 def snapshot(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     average: MovingAverage | None,
     into: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Copies of every tensor that a training needs to go on, by name; in the memory of an earlier one, `into`."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+    tensors |= {f"optimizer.{name}": value for name, value in optimizer.state().items()}
     if average is not None:
         tensors |= {f"average.{name}": value for name, value in average.weights.items()}
     tensors |= {f"random.{device}": state for device, state in random_states().items()}
@@ -82,7 +84,7 @@ def _copy(value: Tensor, into: Tensor | None) -> Tensor:
 def restore(
     checkpoint: Checkpoint,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     average: MovingAverage | None,
 ) -> None:
     """Put a snapshot back into freshly built objects."""
@@ -91,11 +93,7 @@ def restore(
         part, _, rest = name.partition(".")
         parts.setdefault(part, {})[rest] = value
     model.load_state_dict(parts["model"])
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in parts.get("optimizer", {}).items():
-        index, _, slot = name.partition(".")
-        slots.setdefault(int(index), {})[slot] = value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state(parts.get("optimizer", {}))
     if average is not None:
         average.load(parts["average"])
     set_random_states(parts["random"])
@@ -193,10 +191,10 @@ def _save_file(weights: dict[str, Tensor], path: Path) -> None:
 
 def _read(described: Path) -> Checkpoint:
     content = json.loads(described.read_bytes())
-    if content["format"] != FORMAT:
+    if content["format"] not in READABLE:
         raise CheckpointError(
             f"{described}: written by another version of seqpipe (format {content['format']}, "
-            f"this one reads {FORMAT}); go on with that version, or start again with --fresh"
+            f"this one reads up to {FORMAT}); go on with that version, or start again with --fresh"
         )
     path = described.with_suffix(".safetensors")
     if file_sha256(path) != content["sha256"]:

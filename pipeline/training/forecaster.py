@@ -118,7 +118,9 @@ class TrainingForecaster:
         if limit_mb is None or peak_mb <= limit_mb:
             found = self._ask(config, classes, images=fit.micro_batch_size, checkpointing=fit.checkpointing)
             images_per_s = round(found["images_per_s"], 1)
-        copies = 3 + (config.train.ema_decay is not None)
+        steps = memory.steps
+        copies = 1 + steps.optimizer_copies + (config.train.ema_decay is not None)
+        flops_per_image = steps.flops_per_image + steps.optimizer_flops / config.train.batch_size
         return TrainingForecast(
             peak_mb=round(peak_mb, 1),
             limit_mb=None if limit_mb is None else round(limit_mb, 1),
@@ -126,8 +128,8 @@ class TrainingForecaster:
             checkpointing=fit.checkpointing,
             images_per_s=images_per_s,
             seconds=round(work.images / images_per_s, 1) if images_per_s else None,
-            pflop=float(f"{work.pflop(memory.steps.flops_per_image):.4g}"),
-            disk_mb=round((CHECKPOINTS * copies + WEIGHTS) * memory.steps.weights_mb, 1),
+            pflop=float(f"{work.pflop(flops_per_image):.4g}"),
+            disk_mb=round((CHECKPOINTS * copies + WEIGHTS) * steps.weights_mb, 1),
         )
 
     def close(self) -> None:

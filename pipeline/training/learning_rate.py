@@ -2,8 +2,6 @@
 
 import math
 
-import torch
-
 from pipeline.config.schema import TrainConfig
 
 
@@ -11,22 +9,19 @@ def learning_rate_at(step: int, total_steps: int, config: TrainConfig) -> float:
     """The learning rate of optimiser step `step` (from 0) of `total_steps`.
 
     one_cycle (Smith and Topin 2017) rises along a half cosine from 1/25 of the peak and falls along another one to
-    about 0; cosine rises linearly and falls the same way; constant stays at the peak.
+    about 0; cosine rises linearly and falls the same way; linear rises and falls linearly, to about 0; constant stays
+    at the peak.
     """
     peak = config.learning_rate
     if config.schedule == "constant":
         return peak
     warmup = config.warmup_fraction * total_steps
     if step < warmup:
-        if config.schedule == "cosine":
+        if config.schedule in ("cosine", "linear"):
             return peak * (step + 1) / (warmup + 1)
         start = peak / 25
         return start + (peak - start) * (1 - math.cos(math.pi * step / warmup)) / 2
     progress = (step - warmup) / max(1.0, total_steps - warmup)
+    if config.schedule == "linear":
+        return peak * (1 - progress)
     return peak * (1 + math.cos(math.pi * min(1.0, progress))) / 2
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the same learning rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate

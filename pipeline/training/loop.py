@@ -6,9 +6,9 @@ import time
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.config.schema import TrainConfig
+from pipeline.data.batch import Batch
 from pipeline.data.batches import TrainBatches
 from pipeline.errors import InterruptedRunError, TrainingDivergedError
 from pipeline.progress import Reporter
@@ -18,11 +18,12 @@ from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Progress
 from pipeline.training.checkpoint_writer import CheckpointWriter
 from pipeline.training.interruptible import StepDropped, asking_between_layers, drop_if_asked
-from pipeline.training.learning_rate import learning_rate_at, set_learning_rate
+from pipeline.training.learning_rate import learning_rate_at
+from pipeline.training.loss import training_loss
 from pipeline.training.monitor import Monitor
 from pipeline.training.moving_average import MovingAverage
 from pipeline.training.numerics import Numerics
-from pipeline.training.optimizer import adamw
+from pipeline.training.optimizer import Optimizer
 from pipeline.training.out_of_memory import explaining_out_of_memory
 from pipeline.training.time_forecast import TIMED_STEPS, Stopwatch, TotalWork
 from pipeline.training.validation import Validation, evaluate
@@ -55,7 +56,7 @@ class Training:
         self.reporter = reporter
         self.stop_token = stop_token
         self.checkpoint_every_s = checkpoint_every_s
-        self.optimizer = adamw(self.model, config)
+        self.optimizer = Optimizer(self.model, config, numerics.precision)
         self.average = MovingAverage(self.model, config.ema_decay) if config.ema_decay else None
         self.progress = Progress()
         self.total_steps = config.epochs * len(batches)
@@ -97,7 +98,7 @@ class Training:
             except StepDropped as dropped:
                 reason = dropped.reason
             # Out here the activations of the dropped step are freed: the checkpoint needs memory, too.
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             checkpoints.set_random_states(self._random_states)
             self.save()
             raise reason
@@ -105,44 +106,44 @@ class Training:
     def _epoch(self) -> None:
         self.model.train()
         started = time.monotonic()
-        for images, labels in self.batches.epoch(self.progress.epoch, first=self.progress.batch):
-            self.step(images, labels)
+        for batch in self.batches.epoch(self.progress.epoch, first=self.progress.batch):
+            self.step(batch)
             self.progress.epoch_s += time.monotonic() - started
-            self._report_forecast(images)
+            self._report_forecast(batch.images)
             self._between_steps()
             started = time.monotonic()
         row = self._epoch_figures()
         is_best = row["validation/accuracy"] > self.progress.best_accuracy
         self._begin_next_epoch(row, is_best)
-        self.journal.metrics(row, step=self.progress.epoch)
+        best = {"best/validation_accuracy": self.progress.best_accuracy, "best/epoch": self.progress.best_epoch}
+        self.journal.metrics({**row, **best}, step=self.progress.epoch)
         self.reporter.epoch({"epoch": self.progress.epoch, **row})
         self.save(best=self._evaluated_weights() if is_best and self.writer.keeps_best else None)
 
-    def step(self, images: Tensor, labels: Tensor) -> None:
-        """One optimiser step on B images, micro-batch by micro-batch; until its end only gradients change."""
-        set_learning_rate(self.optimizer, learning_rate_at(self.progress.step, self.total_steps, self.config))
-        images, labels = images.to(self.numerics.device), labels.to(self.numerics.device)
-        size = self.numerics.micro_batch_size
+    def step(self, batch: Batch) -> None:
+        """One optimiser step, micro-batch by micro-batch; until its end only gradients change."""
+        self.optimizer.set_learning_rate(learning_rate_at(self.progress.step, self.total_steps, self.config))
+        batch = batch.to(self.numerics.device)
         loss_sum, correct = self.progress.loss_sum, self.progress.correct
-        for part, truth in zip(torch.split(images, size), torch.split(labels, size), strict=True):
+        for part in batch.parts(self.numerics.micro_batch_size):
             with self.numerics.autocast():
-                logits = self.model(part).float()  # part of B x classes
-            loss = F.cross_entropy(logits, truth, label_smoothing=self.config.label_smoothing)
+                logits = self.model(part.images).float()  # part of B x classes
+            loss = training_loss(logits, part, self.config.label_smoothing)
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingDivergedError(self._diverged(f"loss became {value} in step {self.progress.step + 1}"))
-            torch.autograd.backward(loss * (len(truth) / len(labels)))
-            loss_sum += value * len(truth)
-            correct += int((logits.argmax(1) == truth).sum())
+            torch.autograd.backward(loss * (len(part) / len(batch)))
+            loss_sum += value * len(part)
+            correct += int((logits.argmax(1) == part.labels).sum())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm or math.inf)
         if not torch.isfinite(norm):  # before it reaches the weights, and with them a checkpoint
             raise TrainingDivergedError(self._diverged(f"gradient became {norm} in step {self.progress.step + 1}"))
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(self.model, self.progress.step)
         self.progress.loss_sum, self.progress.correct = loss_sum, correct
-        self.progress.seen += len(labels)
+        self.progress.seen += len(batch)
         self.progress.batch += 1
         self.progress.step += 1
         self._random_states = checkpoints.random_states()
@@ -154,7 +155,8 @@ class Training:
             return
         self._stopwatch = None
         work = TotalWork(self.config.epochs, len(self.batches.split), len(self.validation.split))
-        flops_per_image = training_flops(self.model, images[:1].to(self.numerics.device))
+        of_model = training_flops(self.model, images[:1].to(self.numerics.device))
+        flops_per_image = of_model + self.optimizer.flops / self.config.batch_size
         self.reporter.note(work.in_words(speed, flops_per_image))
 
     def _between_steps(self) -> None:
@@ -232,8 +234,10 @@ class Training:
             if rows
             else ""
         )
+        names = ["learning_rate", *(["muon_learning_rate"] if self.config.optimizer == "muon" else [])]
+        rates = " or ".join(f"train.{name} (it was {getattr(self.config, name):g})" for name in names)
         return (
             f"the {what} (epoch {self.progress.epoch + 1}){last}; "
-            f"the last checkpoint is kept.\nTry a lower --set train.learning_rate (it was "
-            f"{self.config.learning_rate:g}), gradient clipping (train.clip_norm), or compute.precision=fp32."
+            f"the last checkpoint is kept.\nTry a lower --set {rates}, gradient clipping (train.clip_norm), or "
+            "compute.precision=fp32."
         )

@@ -16,6 +16,7 @@ from pipeline.training import step_memory
 from pipeline.training.memory_forecast import StepMemory, TrainingMemory, what_counts
 from pipeline.training.models import build_model
 from pipeline.training.numerics import Numerics
+from pipeline.training.optimizer import Optimizer
 from pipeline.workspace.durable_files import write_json
 from pipeline.workspace.fingerprints import canonical_json, file_sha256
 from sequencer_models import cache_folder
@@ -66,14 +67,23 @@ def _measure(config: RunConfig, classes: int, numerics: Numerics) -> TrainingMem
         steps[checkpointing] = step_memory.measure(model, numerics)
     as_it_is, checkpointed = steps
     assert as_it_is is not None
-    weights_mb = sum(each.nbytes for each in model.parameters()) / 1e6
-    flops = training_flops(model, torch.zeros(1, 3, 32, 32, device=numerics.device))
-    return TrainingMemory(weights_mb, as_it_is, checkpointed, flops)
+    weights_bytes = sum(each.nbytes for each in model.parameters())
+    optimizer = Optimizer(model, config.train, numerics.precision)
+    return TrainingMemory(
+        weights_mb=weights_bytes / 1e6,
+        as_it_is=as_it_is,
+        checkpointed=checkpointed,
+        flops_per_image=training_flops(model, torch.zeros(1, 3, 32, 32, device=numerics.device)),
+        optimizer_copies=optimizer.state_bytes / weights_bytes,
+        optimizer_scratch_mb=optimizer.scratch_bytes / 1e6,
+        optimizer_flops=optimizer.flops,
+    )
 
 
 def _key(config: RunConfig, classes: int, numerics: Numerics) -> str:
     computed = (numerics.device, numerics.precision, numerics.lstm_precision, numerics.kernel, numerics.linear)
     models = Path(cache_folder.__file__).parent
-    code = [file_sha256(path) for path in (*sorted(models.glob("*.py")), Path(__file__).with_name("step_memory.py"))]
+    measuring = [Path(__file__).with_name(f"{name}.py") for name in ("step_memory", "optimizer", "muon")]
+    code = [file_sha256(path) for path in (*sorted(models.glob("*.py")), *measuring)]
     identity = [what_counts(config), classes, computed, numerics.torch, code]
     return hashlib.sha256(canonical_json(identity)).hexdigest()[:16]

@@ -86,14 +86,20 @@ class Fit:
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """What a training of one architecture in one precision holds, for any number of images at once."""
+    """What trainings of one architecture, precision and optimiser hold, for any number of images at once."""
 
     weights_mb: float
     as_it_is: StepMemory
     checkpointed: StepMemory | None
     """With activation checkpointing; None for a model without blocks."""
     flops_per_image: float
-    """Floating point operations of a training step."""
+    """Floating point operations of a training step, without the optimiser's."""
+    optimizer_copies: float = 2.0
+    """Copies of the weights that the optimiser keeps: AdamW's two averages."""
+    optimizer_scratch_mb: float = 0.0
+    """What its step holds beside them and the gradients."""
+    optimizer_flops: float = 0.0
+    """Floating point operations of its step."""
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -104,6 +110,9 @@ class TrainingMemory:
             StepMemory.from_json(content["as_it_is"]),
             StepMemory.from_json(checkpointed) if checkpointed else None,
             content["flops_per_image"],
+            content["optimizer_copies"],
+            content["optimizer_scratch_mb"],
+            content["optimizer_flops"],
         )
 
     def peak_mb(self, images: int, batch_size: int, *, checkpointing: bool, averages: bool, base_mb: float) -> float:
@@ -112,9 +121,13 @@ class TrainingMemory:
         `averages`: whether it keeps a moving average of the weights.
         """
         step = self.checkpointed if checkpointing and self.checkpointed else self.as_it_is
-        states = 3 + averages  # the weights and Adam's two averages
+        states = 1 + self.optimizer_copies + averages
         accumulated = self.weights_mb if images < batch_size else 0.0  # gradients that are there before the step
-        in_step = max(step.training_mb(images) + accumulated, step.validation_mb(validation_batch(images)))
+        in_step = max(
+            step.training_mb(images) + accumulated,
+            self.weights_mb + self.optimizer_scratch_mb,  # the gradients, and what the optimiser makes of them
+            step.validation_mb(validation_batch(images)),
+        )
         copies = 2 * states + WORKING_COPIES  # twice: those of a checkpoint
         return base_mb + LIBRARIES_MB + copies * self.weights_mb + STEP_SHARE * in_step
 
@@ -165,9 +178,9 @@ def validation_batch(images: int) -> int:
 
 
 def what_counts(config: RunConfig) -> dict[str, Any]:
-    """The settings of a model that decide what it holds: of rates, only whether they are above 0."""
+    """The settings that decide what a training of a model holds: of rates, only whether they are above 0."""
     model = config.model.model_dump(mode="json")
     for name, (_, setting) in settings_of(MODELS[config.model.name].architecture).items():
         if setting.lt == 1 and model[name] > 0:
             model[name] = _RATE
-    return model
+    return {"optimizer": config.train.optimizer, **model}

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from pipeline.config.schema import RunConfig
-from pipeline.data.batches import LabelledImages, Normalisation, TrainBatches, derive_seed
+from pipeline.data.batches import LabelledImages, Normalisation, TrainBatches, derive_seed, plain_batches
 from pipeline.data.prepared import PreparedData
 from pipeline.progress import Reporter
 from pipeline.stop import StopToken
@@ -26,6 +26,10 @@ from pipeline.training.numerics import Numerics
 from pipeline.training.out_of_memory import explaining_out_of_memory
 from pipeline.training.validation import Validation
 from sequencer_models.activation_checkpointing import checkpoint_activations
+from sequencer_models.whitening import whiten
+
+WHITENING_IMAGES = 5000
+"""Training images, the first ones, that a whitened stem is computed from."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,9 @@ def open_training(
     torch.manual_seed(derive_seed(config.seed, "dropout"))
 
     checkpoint = checkpoints.latest(folder, reporter.warn)
+    if checkpoint is None:
+        first = LabelledImages(train_split.images[:WHITENING_IMAGES], train_split.labels[:WHITENING_IMAGES])
+        whiten(model, (images for images, _ in plain_batches(first, normalise, batch_size=250)))
     with explaining_out_of_memory(numerics), Journal(folder) as journal:
         writer = CheckpointWriter(
             folder,

@@ -95,10 +95,10 @@ def _timed(training: Training) -> Timing:
     """Of the steps after the first, which sets everything up."""
     training.model.train()
     batches = itertools.chain.from_iterable(map(training.batches.epoch, itertools.count()))
-    training.step(*next(batches))
+    training.step(next(batches))
     started, busy_since = time.monotonic(), time.process_time()
-    for steps, (images, labels) in enumerate(batches, start=1):
-        training.step(images, labels)
+    for steps, batch in enumerate(batches, start=1):
+        training.step(batch)
         took_s = time.monotonic() - started
         if (steps >= STEPS and took_s >= TIMED_S) or took_s >= ENOUGH_S:
             break

@@ -27,12 +27,12 @@ def test_a_signal_at_any_moment_ends_the_command_with_one_line(place, delay_s):
     assert "Traceback" not in left.err
     assert "Exception ignored" not in left.err
     assert left.seconds < 5
-    if left.code != 0:  # it was quicker
+    if left.code not in (0, 3):  # it was quicker; the gate refuses what is as good as the champion
         assert left.code == 128 + number, left.err
         assert len(left.errors) == 1, left.err
 
 
 def test_after_all_of_these_the_command_runs_to_its_end(place):
     done = place.run("run", "all", *WORDS)
-    assert done.code == 0, done.err
+    assert done.code in (0, 3), done.err  # 3: registered anew, and as good as the champion
     assert place.run("run", "all", *WORDS).out.count("nothing to do") == 1

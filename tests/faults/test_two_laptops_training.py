@@ -7,10 +7,11 @@ import time
 import pytest
 from cluster_of_laptops import cluster, record
 from laptop import HOME, why_not
-from product import LONG, SEQPIPE, tiny
+from product import SEQPIPE, tiny
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 SHORT = tiny()
+LONG = tiny(train__epochs=12, train__batch_size=4, data__fraction=0.5)  # 90 steps each, a second or two
 ENDLESS = tiny(train__epochs=400, train__batch_size=4, data__fraction=0.5)
 B = "laptop-b"
 

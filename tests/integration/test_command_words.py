@@ -28,13 +28,15 @@ FLAGS = st.one_of(
     VALUES.map(lambda text: ["--seed", text]),
     VALUES.map(lambda text: ["--max-time", text]),
     VALUES.map(lambda text: ["--model", text]),
+    VALUES.map(lambda text: ["--recipe", text]),
     VALUES.map(lambda text: ["--device", text]),
     TEXT.filter(lambda text: "/" not in text).map(lambda text: ["--config", f"{text}.yaml"]),
     st.sampled_from([["--json"], ["--fresh"], ["--debug"], ["--dry-run"], ["--nonsense"], ["-x"], ["--"], [""]]),
 )
 COMMANDS = st.sampled_from([
     ["run", "all", "--dry-run"], ["run", "train", "--dry-run"], ["run", "nothing", "--dry-run"], ["run", "--dry-run"],
-    ["config"], ["config", "show"], ["config", "schema"], ["status"], ["gc", "--dry-run"], ["nonsense"], [],
+    ["config"], ["config", "show"], ["config", "schema"], ["config", "recipes"], ["status"],
+    ["gc", "--dry-run"], ["nonsense"], [],
 ])  # fmt: skip
 WORDS = st.builds(
     lambda command, options: [*command, *(word for option in options for word in option)],

@@ -1,25 +1,34 @@
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import mlflow
 import numpy as np
 import pytest
 import torch
+from accuracy_gate import by_accuracy
 from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
 
-from pipeline.errors import TrackingError
-from pipeline.tracking import registry_names
+from pipeline.errors import ConfigError, TrackingError
+from pipeline.inference.loading import read_classifier
+from pipeline.tracking import model_versions, registry_names
 from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.champion_history import TAG, read
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import RunIdentity, Tracker
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.logged_model import Candidate
+from pipeline.tracking.model_versions import find_version, version_files
+from pipeline.tracking.registered_versions import standing
 from pipeline.tracking.registration_check import missing_run, missing_version
 from pipeline.tracking.registry import register, registered_run_keys
+from pipeline.tracking.registry_names import PREDICTIONS
+from pipeline.tracking.version_choice import VersionChoice
 from pipeline.workspace.paths import Workspace
 from sequencer_models import catalog
 from sequencer_models.inference import probabilities
@@ -54,17 +63,27 @@ class RegistryWorkspace:
         self.network = catalog.build("vanilla", 2, hidden=4, layers=1)
         self.weights = folder / "model.safetensors"
         save_file(self.network.state_dict(), self.weights)
+        self.predictions = folder / "predictions.npz"
+        self.predictions.write_bytes(b"predictions")
 
     def candidate(self, key, accuracy=0.8, **other):
         tags = {"git_commit": "f00", "data_hash": "d00"}
         given = {"test_hash": "t00", "tags": tags, **other}
         metrics = {"test/accuracy": 0.8}
         return Candidate(
-            key, self.weights, CARD, accuracy, metrics=metrics, example=EXAMPLE, description="a test model", **given
+            key,
+            self.weights,
+            self.predictions,
+            CARD,
+            accuracy,
+            metrics=metrics,
+            example=EXAMPLE,
+            description="a test model",
+            **given,
         )
 
     def register(self, name, key, accuracy=0.8, **other):
-        return register(self.tracker, self.run_id, name, self.candidate(key, accuracy, **other))
+        return register(self.tracker, self.run_id, name, self.candidate(key, accuracy, **other), by_accuracy)
 
     def aliases(self, name):
         aliases = self.tracker.connection.client().get_registered_model(name).aliases
@@ -96,7 +115,7 @@ def test_the_first_version_is_champion_and_challenger(place):
     assert version.tags["git_commit"] == "f00"
     assert version.tags[registry_names.ACCURACY_TAG] == "0.8"
     assert version.run_id == place.run_id
-    assert version.description == "a test model"
+    assert version.description == "a test model\n\n---\n\nthe first"
 
 
 def test_only_a_better_one_becomes_champion(place):
@@ -190,7 +209,17 @@ def test_the_logged_folder_holds_no_pickle_and_no_local_build(place):
     [model] = place.logged("o1")
     root = place.workspace.root / "mlartifacts" / "models" / model.model_id / "artifacts"
     names = {path.suffix for path in root.rglob("*") if path.is_file()}
-    assert names <= {".safetensors", ".json", ".py", ".c", ".typed", ".yaml", ".txt", ""}  # the kernel by its source
+    assert names <= {
+        ".safetensors",
+        ".npz",
+        ".json",
+        ".py",
+        ".c",
+        ".typed",
+        ".yaml",
+        ".txt",
+        "",
+    }  # the kernel by its source
     pins = (root / "requirements.txt").read_text().split()
     assert [pin.split("==")[0] for pin in pins] == ["mlflow", "torch", "numpy", "pandas", "safetensors"]
     assert "+" not in "".join(pins)
@@ -198,7 +227,7 @@ def test_the_logged_folder_holds_no_pickle_and_no_local_build(place):
 
 def test_what_cannot_be_registered_is_one_line(place):
     with pytest.raises(TrackingError) as caught:
-        register(place.tracker, "0" * 32, "nothing", place.candidate("n1"))
+        register(place.tracker, "0" * 32, "nothing", place.candidate("n1"), by_accuracy)
     assert "\n" not in str(caught.value)
     assert "nothing" in str(caught.value)
 
@@ -210,19 +239,31 @@ def test_a_champion_that_was_judged_on_other_images_stays_and_the_version_says_w
     assert done.not_compared == "the champion, version 1, was judged on other test images"
     version = place.tracker.connection.client().get_model_version("other images", "2")
     assert version.tags[registry_names.NOT_COMPARED_TAG] == done.not_compared
-    assert version.description == f"a test model; not compared: {done.not_compared}"
+    assert version.description == f"a test model\n\n---\n\nnot compared: {done.not_compared}"
 
 
 def test_a_version_is_compared_once_it_can_be_and_says_so_no_more(place):
     place.register("later", "l1", test_hash="a")
     place.register("later", "l2", 0.9, test_hash="b")
     client = place.tracker.connection.client()
-    client.set_registered_model_alias("later", "champion", "2")  # as a user may
-    client.delete_model_version("later", "1")
+    client.set_model_version_tag("later", "1", registry_names.TEST_HASH_TAG, "b")
     assert "champion" in place.register("later", "l2", 0.9, test_hash="b").aliases
     version = client.get_model_version("later", "2")
     assert registry_names.NOT_COMPARED_TAG not in version.tags
-    assert version.description == "a test model"
+    assert version.description == "a test model\n\n---\n\nbetter: True"
+    tags = client.get_registered_model("later").tags
+    assert {key: value for key, value in tags.items() if not key.startswith(TAG)} == {"decisions": "1"}
+    assert [change.version for change in read(tags)] == ["1", "2"]
+
+
+def test_the_predictions_lie_with_each_version_and_are_fetched_from_there(place, tmp_path):
+    place.register("evidence", "e1")
+    with standing(place.tracker.connection.client(), "evidence", "1", tmp_path) as found:
+        assert found.contender.predictions().read_bytes() == b"predictions"
+    [model] = place.logged("e1")
+    (place.workspace.root / "mlartifacts" / "models" / model.model_id / "artifacts" / PREDICTIONS).unlink()
+    with standing(place.tracker.connection.client(), "evidence", "1", tmp_path) as found:
+        assert found.contender.predictions() is None
 
 
 def test_what_was_deleted_in_mlflow_is_noticed_and_made_again(place):
@@ -301,3 +342,30 @@ def test_a_registry_that_cannot_be_asked_is_an_error_and_a_store_that_is_gone_ha
     settings.database.write_bytes(b"damaged" * 100)
     with pytest.raises(TrackingError, match="is damaged"):
         registered_run_keys(StoreConnection(settings, workspace, print))
+
+
+def test_versions_are_the_same_with_sqlite_alone_and_through_mlflows_client(place, monkeypatch):
+    place.register("found", "v1", 0.8)
+    place.register("found", "v2", 0.7)
+    connection, texts = place.tracker.connection, ("found@champion", "found@challenger", "found/1", "found/2")
+    alone = [find_version(VersionChoice.parse(text), connection) for text in texts]
+    assert [version.number for version in alone] == ["1", "2", "1", "2"]
+    monkeypatch.setattr(model_versions, "_database", lambda settings: None)  # as of a server
+    assert [find_version(VersionChoice.parse(text), connection) for text in texts] == alone
+    wrong = {"found/3": "versions: 1, 2", "found@best": "aliases: champion, challenger", "x": "no model"}
+    for text, says in wrong.items():
+        with pytest.raises(ConfigError, match=says):
+            find_version(VersionChoice.parse(text), connection)
+
+
+def test_files_that_are_not_on_this_disk_are_fetched_for_as_long_as_they_are_needed(place, monkeypatch, tmp_path):
+    place.register("fetched", "f2")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    version = find_version(VersionChoice.parse("fetched"), place.tracker.connection)
+    elsewhere = dataclasses.replace(version, source="mlflow-artifacts:/elsewhere")
+    with version_files(elsewhere, place.tracker.connection) as at:
+        assert at.is_relative_to(tmp_path)
+        classifier = read_classifier(at, version)
+    expected = probabilities(place.network, EXAMPLE, CARD["mean"], CARD["std"])
+    np.testing.assert_allclose(classifier.probabilities(EXAMPLE), expected, atol=1e-6)
+    assert list(tmp_path.iterdir()) == []

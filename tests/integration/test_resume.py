@@ -6,9 +6,21 @@ import signal
 import time
 
 import pytest
-from product import LONG, SEQPIPE, Terminal, began_training, leave, settings
+from product import LONG, SEQPIPE, Place, Terminal, began_training, leave, settings
 
 OFTEN = settings(compute__checkpoint_every_s=0.02)
+EVERY_OPTION = settings(
+    train__optimizer="muon",
+    train__muon_learning_rate=0.01,
+    train__adam_beta2=0.98,
+    train__bias_rate_factor=2,
+    train__schedule="linear",
+    train__ema_decay=0.99,
+    train__augment__padding="reflect",
+    train__augment__alternating_flip="true",
+    train__augment__cutout_pixels=4,
+    train__augment__cutmix=0.5,
+)
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
@@ -35,6 +47,20 @@ def test_killed_a_training_ends_in_the_same_weights(place, undisturbed):
     assert place.result() == undisturbed
     assert not list(place.whole("train").glob("step-*"))
     assert not list(place.whole("train").glob(".*.tmp"))
+
+
+def test_killed_with_every_option_of_training_on_it_ends_in_the_same_weights(place, tmp_path):
+    alone = Place(tmp_path / "alone")
+    assert alone.run("run", "train", *LONG, *EVERY_OPTION).code == 0
+    process = place.start("run", "train", *LONG, *EVERY_OPTION, *OFTEN)
+    assert place.wait_for(lambda: len(place.checkpoints()) == 2, process)
+    time.sleep(random.Random(2).uniform(0, 0.5))
+    process.kill()
+    assert process.wait() == -9
+    done = place.run("run", "train", *LONG, *EVERY_OPTION)
+    assert done.code == 0, done.err
+    assert "going on: " in done.err
+    assert place.result() == alone.result()
 
 
 def test_a_damaged_checkpoint_costs_the_work_since_the_one_before(place, undisturbed):

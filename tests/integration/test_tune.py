@@ -125,13 +125,13 @@ def test_mlflow_has_one_run_for_the_search_and_one_below_it_for_each_trial(searc
     assert sorted(trials) == ["trial 000", "trial 001", "trial 002"]
     assert Counter(one["tags"]["seqpipe.outcome"] for one in trials.values()) == {"completed": 2, "memory_cap": 1}
     assert trials["trial 000"]["params"]["model.hidden"] == "16"
-    assert {"best_validation_accuracy", "peak_memory_mb", "train/loss"} <= set(trials["trial 000"]["latest_metrics"])
+    assert {"best/validation_accuracy", "peak_memory_mb", "train/loss"} <= set(trials["trial 000"]["latest_metrics"])
     assert trials["trial 000"]["tags"]["seqpipe.node"] == os.uname().nodename
     assert trials["trial 000"]["tags"]["mlflow.source.name"] == "seqpipe tune"
     assert {one["status"] for one in trials.values()} == {"FINISHED", "KILLED"}
     assert search["status"] == "FINISHED"
-    best = max(one["latest_metrics"].get("best_validation_accuracy", 0) for one in trials.values())
-    assert search["latest_metrics"]["best_validation_accuracy"] == best
+    best = max(one["latest_metrics"].get("best/validation_accuracy", 0) for one in trials.values())
+    assert search["latest_metrics"]["best/validation_accuracy"] == best
     assert len(found) == 4, "what was searched while it was away is in it once"
     shown = {path.name for path in (place.root / "mlartifacts" / parent).rglob("*") if path.is_file()}
     assert {"best.yaml", "trials.csv", "trials.json", "history.png"} <= shown

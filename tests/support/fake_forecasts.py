@@ -17,6 +17,8 @@ MEMORY = {
         "validation": [{"fixed_mb": 0.0, "mb_per_image": 0.1}],
     },
     "flops_per_image": 1e9,
+    "optimizer_scratch_mb": 0.0,
+    "optimizer_flops": 12.8e9,
 }
 
 
@@ -39,7 +41,9 @@ def main() -> None:
             case _ if "images" in request:
                 answer = {"images_per_s": 100.04}
             case _:
-                answer = {"base_mb": 300.0, "device": "cpu", "memory": MEMORY}
+                copies = 1.0 if request["config"]["train"]["optimizer"] == "muon" else 2.0
+                memory = {**MEMORY, "optimizer_copies": copies}
+                answer = {"base_mb": 300.0, "device": "cpu", "memory": memory}
         print(json.dumps(answer), flush=True)
 
 

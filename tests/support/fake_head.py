@@ -52,13 +52,20 @@ class FakeHead:
     client: Client = field(default_factory=Client)
     listens: Nothing | None = None
     answers: bool = True
+    boards: "list[FakeBoard]" = field(default_factory=list)
 
     def board(self, address: str = "host:1", token: str = "token") -> "FakeBoard":
         if not self.answers or self.listens is not None:
             raise BoardError("the head does not answer")
         if token != self.token:
             raise TokenRefusedError("wrong")
-        return FakeBoard(self)
+        self.boards.append(FakeBoard(self))
+        return self.boards[-1]
+
+    def lose_connections(self) -> None:
+        """As after a change of address: what was connected before never gets another answer."""
+        for board in self.boards:
+            board.is_lost = True
 
     def start_anew(self) -> None:
         """As after a kill: everything is forgotten."""
@@ -70,12 +77,15 @@ class FakeBoard(Board):
         self._head = head
         self._client = head.client
         self.session = Store(head.client).session
+        self.is_lost = False
 
     def close(self) -> None:
-        pass
+        self.is_lost = True
 
     def _ask(self, call: str, *arguments: Any) -> Any:
         if not self._head.answers or self._head.listens is not None or self._client is not self._head.client:
+            self.is_lost = True
+        if self.is_lost:
             raise BoardError("the head does not answer")
         return getattr(Store(self._client), call)(*arguments)
 

@@ -118,21 +118,25 @@ def resolved(host: str) -> str:
     return str(answers[0][4][0])
 
 
-def require_other(address: str, found: Sequence[InterfaceAddress], *, is_head_here: bool) -> None:
+def require_other(
+    address: str, found: Sequence[InterfaceAddress], *, is_head_here: bool, typed: str | None = None
+) -> None:
     """Raise `ClusterError` unless an address can lead to another machine; here, a head is or is not.
 
     Some addresses are on every machine (127.0.0.1, docker0's 172.17.0.1): typed elsewhere they do not lead to a head.
+    `typed` is the name that was typed for it, if one was.
     """
     here = next((one for one in found if _same(one.address, address)), None)
     shown = "type the address that the other laptop shows"
+    said = address if typed in (None, address) else f"{typed} ({address})"
     if is_of_one_link(address):
-        raise ClusterError(f"{address} means something else on every link; {shown}")
+        raise ClusterError(f"{said} means something else on every link; {shown}")
     if ipaddress.ip_address(address).is_loopback:
-        raise ClusterError(f"{address} is this machine itself; {shown}")
+        raise ClusterError(f"{said} is this machine itself; {shown}")
     if here is not None and is_head_here:
-        raise ClusterError(f"{address} is this machine itself, with that cluster's head; join from the other laptop")
+        raise ClusterError(f"{said} is this machine itself, with that cluster's head; join from the other laptop")
     if here is not None:
-        raise ClusterError(f"{address} leads to this machine itself (its {here.interface}); {shown}")
+        raise ClusterError(f"{said} leads to this machine itself (its {here.interface}); {shown}")
 
 
 def is_of_one_link(address: str) -> bool:

@@ -56,6 +56,8 @@ class NodeRecord:
     """Why it is leaving or unfit."""
     free_mb: int = 0
     trials: tuple[TrialOnNode, ...] = ()
+    turn: int = 0
+    """How often it had joined before, which says on which of its ports it listens."""
 
     @property
     def takes_work(self) -> bool:

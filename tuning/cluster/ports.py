@@ -2,6 +2,10 @@
 
 They begin at one number, lie below the ephemeral ports of Linux and macOS (32768 and 49152), and are the same on
 every node, so that one line opens them in a firewall. Ray listens on every interface, whatever address it is told.
+
+A node that joins again takes the other half of them. After a network that was away for a minute the head's
+connections to its old ports may be silent for another one, until TCP tries again; gRPC would use them for the new
+node too, and Ray's scheduler does not get over a call that ends so: no trial would ever start there.
 """
 
 import contextlib
@@ -15,8 +19,11 @@ import psutil
 from tuning.errors import ClusterError
 
 DEFAULT_BASE = 6480
-_WORKERS_FROM, _WORKERS = 10, 100
-_COUNT = _WORKERS_FROM + _WORKERS
+_COUNT = 110
+_FIRST = (1, 57)
+"""Where the ports of the even and of the odd turns begin."""
+_SERVICES = 6
+_WORKERS = (range(10, 57), range(63, _COUNT))
 _LOWEST, _ABOVE = 1024, 32768
 
 
@@ -25,6 +32,8 @@ class Ports:
     """The ports of a node, all counted from `base`."""
 
     base: int = DEFAULT_BASE
+    turn: int = 0
+    """How often the node has joined before."""
 
     def __post_init__(self) -> None:
         if not _LOWEST <= self.base <= _ABOVE - _COUNT:
@@ -40,27 +49,27 @@ class Ports:
     @property
     def node_manager(self) -> int:
         """The raylet; the head calls it to see whether the node lives."""
-        return self.base + 1
+        return self._service(0)
 
     @property
     def object_manager(self) -> int:
-        return self.base + 2
+        return self._service(1)
 
     @property
     def runtime_env_agent(self) -> int:
-        return self.base + 3
+        return self._service(2)
 
     @property
     def dashboard_agent_grpc(self) -> int:
-        return self.base + 4
+        return self._service(3)
 
     @property
     def dashboard_agent_listen(self) -> int:
-        return self.base + 5
+        return self._service(4)
 
     @property
     def metrics(self) -> int:
-        return self.base + 6
+        return self._service(5)
 
     @property
     def client_server(self) -> int:
@@ -70,12 +79,19 @@ class Ports:
     @property
     def workers(self) -> range:
         """One for each worker process."""
-        return range(self.base + _WORKERS_FROM, self.base + _COUNT)
+        own = _WORKERS[self.turn % len(_WORKERS)]
+        return range(self.base + own.start, self.base + own.stop)
 
     def all(self, *, is_head: bool) -> tuple[int, ...]:
-        """Every port that a node may listen on."""
-        heads_alone = (self.gcs, self.client_server) if is_head else ()
-        return (*heads_alone, *range(self.node_manager, self.metrics + 1), *self.workers)
+        """Every port that a node may listen on, now or after it has joined again."""
+        found = (self.gcs, self.client_server) if is_head else ()
+        for turn, first in enumerate(_FIRST):
+            services = range(self.base + first, self.base + first + _SERVICES)
+            found = (*found, *services, *Ports(self.base, turn).workers)
+        return found
+
+    def _service(self, number: int) -> int:
+        return self.base + _FIRST[self.turn % len(_FIRST)] + number
 
     def in_words(self) -> str:
         """For a firewall: every port between this laptop and the others."""

@@ -86,6 +86,7 @@ def _joined(address: str, should_stop: Callable[[], bool]) -> Iterator[None]:
 def check(address: str, should_stop: Callable[[], bool] = lambda: False) -> None:
     """Raise `ClusterError`, within seconds, unless a cluster answers that this process can work with."""
     host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")  # of IPv6
     if not host or not port.isdecimal():
         raise ClusterError(
             f"{address!r} is not an address of a Ray cluster; write HOST:PORT, such as 192.168.1.10:6379"

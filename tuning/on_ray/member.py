@@ -187,6 +187,7 @@ class _Joining:
             case End(why):
                 self._on_event(Lost(why))
                 self._end_node(in_order=False)
+                self._close_board()  # after a change of address its connection leads nowhere
                 self._ask_at = 0.0
             case Wait(why, retry_s):
                 self._ask_at = time.monotonic() + retry_s
@@ -212,6 +213,7 @@ class _Joining:
         except AskedToLeaveError:
             return  # the next look sees it
         except ClusterError as error:
+            self._close_board()  # what has failed once fails always; the next look makes another one
             if not self._joined_before:
                 raise
             if (wait := self._member.begun(time.monotonic(), failed=str(error))) is not None:
@@ -226,9 +228,10 @@ class _Joining:
         board, address = self._board, self._own_address()
         if board is None or address is None:
             raise BoardError("the head does not answer")
-        name = free_name(self._plan.name, address, board.nodes(), board.live_nodes(), self._own)
+        nodes = board.nodes()
+        name = free_name(self._plan.name, address, nodes, board.live_nodes(), self._own)
         board.take_order_back(name)
-        plan = replace(self._plan, name=name)
+        plan = replace(self._plan, name=name, ports=replace(self._plan.ports, turn=self._turn(name, nodes)))
         processes = NodeProcesses(plan, address, self._token, self._head, self._should_stop)
         node = OwnNode(plan, address, processes, is_head=False)
         self._own.append(node.node_id)
@@ -236,6 +239,11 @@ class _Joining:
         with contextlib.suppress(BoardError):  # the next beat says it
             board.put_node(node.record())
         return node
+
+    def _turn(self, name: str, nodes: Sequence[NodeRecord]) -> int:
+        """The one after that of the node which had this name last, if the board still has it; see `ports`."""
+        before = next((node.turn for node in nodes if node.name == name), None)
+        return len(self._own) if before is None else before + 1
 
     def _send_trials_away(self, state: NodeState, why: str) -> None:
         assert self._node is not None

@@ -55,6 +55,7 @@ class OwnNode:
             why=self._why,
             free_mb=machine.this_machine().available_bytes // 1_000_000,
             trials=self.processes.node_folder.trials(),
+            turn=self.plan.ports.turn,
         )
 
     def trials(self) -> int:

@@ -50,6 +50,12 @@ class House:
     why: dict[str, str] = field(default_factory=dict)
     fails: set[str] = field(default_factory=set)
     trainings: int = 0
+    accuracies: dict[int, float] = field(default_factory=dict)
+    """By seed, on validation and on test images; 0.5 for the others."""
+    errors: dict[int, Exception] = field(default_factory=dict)
+    """By seed: what its training ends in."""
+    parents: list[str] = field(default_factory=list)
+    """The run that each training was to lie under."""
 
     def run(
         self, *sets: str, model: str = "vanilla", through: str = "register", fresh: Collection[str] = ()
@@ -108,7 +114,10 @@ def house(context: Context, monkeypatch: pytest.MonkeyPatch) -> House:
 
     def fake_train(config: RunConfig, prepared: PreparedData, folder: Path, context: Context) -> TrainedModel:
         assert (prepared.folder / "work").exists()
+        made.parents.append(context.parent_run)
         began("train", folder)
+        if config.seed in made.errors:
+            raise made.errors[config.seed]
         made.trainings += 1
         return TrainedModel(
             folder=folder,
@@ -118,7 +127,7 @@ def house(context: Context, monkeypatch: pytest.MonkeyPatch) -> House:
             parameters=1,
             epochs=config.train.epochs,
             best_epoch=1,
-            validation_accuracy=0.5,
+            validation_accuracy=made.accuracies.get(config.seed, 0.5),
             validation_loss=1.0,
             trained_s=1.0,
             images_per_s=1.0,
@@ -133,7 +142,7 @@ def house(context: Context, monkeypatch: pytest.MonkeyPatch) -> House:
         assert (trained.folder / "work").exists()
         began("evaluate", folder)
         figures = {"loss": 1.0, "accuracy_low": 0.3, "accuracy_high": 0.6, "macro_f1": 0.5, "ece": 0.1}
-        return Evaluation(folder=folder, images=6, accuracy=0.5, **figures)
+        return Evaluation(folder=folder, images=6, accuracy=made.accuracies.get(config.seed, 0.5), **figures)
 
     def fake_register(
         config: RunConfig,

@@ -11,19 +11,23 @@ from sequencer_models.kernels import Kernels
 
 C, D = 24, 6
 SQUARE, WIDE, TALL, ONE = (3, 5, 5, C), (2, 3, 6, C), (2, 4, 1, C), (1, 1, 1, C)
+AXES = ["both", "rows", "columns"]
 
 
 def one_sequence_at_a_time(mixer: BiLSTM2D, x: Tensor) -> Tensor:
     """The definition, token by token: each column and row through its own call, the directions cell by cell."""
     B, H, W, _ = x.shape
-    features = [[[None] * W for _ in range(H)] for _ in range(B)]
+    features = [[[[] for _ in range(W)] for _ in range(H)] for _ in range(B)]
     for b in range(B):
-        vertical = [both_ways(mixer.rnn_v, [x[b, row, column] for row in range(H)]) for column in range(W)]
-        horizontal = [both_ways(mixer.rnn_h, [x[b, row, column] for column in range(W)]) for row in range(H)]
-        for row in range(H):
-            for column in range(W):
-                features[b][row][column] = torch.cat([vertical[column][row], horizontal[row][column]])
-    stacked = torch.stack([torch.stack([torch.stack(row) for row in image]) for image in features])
+        for column in range(W) if mixer.rnn_v is not None else ():
+            for row, out in enumerate(both_ways(mixer.rnn_v, [x[b, row, column] for row in range(H)])):
+                features[b][row][column].append(out)
+        for row in range(H) if mixer.rnn_h is not None else ():
+            for column, out in enumerate(both_ways(mixer.rnn_h, [x[b, row, column] for column in range(W)])):
+                features[b][row][column].append(out)
+    stacked = torch.stack(
+        [torch.stack([torch.stack([torch.cat(t) for t in row]) for row in image]) for image in features]
+    )
     return stacked @ mixer.fc.weight.T + mixer.fc.bias
 
 
@@ -80,20 +84,22 @@ def in_bf16(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return run
 
 
+@pytest.mark.parametrize("mixing", AXES)
 @pytest.mark.parametrize("shape", [SQUARE, WIDE, TALL, ONE])
-def test_reference_is_an_lstm_over_each_column_and_row_alone(shape):
-    mixer, x = BiLSTM2D(C, D).double(), torch.randn(shape, dtype=torch.float64)
+def test_reference_is_an_lstm_over_each_column_and_row_alone(shape, mixing):
+    mixer, x = BiLSTM2D(C, D, mixing).double(), torch.randn(shape, dtype=torch.float64)
     ours = output_and_gradients(mixer, mixer.forward_reference, x)
     theirs = output_and_gradients(mixer, lambda x: one_sequence_at_a_time(mixer, x), x)
     assert_same(ours, theirs, rtol=1e-12)
 
 
 @pytest.mark.usefixtures("native_with_each_linear")
+@pytest.mark.parametrize("mixing", AXES)
 @pytest.mark.parametrize("shape", [SQUARE, WIDE, TALL, ONE])
-def test_native_is_an_lstm_over_each_column_and_row_alone(shape):
-    mixer, x = BiLSTM2D(C, D), torch.randn(shape)
+def test_native_is_an_lstm_over_each_column_and_row_alone(shape, mixing):
+    mixer, x = BiLSTM2D(C, D, mixing), torch.randn(shape)
     ours = output_and_gradients(mixer, mixer.forward_native, x)
-    exact = BiLSTM2D(C, D).double()
+    exact = BiLSTM2D(C, D, mixing).double()
     exact.load_state_dict(mixer.state_dict())
     theirs = output_and_gradients(exact, lambda x: one_sequence_at_a_time(exact, x), x.double())
     assert_same(ours, as_float(theirs), rtol=2e-6)
@@ -122,9 +128,10 @@ def test_native_gives_what_timm_gives(side, channels):
 
 
 @pytest.mark.usefixtures("native_with_each_linear")
-@pytest.mark.parametrize(("side", "channels"), [(8, 192), (4, 384)])
-def test_native_under_bfloat16_is_as_near_to_float32_as_the_reference(side, channels):
-    mixer, x = BiLSTM2D(channels, channels // 4), torch.randn(4, side, side, channels)
+@pytest.mark.parametrize(("side", "channels", "mixing"), [(8, 192, "both"), (4, 384, "both"), (8, 192, "columns")])
+def test_native_under_bfloat16_is_as_near_to_float32_as_the_reference(side, channels, mixing):
+    hidden = channels // 4 if mixing == "both" else channels // 2
+    mixer, x = BiLSTM2D(channels, hidden, mixing), torch.randn(4, side, side, channels)
     exact_out, exact_gradients = output_and_gradients(mixer, mixer.forward_reference, x)
     native = output_and_gradients(mixer, in_bf16(mixer.forward_native), x)
     reference = output_and_gradients(mixer, in_bf16(mixer.forward_reference), x)
@@ -145,7 +152,8 @@ def test_native_is_the_same_bit_for_bit_from_run_to_run_and_for_any_number_of_th
     w_ih, w_hh, bias = torch.randn(4 * 96, 24), torch.randn(4, 96, 24), torch.randn(4, 96)
     x, grad = torch.randn(16 * 64, 24), torch.randn(16 * 64, 96)
     dtype = torch.bfloat16 if bf16 else torch.float32
-    projected, lanes, kernel = (x @ w_ih.t()).to(dtype), lstm.grid_lanes(16, 8, 8), kernel_build.load()
+    lanes = [*lstm.column_lanes(16, 8, 8), *lstm.row_lanes(16, 8, 8)]
+    projected, kernel = (x @ w_ih.t()).to(dtype), kernel_build.load()
     results, threads = [], torch.get_num_threads()
     for count in (1, 2, 2, 3):
         torch.set_num_threads(count)
@@ -157,6 +165,20 @@ def test_native_is_the_same_bit_for_bit_from_run_to_run_and_for_any_number_of_th
     torch.set_num_threads(threads)
     for others in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], others, strict=True))
+
+
+@pytest.mark.usefixtures("native_with_each_linear")
+@pytest.mark.parametrize(("mixing", "lstm_name"), [("columns", "rnn_v"), ("rows", "rnn_h")])
+def test_one_axis_is_its_half_of_both(mixing, lstm_name):
+    both, one, x = BiLSTM2D(C, D), BiLSTM2D(C, D, mixing), torch.randn(SQUARE)
+    features = slice(0, 2 * D) if mixing == "columns" else slice(2 * D, 4 * D)
+    with torch.no_grad():
+        both.fc.weight[:, [column for column in range(4 * D) if column not in range(4 * D)[features]]] = 0
+        one.fc.weight.copy_(both.fc.weight[:, features])
+        one.fc.bias.copy_(both.fc.bias)
+    getattr(one, lstm_name).load_state_dict(getattr(both, lstm_name).state_dict())
+    assert {name.partition(".")[0] for name in one.state_dict()} == {lstm_name, "fc"}
+    torch.testing.assert_close(one(x), both(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("native")

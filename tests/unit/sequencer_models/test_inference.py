@@ -43,6 +43,18 @@ def test_pixels_are_normalised_by_channel_before_the_model_sees_them():
     np.testing.assert_allclose(found, torch.softmax(torch.tensor([[1.0, -2.0, 2.0]]), 1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_mirrored_is_the_mean_of_an_image_and_its_mirror_image(name):
+    model = catalog.build(name, 4, **SMALL[name])
+    found = probabilities(model, IMAGES, MEAN, STD, mirrored=True, batch_size=4)
+    one_by_one = [probabilities(model, images, MEAN, STD) for images in (IMAGES, IMAGES[:, :, ::-1])]
+    np.testing.assert_allclose(found, (one_by_one[0] + one_by_one[1]) / 2, rtol=1e-5)
+    assert found.dtype == np.float32
+    assert not np.allclose(found, one_by_one[0], atol=1e-4), "the mirror image is another one to these models"
+    of_mirrors = probabilities(model, IMAGES[:, :, ::-1], MEAN, STD, mirrored=True)
+    np.testing.assert_allclose(found, of_mirrors, rtol=1e-5)
+
+
 def test_no_images_give_no_probabilities():
     assert len(probabilities(MeanOfChannels(), IMAGES[:0], MEAN, STD)) == 0
 

@@ -13,6 +13,14 @@ from sequencer_models.sequencer2d import Sequencer2D, Sequencer2DBlock
 from sequencer_models.sequencer2d_spec import Sequencer2DArchitecture
 
 ARCHITECTURE = Sequencer2DArchitecture(classes=4, dims=(16, 24), depths=(2, 1), drop_path=0.0)
+EVERY_OPTION = {
+    "stem": "deep",
+    "stem_width": 6,
+    "whitened": True,
+    "pooling": "attention",
+    "recurrent_init": "orthogonal",
+    "forget_bias": 1.0,
+}
 
 
 def in_timms_words(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -111,20 +119,75 @@ def test_drop_path_takes_both_branches_of_a_block():
     assert unchanged == pytest.approx(0.25, abs=0.1)  # both branches dropped
 
 
-@pytest.mark.parametrize(("grid", "stem"), [(4, "patch"), (8, "conv"), (4, "conv"), (16, "conv"), (32, "patch")])
+@pytest.mark.parametrize(
+    ("grid", "stem"),
+    [*((grid, stem) for grid in (4, 8, 16) for stem in ("patch", "conv", "deep")), (32, "patch")],
+)
 def test_grids_and_stems_give_logits(grid, stem):
     model = Sequencer2D(dataclasses.replace(ARCHITECTURE, grid=grid, stem=stem))
     assert model.stem(torch.randn(2, 3, 32, 32)).shape == (2, grid, grid, 16)
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 4)
 
 
+@pytest.mark.parametrize(
+    ("fields", "widths"),
+    [
+        ({"stem": "deep"}, (48, 96, 192)),
+        ({"stem": "deep", "stem_width": 64}, (64, 128, 192)),
+        ({"stem": "deep", "grid": 4}, (48, 96, 192, 192)),
+        ({"stem": "deep", "grid": 16}, (48, 192)),
+        ({"stem": "deep", "stem_width": 500}, (192, 192, 192)),
+        ({"stem": "deep", "stem_width": 1}, (1, 2, 192)),
+        ({"stem": "conv"}, (96, 192)),
+        ({"stem": "conv", "grid": 4}, (48, 96, 192)),
+        ({"stem": "conv", "grid": 16}, (192,)),
+    ],
+)
+def test_a_stem_doubles_its_width_up_to_that_of_level_1(fields, widths):
+    model = Sequencer2D(dataclasses.replace(ARCHITECTURE, dims=(192, 24), **fields))
+    assert model.architecture.stem_widths == widths
+    assert tuple(conv.out_channels for conv in model.stem.convs) == widths
+    strides = [conv.stride for conv in model.stem.convs]
+    assert strides == [(1, 1) if fields["stem"] == "deep" else (2, 2)] + [(2, 2)] * (len(widths) - 1)
+
+
+@pytest.mark.parametrize(("mixing", "there"), [("columns", "rnn_v"), ("rows", "rnn_h")])
+def test_one_axis_has_an_lstm_of_twice_the_width_in_every_block(mixing, there):
+    model = Sequencer2D(dataclasses.replace(ARCHITECTURE, mixing=mixing))
+    for channels, level in zip((16, 24), model.levels, strict=True):
+        for block in level.blocks:
+            lstms = {
+                name: module for name, module in block.mixer.named_modules() if isinstance(module, torch.nn.LSTM)
+            }
+            assert list(lstms) == [there]
+            assert lstms[there].hidden_size == channels // 2
+            assert block.mixer.fc.weight.shape == (channels, channels)
+
+
+@pytest.mark.usefixtures("native_with_each_linear")
+def test_every_option_at_once_gives_by_the_native_kernel_what_it_gives_without():
+    fields = {**EVERY_OPTION, "mixing": "rows", "drop_path": 0.0}
+    model, images, results = Sequencer2D(dataclasses.replace(ARCHITECTURE, **fields)), torch.randn(7, 3, 32, 32), []
+    with torch.no_grad():
+        model.pooling.score.weight.normal_()
+    for chosen in (kernels.selected(), Kernels()):
+        kernels.select(chosen)
+        model.zero_grad()
+        logits = model(images)
+        logits.logsumexp(1).sum().backward()
+        results.append([logits.detach(), *(p.grad for p in model.parameters() if p.requires_grad)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
+
+
 @pytest.mark.parametrize("kernel", ["eager", "native"])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_activation_checkpointing_changes_no_bit(request, kernel, bf16):
+@pytest.mark.parametrize("fields", [{}, {**EVERY_OPTION, "mixing": "columns"}], ids=["described", "every option"])
+def test_activation_checkpointing_changes_no_bit(request, kernel, bf16, fields):
     if kernel == "native":
         request.getfixturevalue("native_kernel")
     kernels.select(Kernels(kernel, "matmul" if kernel == "eager" else "convolution"))
-    model = Sequencer2D(Sequencer2DArchitecture(4, dims=(16, 32), depths=(2, 2), drop_path=0.5))
+    model = Sequencer2D(Sequencer2DArchitecture(4, dims=(16, 32), depths=(2, 2), **{"drop_path": 0.5, **fields}))
     images, results = torch.randn(6, 3, 32, 32), []
     for enabled in (False, True):
         checkpoint_activations(model, enabled)
@@ -134,7 +197,7 @@ def test_activation_checkpointing_changes_no_bit(request, kernel, bf16):
             logits = model(images)
         logits.float().square().sum().backward()
         results.append(
-            [logits.detach(), *(parameter.grad for parameter in model.parameters()), torch.get_rng_state()]
+            [logits.detach(), *(p.grad for p in model.parameters() if p.requires_grad), torch.get_rng_state()]
         )
     assert all(torch.equal(kept, again) for kept, again in zip(*results, strict=True))
 
@@ -168,6 +231,17 @@ def test_one_level_has_no_merging():
         ({"grid": 32, "stem": "conv"}, "stem patch"),
         ({"image_size": 24, "grid": 4, "stem": "conv"}, "stem patch"),
         ({"stem": "convs"}, "patch, conv"),
+        ({"grid": 32, "stem": "deep"}, "stem deep halves 32 pixels"),
+        ({"stem": "deep", "stem_width": 0}, "stem_width is 0: it must be at least 1"),
+        (
+            {"stem": "conv", "stem_width": 8},
+            "stem_width is 8, but stem conv has no such convolution: choose stem deep",
+        ),
+        ({"whitened": True}, "whitened is True, but stem patch has no such convolution: choose stem deep"),
+        ({"mixing": "rows and columns"}, "both, rows, columns"),
+        ({"pooling": "max"}, "mean, attention"),
+        ({"recurrent_init": "identity"}, "uniform, orthogonal"),
+        ({"forget_bias": -1.0}, "forget_bias is -1.0: it must be at least 0"),
         ({"dims": (16, 22)}, "a multiple of 4"),
         ({"dims": (16,)}, "one of each per level"),
         ({"dims": (), "depths": ()}, "one of each per level"),

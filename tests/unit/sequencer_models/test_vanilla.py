@@ -32,13 +32,10 @@ def test_logits_come_from_stacked_bilstms_without_any_convolution(sequence):
 
 
 @pytest.mark.usefixtures("native_with_each_linear")
-@pytest.mark.parametrize("layers", [1, 3])
-def test_the_native_kernel_gives_what_nn_lstm_gives(layers):
-    model, images = (
-        VanillaBiLSTM(VanillaArchitecture(4, hidden=20, layers=layers, dropout=0.0)),
-        torch.randn(30, 3, 32, 32),
-    )
-    results = []
+@pytest.mark.parametrize(("layers", "pooling"), [(1, "mean"), (3, "mean"), (2, "attention")])
+def test_the_native_kernel_gives_what_nn_lstm_gives(layers, pooling):
+    architecture = VanillaArchitecture(4, hidden=20, layers=layers, dropout=0.0, pooling=pooling, forget_bias=1.0)
+    model, images, results = VanillaBiLSTM(architecture), torch.randn(30, 3, 32, 32), []
     for chosen in (kernels.selected(), Kernels()):
         kernels.select(chosen)
         model.zero_grad()
@@ -47,6 +44,19 @@ def test_the_native_kernel_gives_what_nn_lstm_gives(layers):
         results.append([logits.detach(), *(parameter.grad for parameter in model.parameters())])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
+
+
+def test_attention_pools_the_steps_of_the_last_layer():
+    model, images = (
+        VanillaBiLSTM(VanillaArchitecture(4, hidden=8, pooling="attention")).eval(),
+        torch.randn(2, 3, 32, 32),
+    )
+    torch.nn.init.normal_(model.pooling.score.weight)
+    outputs = model.rnn(model.flatten(images))[0]  # B x T x 2D
+    scores = outputs @ model.pooling.score.weight[0]  # B x T
+    pooled = (scores.softmax(1).unsqueeze(2) * outputs).sum(1)
+    expected = model.head(torch.nn.functional.gelu(model.fc(model.norm(pooled))))
+    torch.testing.assert_close(model(images), expected)
 
 
 @pytest.mark.usefixtures("native")
@@ -77,6 +87,8 @@ def test_dropout_changes_training_but_not_eval(layers, recwarn):
         ({"classes": 0}, "classes is 0"),
         ({"dropout": 1.5}, "dropout is 1.5"),
         ({"init": "xavier"}, "he, paper"),
+        ({"pooling": "max"}, "mean, attention"),
+        ({"forget_bias": 11.0}, "forget_bias is 11.0: it must be at most 10"),
     ],
 )
 def test_an_architecture_that_does_not_fit_says_what_would(fields, message):

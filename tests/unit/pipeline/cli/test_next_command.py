@@ -32,6 +32,8 @@ def test_while_stages_are_left_it_is_the_run_of_all_with_the_same_settings():
     words = settings_words([options.Model("vanilla")], None, ["train.epochs=2"], 3, options.Device.cpu)
     command = after_run(outcomes("vanilla", complete=False), words)
     assert command == "seqpipe run all --model vanilla --set train.epochs=2 --seed 3 --device cpu"
+    words = settings_words([options.Model("vanilla")], None, None, None, None, options.Recipe("best"))
+    assert after_run(outcomes("vanilla", complete=False), words).endswith("run all --model vanilla --recipe best")
 
 
 def test_after_all_stages_it_is_the_ui_or_another_model():

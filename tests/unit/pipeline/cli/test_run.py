@@ -8,6 +8,7 @@ from offline_store import OfflineConnection
 from pipeline.cli import capped_command
 from pipeline.cli.commands import app
 from pipeline.cluster.workspace_cluster import ClusterAccess, ClusterFolder, HeadHere
+from pipeline.config.resolution import resolve
 from pipeline.errors import BudgetExhaustedError, ConfigError, MachineUnfitError, MemoryCapError
 from pipeline.stages import register, train
 from pipeline.stages.catalog import STAGES
@@ -143,6 +144,14 @@ def test_what_a_run_made_is_in_its_json(run):
     assert set(model["stages"]["train"]) == {"status", "why", "fingerprint", "seconds"}
 
 
+def test_a_recipe_is_trained_under_the_settings_that_are_given(run):
+    epochs = resolve("vanilla", flags={"recipe": "best"}).train.epochs
+    for words, expected in ((("--recipe", "best"), epochs), (("--recipe", "best", "--set", "train.epochs=2"), 2)):
+        [model] = json.loads(run("train", *MODEL, *words, "--json")[1])["models"]
+        assert model["training"]["epochs"] == expected
+    assert "--recipe best" in run("train", *MODEL, "--recipe", "best")[1]
+
+
 def test_a_model_that_is_named_twice_is_run_once(house, run):
     _, out = run("prepare", *MODEL, "-m", "vanilla", "--json")
     assert len(json.loads(out)["models"]) == 1
@@ -177,6 +186,11 @@ def test_under_a_cap_the_command_runs_again_with_a_model_loaded_where_one_is_nee
     assert run("train", *MODEL, "--max-memory-mb", "900")[0] == 7
     assert capped == [(900, "words of this command", False), (900, "words of this command", True)]
     assert house.ran == []
+
+
+def test_several_seeds_share_the_process_under_the_cap(run, capped):
+    run("train", *MODEL, "--seeds", "0-1", "--max-memory-mb", "900")
+    assert len(capped) == 1
 
 
 def test_with_nothing_to_do_no_process_is_started_for_the_cap(house, run, capped):
@@ -239,6 +253,11 @@ def test_a_training_is_sent_to_the_node_that_is_named(house, run, cluster, train
     assert trained_on == [TrainingNode("B", "192.168.1.10:6480", cluster.token)]
     assert house.ran == list(STAGES), "the other stages run here"
     assert capped == [], "the cap is for the training there"
+
+
+def test_each_of_several_seeds_is_sent_to_the_node_that_is_named(run, cluster, trained_on):
+    run("train", *MODEL, "--on", "B", "--seeds", "0-1")
+    assert [node.name for node in trained_on] == ["B", "B"]
 
 
 def test_without_a_name_a_training_stays_here_cluster_or_not(run, cluster, trained_on):

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.cli.run_view import show_outcomes
+from pipeline.cli.run_view import refusal, show_outcomes
 from pipeline.config.resolution import resolve
+from pipeline.promotion.gate import GateDecision, Verdict
 from pipeline.stages.results import Registration
 from pipeline.stages.runner import ModelOutcome, Runner, StageOutcome
 
@@ -21,9 +22,9 @@ def outcomes(house):
     return runner.outcomes
 
 
-def not_compared(outcome: ModelOutcome) -> None:
+def refuse(outcome: ModelOutcome, decision: GateDecision) -> None:
     made = outcome.results[Registration]
-    outcome.results.add(made.model_copy(update={"not_compared": "other images"}))
+    outcome.results.add(made.model_copy(update={"decision": decision}))
 
 
 def test_aliases_are_shown_of_the_newest_registration_only(outcomes, capsys):
@@ -32,14 +33,19 @@ def test_aliases_are_shown_of_the_newest_registration_only(outcomes, capsys):
     assert lines == ["  model m, version 1", "  model m, version 1 (champion)"]
 
 
-def test_a_version_that_was_not_compared_says_why_when_it_is_made(outcomes, capsys):
+def test_what_the_gate_decided_is_shown_with_its_rules_of_a_version_that_is_made_now(outcomes, capsys):
+    verdict = Verdict("better", False, "p 0.4 > 0.025")
     for outcome in outcomes:
-        not_compared(outcome)
+        refuse(outcome, GateDecision(False, (verdict,), 2, 0.025))
     skipped = outcomes[0].stages[-1]
     outcomes[0].stages[-1] = StageOutcome(skipped.stage, skipped.fingerprint, "skipped", "up to date", 0.0)
     show_outcomes(outcomes, TRACKER, False)
     out = capsys.readouterr().out
-    assert out.count("not compared: other images; if you prefer this one, move the alias in MLflow") == 1
+    assert out.count("  gate: not promoted: decision 2 on these test images") == 1
+    assert out.count("p 0.4 > 0.025") == 1
+    assert refusal(outcomes).startswith("the gate did not promote m version 1 (vanilla): registered, and")
+    refuse(outcomes[1], GateDecision(True, (), 1, 0.05))
+    assert refusal(outcomes) is None
 
 
 def test_a_training_shows_its_run_and_before_one_the_counts_of_images(house, outcomes, capsys):

@@ -8,6 +8,7 @@ from pipeline.cli import tune_view
 from pipeline.cli.commands import app
 from pipeline.cluster import place
 from pipeline.cluster.place import Place
+from pipeline.config.resolution import resolve
 from pipeline.errors import ConfigError, MemoryCapError
 
 
@@ -55,6 +56,12 @@ def test_without_flags_it_searches_small_with_every_default(called):
     )
     assert called["shown"] == (Outcome, "tracker", False)
     assert not request.may_sleep
+
+
+def test_a_recipe_is_what_trial_0_is_trained_with(called):
+    tune("--recipe", "best", "-m", "vanilla")
+    assert called["searched"].config == resolve("vanilla", flags={"recipe": "best"})
+    assert called["searched"].config.train != resolve("vanilla").train
 
 
 def test_every_flag_is_part_of_the_request(called, tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.config.difference import differences, first_few
+from pipeline.config.difference import ABSENT, differences, first_few
 
 BEFORE = {"seed": 0, "train": {"epochs": 11, "augment": {"flip": True, "cutout_pixels": 0}}, "gone": 1}
 AFTER = {"train": {"augment": {"flip": True, "cutout_pixels": 8}, "epochs": 20}, "seed": 0, "new": [1, 2]}
@@ -9,13 +9,18 @@ AFTER = {"train": {"augment": {"flip": True, "cutout_pixels": 8}, "epochs": 20},
 def test_what_differs_is_named_by_dotted_keys_in_the_order_of_the_new_side():
     found = {each.key: (each.before, each.after) for each in differences(BEFORE, AFTER)}
     assert found == {
-        "train.augment.cutout_pixels": (0, 8), "train.epochs": (11, 20), "new": (None, [1, 2]), "gone": (1, None)
+        "train.augment.cutout_pixels": (0, 8), "train.epochs": (11, 20), "new": (ABSENT, [1, 2]), "gone": (1, ABSENT),
     }  # fmt: skip
     assert list(found) == ["train.augment.cutout_pixels", "train.epochs", "new", "gone"]
 
 
 def test_equal_sides_do_not_differ():
     assert list(differences(BEFORE, BEFORE)) == []
+
+
+def test_a_setting_that_is_left_out_has_its_default():
+    assert [each.in_words() for each in differences({}, {"mirrored": True})] == ["mirrored: default -> True"]
+    assert list(differences({}, {"folder": None})) == [], "null, which is no value either"
 
 
 def test_a_group_that_became_a_value_is_one_difference():

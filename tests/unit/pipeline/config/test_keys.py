@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.keys import flatten, known_keys, to_yaml
 from pipeline.config.models import MODEL_NAMES
+from pipeline.config.recipes import RECIPE_NAMES
 from pipeline.config.resolution import resolve
 from pipeline.config.schema import CIFAR10_CLASSES
 
@@ -19,6 +20,7 @@ def test_the_known_keys_are_those_of_the_flattened_config(model):
 settable = st.fixed_dictionaries(
     {},
     optional={
+        "recipe": st.sampled_from(RECIPE_NAMES),
         "seed": st.integers(0, 2**31 - 1),
         "data.classes": st.one_of(
             st.just("all"), st.lists(st.sampled_from(CIFAR10_CLASSES), min_size=2, unique=True)

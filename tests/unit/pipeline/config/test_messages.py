@@ -48,7 +48,7 @@ def test_an_unknown_model_or_class_names_the_nearest():
         ("train.learning_rate=-1", "train.learning_rate", "-1"),
         ("train.learning_rate=.nan", "train.learning_rate", "nan"),
         ("train.weight_decay=.inf", "train.weight_decay", "inf"),
-        ("train.schedule=linear", "train.schedule", "'linear'"),
+        ("train.schedule=straight", "train.schedule", "'straight'"),
         ("data.fraction=1.01", "data.fraction", "1.01"),
         ("data=3", "data", "3"),
         ("model.dims=[190, 384]", "model.dims.0", "190"),

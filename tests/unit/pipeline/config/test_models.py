@@ -62,7 +62,7 @@ LINEAR = ModelSpec(
     summary="one hidden layer",
     architecture=LinearArchitecture,
     network="linear:network",
-    recipe={"hidden": 12},
+    own_values={"hidden": 12},
     search_space={"hidden": {"choice": [8, 12]}},
 )
 '''
@@ -128,12 +128,13 @@ def test_a_config_shows_its_settings_in_their_order():
         to_yaml(resolve("vanilla"))
         .partition("model:\n")[2]
         .startswith(
-            "  name: vanilla\n  sequence: rows\n  hidden: 192\n  layers: 2\n  dropout: 0.1\n  init: he\ntrain:\n"
+            "  name: vanilla\n  sequence: rows\n  hidden: 192\n  layers: 2\n  dropout: 0.1\n"
+            "  pooling: mean\n  init: he\n  recurrent_init: uniform\n  forget_bias: 0.0\ntrain:\n"
         )
     )
 
 
-def test_each_model_has_its_recipe():
+def test_each_model_has_its_own_values():
     assert resolve("medium").model.dims == (192, 384, 384)
     assert resolve("medium").model.depths == (4, 3, 3)
     assert resolve("vanilla").model.hidden == 192
@@ -148,6 +149,28 @@ def test_what_is_fixed_in_an_architecture_cannot_be_set(model):
 def test_a_model_needs_as_many_numbers_as_it_has_levels():
     with pytest.raises(ConfigError, match=r"^config: model.dims needs 2 numbers for small, got 3$"):
         resolve(sets=["model.dims=[8,8,8]"])
+
+
+@pytest.mark.parametrize(
+    ("model", "setting", "message"),
+    [
+        ("medium", "dims=[8,8,16]", "config: model: dims are (8, 8, 16), but only level 2 changes the width: "),
+        ("small", "whitened=true", "config: model: whitened is True, but stem patch has no such convolution: "),
+        ("small", "stem_width=8", "config: model: stem_width is 8, but stem patch has no such convolution: "),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_refused_before_anything_starts(model, setting, message):
+    with pytest.raises(ConfigError) as caught:
+        resolve(model, sets=[f"model.{setting}"])
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_null_stands_for_a_number_that_follows_from_others():
+    assert resolve(sets=["model.stem=deep"]).model.stem_width is None
+    assert resolve(sets=["model.stem=deep", "model.stem_width=null"]) == resolve(sets=["model.stem=deep"])
+    with pytest.raises(ConfigError, match=r"^config: model\.stem_width = 0: "):
+        resolve(sets=["model.stem=deep", "model.stem_width=0"])
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def test_the_defaults_are_a_small_sequencer_on_four_classes():
     assert config.seed == 0
 
 
-def test_a_flag_beats_a_set_beats_the_file_beats_the_recipe_beats_the_default(tmp_path):
+def test_a_flag_beats_a_set_beats_the_file_beats_the_models_own_values_beat_the_default(tmp_path):
     file = file_of(
         tmp_path,
         "seed: 20\n"
@@ -35,8 +35,8 @@ def test_a_flag_beats_a_set_beats_the_file_beats_the_recipe_beats_the_default(tm
     assert config.train.batch_size == 30  # --set
     assert config.train.learning_rate == 0.2  # file
     assert config.seed == 20  # the file's, since the flag was not given
-    assert config.model.dims == (16, 16, 16)  # file over recipe
-    assert config.model.depths == (4, 3, 3)  # recipe
+    assert config.model.dims == (16, 16, 16)  # file over the model's own
+    assert config.model.depths == (4, 3, 3)  # the model's own
     assert config.train.weight_decay == RunConfig.model_validate({"model": {"name": "vanilla"}}).train.weight_decay
 
 
@@ -44,7 +44,7 @@ def test_the_last_of_two_sets_of_one_key_counts():
     assert resolve(sets=["seed=1", "seed=2"]).seed == 2
 
 
-def test_a_model_flag_beats_the_files_model_and_takes_its_own_recipe(tmp_path):
+def test_a_model_flag_beats_the_files_model_and_takes_its_own_values(tmp_path):
     config = resolve("medium", file=file_of(tmp_path, "model: vanilla\n"))
     assert (config.model.name, config.model.dims) == ("medium", (192, 384, 384))
 

@@ -72,7 +72,7 @@ def test_every_default_lies_within_its_own_limits():
         assert RunConfig.model_validate(config.model_dump()) == config
 
 
-def test_a_committed_recipe_resolves():
+def test_a_committed_config_resolves():
     for path in (REPOSITORY / "configs").glob("*.yaml"):
         assert resolve(file=path).model.name in MODEL_NAMES
 
@@ -80,6 +80,7 @@ def test_a_committed_recipe_resolves():
 def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
     settings = {key: value for key, value in flatten(resolve()).items() if not key.startswith("model.")}
     assert settings == {
+        "recipe": "default",
         "seed": 0,
         "data.source": "auto",
         "data.folder": None,
@@ -89,7 +90,11 @@ def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
         "data.split_seed": 0,
         "train.epochs": 11,
         "train.batch_size": 128,
+        "train.optimizer": "adamw",
         "train.learning_rate": 0.002,
+        "train.muon_learning_rate": 0.002,
+        "train.bias_rate_factor": 1.0,
+        "train.adam_beta2": 0.999,
         "train.weight_decay": 0.05,
         "train.schedule": "one_cycle",
         "train.warmup_fraction": 0.25,
@@ -98,8 +103,12 @@ def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
         "train.ema_decay": None,
         "train.early_stopping_patience": None,
         "train.augment.translate_pixels": 4,
+        "train.augment.padding": "zeros",
         "train.augment.flip": True,
+        "train.augment.alternating_flip": False,
         "train.augment.cutout_pixels": 0,
+        "train.augment.cutmix": 0.0,
+        "evaluate.mirrored": False,
         "evaluate.calibration_bins": 15,
         "evaluate.mistakes": 24,
         "compute.device": "auto",
@@ -111,6 +120,12 @@ def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
         "compute.recompute": False,
         "compute.checkpoint_every_s": 60.0,
         "compute.max_time_s": None,
+        "registry.gate.confidence": 0.95,
+        "registry.gate.equal_within_points": 0.5,
+        "registry.gate.equal_must_be_cheaper": True,
+        "registry.gate.least_accuracy": None,
+        "registry.gate.class_drop_points": None,
+        "registry.gate.largest_ece": None,
     }
 
 
@@ -124,6 +139,9 @@ def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
         ("train.epochs", [1, 2**31 - 1], [0, 2**31]),
         ("train.batch_size", [1, 2**31 - 1], [0, 2**31]),
         ("train.learning_rate", [1e-9, 10], [0, 10.001]),
+        ("train.muon_learning_rate", [1e-9, 10], [0, 10.001]),
+        ("train.bias_rate_factor", [1e-9, 1000], [0, 1000.1]),
+        ("train.adam_beta2", [1e-9, 0.9999], [0, 1]),
         ("train.weight_decay", [0, 10], [-0.001, 10.001]),
         ("train.warmup_fraction", [0, 0.999], [-0.001, 1]),
         ("train.label_smoothing", [0, 0.999], [-0.001, 1]),
@@ -132,6 +150,7 @@ def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
         ("train.early_stopping_patience", [None, 1], [0]),
         ("train.augment.translate_pixels", [0, 16], [-1, 17]),
         ("train.augment.cutout_pixels", [0, 32], [-1, 33]),
+        ("train.augment.cutmix", [0, 1], [-0.001, 1.001]),
         ("evaluate.calibration_bins", [2, 100], [1, 101]),
         ("evaluate.mistakes", [1, 100], [0, 101]),
         ("compute.threads", [None, 1], [0]),
@@ -154,6 +173,13 @@ def test_only_a_model_with_blocks_can_recompute_them():
     assert resolve("small", sets=["compute.recompute=true"]).compute.recompute
     assert "compute.recompute is for small and medium: vanilla has no blocks" in message_of(
         "compute.recompute=true", model="vanilla"
+    )
+
+
+def test_a_flip_that_alternates_has_to_be_one():
+    assert resolve(sets=["train.augment.alternating_flip=true"]).train.augment.alternating_flip
+    assert "train.augment: alternating_flip says which images are mirrored, and flip that none are" in message_of(
+        "train.augment.alternating_flip=true", "train.augment.flip=false"
     )
 
 

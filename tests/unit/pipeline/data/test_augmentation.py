@@ -41,7 +41,11 @@ def test_without_augmentation_images_stay_as_they_are():
 @given(
     st.integers(1, 6),
     st.builds(
-        AugmentConfig, translate_pixels=st.integers(0, 16), flip=st.booleans(), cutout_pixels=st.integers(0, 32)
+        AugmentConfig,
+        translate_pixels=st.integers(0, 16),
+        padding=st.sampled_from(["zeros", "reflect"]),
+        flip=st.booleans(),
+        cutout_pixels=st.integers(0, 32),
     ),
     st.integers(0, 2**32),
 )
@@ -66,6 +70,19 @@ def test_translation_moves_each_image_by_at_most_the_reach_and_pads_with_zero(re
     assert {down for down, _ in reached} == {right for _, right in reached} == set(range(-reach, reach + 1))
 
 
+@pytest.mark.parametrize("reach", [1, 4, 16])
+def test_a_reflected_border_is_the_one_that_torch_makes(reach):
+    before = images(40)
+    after = augmented(before, one(translate_pixels=reach, padding="reflect"), draws())
+    padded = torch.nn.functional.pad(before.float(), (reach,) * 4, mode="reflect").to(torch.uint8)
+    blank = augmented(before, one(translate_pixels=reach), draws())
+    top, left = torch.randint(0, 2 * reach + 1, (2, len(before), 1), generator=draws())
+    for moved, source, y, x in zip(after, padded, top.flatten().tolist(), left.flatten().tolist(), strict=True):
+        assert torch.equal(moved, source[:, y : y + 32, x : x + 32])
+    assert torch.equal(torch.where(blank > 0, blank, after), after), "the same shifts as with zeros"
+    assert (after > 0).all()
+
+
 def test_a_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
     before = images(200)
     after = augmented(before, one(flip=True), draws())
@@ -73,6 +90,15 @@ def test_a_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
     same = [torch.equal(a, b) for a, b in zip(after, before, strict=True)]
     assert all(a != b for a, b in zip(mirrored, same, strict=True))
     assert 70 <= sum(mirrored) <= 130
+
+
+def test_which_images_are_mirrored_may_be_given():
+    before = images(6)
+    mirrored = torch.tensor([True, False, False, True, True, False])
+    generator = draws()
+    after = augmented(before, one(flip=True), generator, mirrored)
+    assert [torch.equal(a, b.flip(2)) for a, b in zip(after, before, strict=True)] == mirrored.tolist()
+    assert torch.equal(generator.get_state(), draws().get_state()), "nothing is drawn"
 
 
 @pytest.mark.parametrize("side", [1, 5, 8, 32])

@@ -67,6 +67,17 @@ def test_an_older_training_of_the_same_model_on_the_same_data_is_superseded(hous
     assert "11 epochs" in held[1].holds
 
 
+def test_other_seeds_of_the_newest_training_are_as_new_as_it_is(house):
+    house.run("train.epochs=3", through="train")
+    house.run("seed=1", through="train")
+    age(house)
+    house.run("seed=2", through="train")
+    held = [one for one in stage_folders(house.workspace) if one.stage.name == "train"]
+    assert {str(one.manifest.reads["seed"]): one.state for one in held} == {
+        "2": "current", "1": "current", "0": "superseded",
+    }  # fmt: skip
+
+
 def test_trainings_of_another_model_or_on_other_data_supersede_nothing(house):
     house.run(through="train")
     house.run(through="train", model="small")

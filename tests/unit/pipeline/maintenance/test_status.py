@@ -37,9 +37,15 @@ def test_without_settings_each_model_has_those_of_its_last_run(house, status):
     assert all(model.changed_settings == [] for model in found.models if model is not vanilla)
 
 
-@pytest.mark.parametrize(
-    "asked", [{"models": ["vanilla"]}, {"sets": ["seed=0"]}, {"seed": 0}], ids=["model", "set", "seed"]
-)
+def test_of_a_last_run_with_several_seeds_each_is_told(house, status):
+    house.workspace.create()
+    last_runs.write(house.workspace, [resolve("vanilla", flags={"seed": seed}) for seed in (0, 4)])
+    labels = [model.label for model in status().models if model.model == "vanilla"]
+    assert labels == ["vanilla, seed 0", "vanilla, seed 4"]
+    assert [model.label for model in status(["vanilla"]).models] == ["vanilla"]
+
+
+@pytest.mark.parametrize("asked", [{"models": ["vanilla"]}, {"sets": ["seed=0"]}, {"seed": 0}, {"recipe": "default"}])
 def test_any_setting_that_is_given_counts_instead_of_the_last_run(house, status, asked):
     house.workspace.create()
     last_runs.write(house.workspace, [resolve("vanilla", sets=["train.epochs=3"])])

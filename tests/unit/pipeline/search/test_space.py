@@ -25,10 +25,26 @@ def test_each_default_space_holds_what_the_config_takes_and_its_default(model):
     space = space_for(config)
     assert set(space) == set(default_space(model))
     assert {key.split(".")[-1] for key in space} >= {
-        "learning_rate", "weight_decay", "dropout", "label_smoothing", "batch_size", "translate_pixels",
+        "learning_rate", "weight_decay", "adam_beta2", "dropout", "label_smoothing", "batch_size", "translate_pixels",
     }  # fmt: skip
     assert space.outside(default_of(space, config)) == []
     assert configuration(config, default_of(space, config)) == config
+
+
+def test_a_default_space_leaves_out_what_does_not_fit_the_config():
+    assert space_for(resolve("small"))["model.stem"].options == ("patch", "conv", "deep")
+    config = resolve("small", sets=["model.stem=deep", "model.whitened=true"])
+    space = space_for(config)
+    assert space["model.stem"].options == ("deep",)
+    assert {key: each for key, each in space.items() if key != "model.stem"} == {
+        key: each for key, each in default_space("small").items() if key != "model.stem"
+    }
+
+
+def test_a_written_space_is_taken_as_it_is_or_refused(written):
+    config = resolve("small", sets=["model.stem=deep", "model.whitened=true"])
+    with pytest.raises(ConfigError, match="whitened is True, but stem conv has no such convolution"):
+        space_for(config, written("model.stem: {choice: [deep, conv]}"))
 
 
 def test_a_configuration_is_the_config_with_the_proposed_values():
@@ -56,6 +72,7 @@ def test_a_file_replaces_the_default_space(written):
     ("text", "says"),
     [
         ("", "the search space is empty"),
+        ("recipe: {choice: [fast, best]}", "recipe cannot be searched: it says what a config began with"),
         ("train.lerning_rate: {uniform: [0.001, 0.1]}", "did you mean train.learning_rate?"),
         ("learning_rate: {uniform: [0.001, 0.1]}", "did you mean train.learning_rate?"),
         ("model.hidden: {choice: [8]}", "unknown key model.hidden"),
@@ -69,7 +86,7 @@ def test_a_file_replaces_the_default_space(written):
         ("train.batch_size: {integer: [0, 64]}", "train.batch_size = 0: "),
         ("model.dims: {choice: [[64, 128], [64]]}", "model.dims needs 2 numbers for small, got 1"),
         ("model.dims: {choice: [[64, 130]]}", "model.dims"),
-        ("train.schedule: {choice: [cosine, linear]}", "train.schedule = 'linear': "),
+        ("train.schedule: {choice: [cosine, straight]}", "train.schedule = 'straight': "),
         ("train.augment: {choice: [{flip: true}]}", "train.augment is a group of settings"),
         ("data.fraction: {uniform: [0.1, 1]}", "data.fraction cannot be searched: it says which data"),
         ("compute.threads: {choice: [1, 2]}", "compute.threads cannot be searched"),

@@ -77,6 +77,21 @@ def test_the_test_split_is_predicted_once_per_trained_model(config, changed, pre
     assert predicted == [20, 20]
 
 
+def test_mirrored_views_are_predicted_once_too_and_kept_apart(config, changed, prepared, trained, context, predicted):
+    mirrored_config = changed("evaluate.mirrored=true")
+    plain = evaluate.kept_predictions(config, prepared, trained, context)
+    mirrored = evaluate.kept_predictions(mirrored_config, prepared, trained, context)
+    assert predicted == [20, 20]
+    for settings, kept in ((config, plain), (mirrored_config, mirrored)):
+        again = evaluate.kept_predictions(settings, prepared, trained, context)
+        assert (again.probabilities == kept.probabilities).all()
+    assert predicted == [20, 20]
+    model, images = build_model(config, 4), prepared.array("test_images")
+    expected = inference.probabilities(model, images, prepared.mean, prepared.std, mirrored=True)
+    np.testing.assert_allclose(mirrored.probabilities, expected, rtol=1e-6)
+    assert not np.allclose(plain.probabilities, expected, rtol=1e-4)
+
+
 def test_figures_and_plots_go_to_the_step_of_the_best_epoch(config, prepared, trained, context, folder):
     with Journal(folder) as journal:
         journal.metrics({"test/accuracy": 0.1}, step=1)  # of an evaluation that was broken off

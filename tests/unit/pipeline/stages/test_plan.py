@@ -50,20 +50,30 @@ OTHER_VALUES = {
     "data.fraction": 0.5,
     "data.validation_fraction": 0.2,
     "data.split_seed": 7,
-    "model.dims": {"small": [16, 32], "medium": [16, 16, 32]},
+    "model.dims": {"small": [16, 32], "medium": [16, 32, 32]},
     "model.depths": {"small": [1, 1], "medium": [1, 1, 1]},
     "model.grid": 4,
     "model.stem": "conv",
+    "model.stem_width": 8,
+    "model.whitened": True,
+    "model.mixing": "rows",
     "model.mlp_ratio": 2.0,
     "model.dropout": 0.3,
     "model.drop_path": 0.3,
+    "model.pooling": "attention",
     "model.init": "paper",
+    "model.recurrent_init": "orthogonal",
+    "model.forget_bias": 1.0,
     "model.sequence": "patches",
     "model.hidden": 8,
     "model.layers": 1,
     "train.epochs": 3,
     "train.batch_size": 7,
     "train.learning_rate": 0.5,
+    "train.optimizer": "muon",
+    "train.muon_learning_rate": 0.5,
+    "train.bias_rate_factor": 2.0,
+    "train.adam_beta2": 0.9,
     "train.weight_decay": 0.5,
     "train.schedule": "cosine",
     "train.warmup_fraction": 0.1,
@@ -72,10 +82,20 @@ OTHER_VALUES = {
     "train.ema_decay": 0.9,
     "train.early_stopping_patience": 2,
     "train.augment.translate_pixels": 1,
+    "train.augment.padding": "reflect",
     "train.augment.flip": False,
+    "train.augment.alternating_flip": True,
     "train.augment.cutout_pixels": 3,
+    "train.augment.cutmix": 0.5,
+    "evaluate.mirrored": True,
     "evaluate.calibration_bins": 7,
     "evaluate.mistakes": 7,
+    "registry.gate.confidence": 0.9,
+    "registry.gate.equal_within_points": 1.0,
+    "registry.gate.equal_must_be_cheaper": False,
+    "registry.gate.least_accuracy": 0.5,
+    "registry.gate.class_drop_points": 5.0,
+    "registry.gate.largest_ece": 0.1,
     "compute.device": "cpu",
     "compute.precision": "bf16",
     "compute.kernel": "eager",
@@ -86,6 +106,9 @@ OTHER_VALUES = {
     "compute.recompute": True,
     "compute.max_time_s": 7.0,
 }
+
+ONLY_WITH = {key: {"model.stem": "deep"} for key in ("model.stem_width", "model.whitened")}
+"""What else is set where a value needs it."""
 
 
 NOT_IN_ANY_RESULT = {
@@ -106,7 +129,8 @@ SETTABLE = [
     (model, key)
     for model in MODEL_NAMES
     for key in known_keys(model)
-    if key != "model.name" and (model, key) != ("vanilla", "compute.recompute")  # which cannot be
+    if key not in ("model.name", "recipe")  # a recipe stands for the settings in it
+    and (model, key) != ("vanilla", "compute.recompute")  # which cannot be
 ]
 
 
@@ -119,7 +143,8 @@ def prints_of(config: RunConfig, workspace: Workspace, **environ: str) -> dict[s
 def test_a_field_changes_the_fingerprints_of_the_stages_that_read_it_and_no_other(tmp_path, model, key):
     value = OTHER_VALUES[key]
     value = value[model] if isinstance(value, dict) else value
-    before, after = resolve(model), resolve(model, flags={key: value})
+    others = ONLY_WITH.get(key, {})
+    before, after = resolve(model, flags=others), resolve(model, flags={**others, key: value})
     assert before != after
     old, new = (prints_of(config, Workspace(tmp_path)) for config in (before, after))
     changed = {stage for stage in STAGES if old[stage] != new[stage]}
@@ -127,8 +152,12 @@ def test_a_field_changes_the_fingerprints_of_the_stages_that_read_it_and_no_othe
         assert changed == set()
     elif key.startswith("data."):
         assert changed == set(STAGES)
+    elif key == "evaluate.mirrored":
+        assert changed == {"evaluate", "register"}, "the registered model predicts so, too"
     elif key.startswith("evaluate."):
         assert changed == {"evaluate"}
+    elif key.startswith("registry."):
+        assert changed == {"register"}
     else:
         assert changed == {"train", "evaluate", "register"}
 
@@ -267,7 +296,7 @@ def test_what_one_model_makes_is_there_for_the_next_in_the_same_command(house):
         second = house.plan(command=command, model="small")
         assert [stage for stage, one in first.items() if one.runs] == list(STAGES)
         assert [stage for stage, one in second.items() if one.runs] == ["train", "evaluate", "register"]
-        assert second["prepare"].why == "made for the model before"
+        assert second["prepare"].why == "made before in this command"
         house.run()
 
 

@@ -11,8 +11,10 @@ import pytest
 from pipeline.config.keys import to_yaml
 from pipeline.config.resolution import resolve
 from pipeline.errors import TrackingError
+from pipeline.evaluation import latency
+from pipeline.promotion.gate import GateDecision, Verdict
 from pipeline.stages import register
-from pipeline.stages.results import Evaluation, TrainedModel
+from pipeline.stages.results import Evaluation, Registration, TrainedModel
 from pipeline.tracking import delivery_state, registration_check, registry
 from pipeline.tracking.delivery_state import StoreRecord
 from pipeline.tracking.registry import RegisteredVersion
@@ -37,6 +39,30 @@ def test_the_registry_is_what_is_read_and_the_store_where_there_is_none(context)
     assert register.STAGE.reads(resolve(), context.mlflow)["registry"] == context.mlflow.address
     elsewhere = dataclasses.replace(context.mlflow, registry_uri="http://host:2")
     assert register.STAGE.reads(resolve(), elsewhere)["registry"] == "http://host:2"
+
+
+def test_a_version_that_predicts_mirrored_views_is_another_registration(context):
+    plain, mirrored = (resolve("vanilla", sets=[f"evaluate.mirrored={value}"]) for value in ("false", "true"))
+    assert register.STAGE.reads(plain, context.mlflow) != register.STAGE.reads(mirrored, context.mlflow)
+
+
+def test_another_gate_than_the_usual_one_is_another_registration(context):
+    usual = register.STAGE.reads(resolve(), context.mlflow)
+    assert "gate" not in usual, "what was registered before there was a gate stays"
+    assert register.STAGE.reads(resolve(sets=["registry.gate.confidence=0.95"]), context.mlflow) == usual
+    other = register.STAGE.reads(resolve(sets=["registry.gate.confidence=0.9"]), context.mlflow)
+    assert other["gate"]["confidence"] == 0.9
+
+
+def test_what_the_gate_decided_comes_back_from_the_manifest():
+    decision = GateDecision(False, (Verdict("better", False, "p 0.4"),), 2, 0.025)
+    made = Registration(
+        folder="f", name="m", version="1", aliases=(), run_id="r", run_key="k", tracking_uri="t", decision=decision
+    )
+    again = Registration.model_validate({**json.loads(json.dumps(made.model_dump(mode="json"))), "folder": "f"})
+    assert again.decision == decision
+    assert again.is_refused
+    assert not Registration.model_validate({**again.model_dump(), "folder": "f", "decision": None}).is_refused
 
 
 @pytest.fixture
@@ -72,8 +98,9 @@ def offered(monkeypatch):
     """What the registry was given."""
     calls = []
 
-    def take(tracker, run_id, name, candidate):
+    def take(tracker, run_id, name, candidate, gate):
         calls.append((run_id, name, candidate))
+        gate.decision = GateDecision(False, (), why_not_compared="other images")
         return RegisteredVersion(name, "3", ("challenger",), not_compared="other images")
 
     monkeypatch.setattr(registry, "register", take)
@@ -104,7 +131,9 @@ def test_a_version_says_where_it_comes_from_and_what_it_is_worth(
         "data_hash": prepared.data_hash, "config_hash": "r0", "train_fingerprint": "t0", "run_key": "t0-1",
         "git_commit": "c0",
     }  # fmt: skip
-    assert candidate.tags == {**lineage, "model": "vanilla", "dataset": "synthetic"}
+    assert candidate.tags == {**lineage, "model": "vanilla", "dataset": "synthetic", "parameters": "9"}
+    assert candidate.tags.keys().isdisjoint({"latency_ms"}), "of a model that an earlier release evaluated"
+    assert candidate.predictions == context.workspace.predictions / "t0-1" / "predictions.npz"
     assert (candidate.key, candidate.weights) == ("t0-1", trained.weights)
     assert (candidate.test_hash, candidate.earlier_test_hashes) == (prepared.test_hash, {"d9": "t9"})
     assert candidate.example.shape == (register.EXAMPLES, 32, 32, 3)
@@ -115,6 +144,7 @@ def test_a_version_says_where_it_comes_from_and_what_it_is_worth(
     assert (card["lineage"], card["config"]) == (lineage, to_yaml(config))
     assert card["test"] == {"images": 8, "accuracy": 0.25, "loss": 1.5}
     assert (card["mean"], card["std"]) == (list(prepared.mean), list(prepared.std))
+    assert card["mirrored"] is False
     assert (made.version, made.aliases, made.run_id, made.not_compared) == (
         "3",
         ("challenger",),
@@ -122,6 +152,23 @@ def test_a_version_says_where_it_comes_from_and_what_it_is_worth(
         "other images",
     )
     assert (made.test_hash, made.run_key) == (prepared.test_hash, "t0-1")
+    assert (made.is_refused, made.decision.why_not_compared) == (True, "other images")
+
+
+def test_with_mirrored_views_the_same_training_is_another_version_and_its_card_says_so(
+    monkeypatch, changed, prepared, trained, evaluation, context, folder, offered
+):
+    delivering(monkeypatch, context)
+    register.register(changed("evaluate.mirrored=true"), prepared, trained, evaluation, folder, context)
+    [(_, _, candidate)] = offered
+    assert (candidate.key, candidate.tags["run_key"]) == ("t0-1-mirrored", "t0-1")
+    assert candidate.card["mirrored"] is True
+
+
+def test_a_version_says_how_long_it_takes_for_an_image_and_on_what(tmp_path):
+    latency.keep(latency.Latency(1.23456, "a processor, 2 threads"), tmp_path)
+    assert register._latency_tags(tmp_path) == {"latency_ms": "1.235", "latency_machine": "a processor, 2 threads"}
+    assert register._latency_tags(tmp_path / "none") == {}
 
 
 def test_code_of_no_known_commit_is_unknown(prepared, trained):
@@ -187,7 +234,7 @@ def test_a_registration_stands_where_its_store_has_its_run_and_its_version(why):
 
 def test_a_registration_whose_run_or_version_was_deleted_does_not_stand(why, context):
     assert why(run="its run was deleted") == "its run was deleted"
-    assert why(version="gone") == f"gone: {(context.mlflow.database, 'm', '2')}"
+    assert why(version="gone") == f"gone: {(context.mlflow.database, 'm', '2', ('champion', 'challenger'))}"
 
 
 def test_a_store_with_another_run_or_with_none_was_made_anew(why):
@@ -198,6 +245,28 @@ def test_a_store_that_was_never_told_of_the_run_was_made_anew(why):
     assert why(record=None, run="its run was deleted") == "mlflow.db was made anew since"
 
 
+@pytest.mark.parametrize(
+    ("decision", "aliases"),
+    [
+        ({"promotes": False, "number": 0, "why_not_compared": ""}, ("challenger",)),
+        ({"promotes": False, "number": 2, "why_not_compared": ""}, ("champion", "challenger")),
+        ({"promotes": False, "number": 0, "why_not_compared": "other images"}, ("champion", "challenger")),
+        ({"promotes": True, "number": 0, "why_not_compared": ""}, ("champion", "challenger")),
+    ],
+)
+def test_where_the_gate_refused_the_first_version_it_is_right_that_there_is_no_champion(
+    context, monkeypatch, decision, aliases
+):
+    asked = []
+    monkeypatch.setattr(registration_check, "missing_run", lambda *_: None)
+    monkeypatch.setattr(registration_check, "missing_version", lambda *given: asked.append(given[3]))
+    manifest = Manifest("register", 1, "f", {}, {}, RESULT | {"decision": decision})
+    delivery_state.write_store(context.workspace, "k", StoreRecord(context.mlflow.address, "r", "1"))
+    context.mlflow.database.touch()
+    register.STAGE.why_invalid(manifest, context.mlflow, context.workspace)
+    assert asked == [aliases]
+
+
 def test_a_server_is_not_asked(why, context):
     server = dataclasses.replace(context.mlflow, tracking_uri="http://host:1", database=None)
     assert why(run="deleted", version="gone", settings=server) is None
@@ -206,6 +275,6 @@ def test_a_server_is_not_asked(why, context):
 def test_a_registry_in_a_file_of_its_own_is_looked_at(why, context, tmp_path):
     file = tmp_path / "registry.db"
     settings = dataclasses.replace(context.mlflow, registry_uri=f"sqlite:///{file}")
-    assert why(version="gone", settings=settings) == f"gone: {(file, 'm', '2')}"
+    assert why(version="gone", settings=settings) == f"gone: {(file, 'm', '2', ('champion', 'challenger'))}"
     elsewhere = dataclasses.replace(context.mlflow, registry_uri="http://host:2")
     assert why(version="gone", settings=elsewhere) is None

@@ -32,6 +32,15 @@ def test_the_plans_are_those_of_each_model_in_one_command(house):
     assert [one.runs for one in first + second] == [True, True, False, True]
 
 
+def test_with_several_seeds_each_is_called_by_its_seed():
+    configs = [resolve("vanilla", flags={"seed": seed}) for seed in (0, 3)]
+    assert [Request(configs, seeds=(0, 3)).label(config) for config in configs] == [
+        "vanilla, seed 0",
+        "vanilla, seed 3",
+    ]
+    assert Request(configs).label(configs[1]) == "vanilla"
+
+
 def test_what_runs_is_what_any_model_needs(house):
     house.run(through="train")
     asked = request("evaluate", models=("vanilla", "small"))

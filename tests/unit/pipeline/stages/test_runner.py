@@ -325,7 +325,7 @@ def test_a_command_closes_dead_runs_first_keeps_its_settings_and_delivers_at_the
     Runner(house.context).run_all(request, lambda model, stage, why: events.append((model, stage, why)))
     up_to_date = ("small", "prepare", "up to date")
     assert events == ["close", ("vanilla", "prepare", "not made yet"), up_to_date, "deliver"]
-    assert last_runs.read(house.workspace) == {"vanilla": config_of("vanilla"), "small": config_of("small")}
+    assert last_runs.read(house.workspace) == {"vanilla": [config_of("vanilla")], "small": [config_of("small")]}
 
 
 def test_settings_that_cannot_be_kept_do_not_end_the_command(house, monkeypatch):

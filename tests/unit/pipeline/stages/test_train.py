@@ -12,9 +12,11 @@ from pipeline.tracking import delivery_state
 from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training.checkpoint import load_weights
 from pipeline.training.models import build_model
+from pipeline.training.time_forecast import TotalWork
 from pipeline.workspace.manifests import StageFolder
 from sequencer_models import kernels
 from sequencer_models.capabilities import this_machine
+from sequencer_models.flops import training_flops
 
 
 class LeaveAfter(StopToken):
@@ -88,6 +90,8 @@ def test_a_training_leaves_weights_figures_and_what_it_was_made_with(config, pre
     assert result.validation_loss == rows[result.best_epoch - 1]["validation/loss"]
     assert result.numerics == json.loads((folder / "numerics.json").read_bytes())
     model = build_model(config, 4)
+    work = TotalWork(2, prepared.images_in("train"), prepared.images_in("validation"))
+    assert result.pflop == work.pflop(training_flops(model, torch.zeros(1, 3, 32, 32))) > 0
     model.load_state_dict(load_weights(folder / "last.safetensors"))
     assert told(context, folder) == ("FINISHED", (folder / FILE_NAME).stat().st_size)
 
@@ -103,6 +107,13 @@ def test_the_journal_begins_with_what_the_runs_page_shows(config, prepared, cont
     for event in events[5:7]:
         assert (folder / event.content["file"]).is_file()
     assert [event.content["step"] for event in events if event.kind == "metrics"] == [1, 2]
+
+
+def test_a_training_of_several_seeds_is_recorded_under_their_run(config, prepared, context, folder):
+    train.train(config, prepared, folder, dataclasses.replace(context, parent_run="seeds-f00"))
+    key = json.loads((folder / "run.json").read_bytes())["key"]
+    record = delivery_state.read_run(context.workspace, key)
+    assert (record.parent, record.is_moved) == ("seeds-f00", False)
 
 
 def test_training_needs_no_file_of_the_test_split(config, prepared, context, folder):

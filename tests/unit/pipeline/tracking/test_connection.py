@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.errors import TrackingError
-from pipeline.tracking import connection, store_file
+from pipeline.tracking import connection, experiment_page, store_file
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.tracking.connection import StoreConnection
 from pipeline.workspace.paths import Workspace
@@ -17,7 +17,8 @@ class Client:
 
     def __init__(self, rival=False, fails=False, **stages):
         self.experiments = {
-            name: SimpleNamespace(experiment_id=f"id-{name}", lifecycle_stage=stage) for name, stage in stages.items()
+            name: SimpleNamespace(experiment_id=f"id-{name}", lifecycle_stage=stage, tags={})
+            for name, stage in stages.items()
         }
         self.rival, self.fails, self.created = rival, fails, []
 
@@ -30,11 +31,14 @@ class Client:
     def create_experiment(self, name, artifact_location):
         if self.fails:
             raise RuntimeError("no room")
-        self.experiments[name] = SimpleNamespace(experiment_id=f"id-{name}", lifecycle_stage="active")
+        self.experiments[name] = SimpleNamespace(experiment_id=f"id-{name}", lifecycle_stage="active", tags={})
         if self.rival:
             raise RuntimeError("exists already")
         self.created.append((name, artifact_location))
         return f"id-{name}"
+
+    def set_experiment_tag(self, experiment_id, key, value):
+        self.get_experiment(experiment_id).tags[key] = value
 
 
 class ConnectionTo(StoreConnection):
@@ -63,6 +67,15 @@ def test_the_experiment_is_created_once_where_there_is_none(workspace, settings)
     assert [to.experiment_id(), to.experiment_id()] == ["id-seqpipe"] * 2
     assert client.created == [("seqpipe", settings.artifact_location)]
     assert to.has_experiment()
+
+
+def test_an_experiment_opens_as_model_training_in_our_view_and_a_kind_that_somebody_chose_stays(workspace, settings):
+    client = Client(seqpipe="active")
+    ConnectionTo(client, settings, workspace).experiment_id()
+    assert client.experiments["seqpipe"].tags == experiment_page.tags()
+    client.experiments["seqpipe"].tags |= {experiment_page.KIND_TAG: "chosen", experiment_page.VIEW_TAG: "old"}
+    ConnectionTo(client, settings, workspace).experiment_id()
+    assert client.experiments["seqpipe"].tags == experiment_page.tags() | {experiment_page.KIND_TAG: "chosen"}
 
 
 def test_an_experiment_that_another_process_creates_meanwhile_is_used(workspace, settings):

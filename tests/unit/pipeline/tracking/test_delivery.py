@@ -66,6 +66,17 @@ def test_what_is_not_given_stays_as_it_was_recorded(tracker, workspace, folder):
     assert set(record.journals) == {"train/abc", "evaluate/def"}
 
 
+def test_a_run_that_gets_a_parent_after_it_began_is_moved_and_stays_there(tracker, workspace, folder):
+    alone, moved = RunIdentity(RUN.key, RUN.name), RunIdentity(RUN.key, RUN.name, parent="seeds-1")
+    tracker.record(moved, "train/abc", folder)
+    assert not delivery_state.read_run(workspace, RUN.key).is_moved, "it was there from the beginning"
+    delivery_state.run_path(workspace, RUN.key).unlink()
+    for identity, parent, is_moved in ((alone, "", False), (moved, "seeds-1", True), (alone, "seeds-1", True)):
+        tracker.record(identity, "train/abc", folder)
+        record = delivery_state.read_run(workspace, RUN.key)
+        assert (record.parent, record.is_moved) == (parent, is_moved)
+
+
 def test_a_record_that_would_say_the_same_is_not_written_again(tracker, workspace, folder, monkeypatch):
     tracker.record(RUN, "train/abc", folder)
     monkeypatch.setattr(delivery_state, "write_run", lambda *_: pytest.fail("written again"))

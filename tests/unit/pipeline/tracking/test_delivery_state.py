@@ -100,6 +100,17 @@ def test_a_store_lacks_a_status_or_a_part_of_a_journal(workspace, lacks, more):
     assert delivery_state.pending(workspace, "http://b") == [record]
 
 
+@pytest.mark.parametrize(
+    ("is_moved", "told", "lacks"), [(True, "", True), (True, "p", False), (True, "q", True), (False, "", False)]
+)
+def test_a_store_lacks_the_parent_of_a_run_that_was_moved(workspace, is_moved, told, lacks):
+    record = recorded(workspace, "k")
+    record.parent, record.is_moved = "p", is_moved
+    delivery_state.write_run(workspace, record)
+    sent(workspace, "k", parent=told)
+    assert delivery_state.pending(workspace, "http://a") == ([record] if lacks else [])
+
+
 def test_a_run_without_a_journal_is_nothing_that_a_new_store_lacks(workspace):
     delivery_state.write_run(workspace, RunRecord("k", "n"))
     assert delivery_state.pending(workspace, "http://a") == []

@@ -25,14 +25,24 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def classifier(network, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save_file(network.state_dict(), folder / "weights.safetensors")
-    (folder / "model.json").write_text(json.dumps(CARD))
-    model = ImageClassifier()
-    artifacts = {"weights": str(folder / "weights.safetensors"), "card": str(folder / "model.json")}
-    model.load_context(SimpleNamespace(artifacts=artifacts))
-    return model
+def loaded(network, tmp_path_factory):
+    """Loads the model as MLflow does, with this card."""
+
+    def load(card: dict[str, object]) -> ImageClassifier:
+        folder = tmp_path_factory.mktemp("model")
+        save_file(network.state_dict(), folder / "weights.safetensors")
+        (folder / "model.json").write_text(json.dumps(card))
+        model = ImageClassifier()
+        artifacts = {"weights": str(folder / "weights.safetensors"), "card": str(folder / "model.json")}
+        model.load_context(SimpleNamespace(artifacts=artifacts))
+        return model
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def classifier(loaded):
+    return loaded(CARD)
 
 
 def images(count: int) -> np.ndarray:
@@ -52,6 +62,16 @@ def test_probabilities_are_those_of_a_direct_forward(network, classifier):
     np.testing.assert_allclose(table[columns].to_numpy(), expected, atol=1e-5)
     np.testing.assert_allclose(table["probability"], expected.max(axis=1), atol=1e-5)
     assert list(table["class"]) == [CARD["classes"][k] for k in expected.argmax(axis=1)]
+
+
+def test_mirrored_views_are_predicted_where_the_card_says_so(loaded, classifier):
+    pixels = images(5)
+    columns = [f"probability_{name}" for name in CARD["classes"]]
+    plain, of_mirrors = (classifier.predict(None, each)[columns].to_numpy() for each in (pixels, pixels[:, :, ::-1]))
+    mirrored = loaded({**CARD, "mirrored": True}).predict(None, pixels)[columns].to_numpy()
+    np.testing.assert_allclose(mirrored, (plain + of_mirrors) / 2, atol=1e-6)
+    assert not np.allclose(mirrored, plain, atol=1e-4)
+    assert loaded({**CARD, "mirrored": False}).predict(None, pixels)[columns].to_numpy().tolist() == plain.tolist()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "float64"])

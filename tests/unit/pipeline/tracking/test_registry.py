@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from accuracy_gate import by_accuracy
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST
 from offline_store import offline_tracker
@@ -11,6 +12,7 @@ from offline_store import offline_tracker
 from pipeline.errors import TrackingError
 from pipeline.tracking import registry
 from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.champions import history
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.logged_model import Candidate
 from pipeline.tracking.registry_names import ACCURACY_TAG, NOT_COMPARED_TAG, REGISTER_KEY_TAG, RUN_KEY_TAG
@@ -28,19 +30,31 @@ class Client:
 
     def __init__(self):
         self.models, self.versions, self.aliases, self.linked, self.fails_with = {}, [], {}, {}, None
+        self.model_tags, self.tracking_uri = {}, "http://server"
 
     def search_model_versions(self, query="", page_token=None):
-        if query:
+        if query and "tags" in query:
             name, key = query.split("'")[1::2]
             assert query == f"name = '{name}' and tags.`{REGISTER_KEY_TAG}` = '{key}'"
             return [one for one in self.versions if (one.name, one.tags[REGISTER_KEY_TAG]) == (name, key)]
         start = int(page_token or 0)
-        page = Versions(self.versions[start : start + PAGE])
-        page.token = str(start + PAGE) if start + PAGE < len(self.versions) else None
+        every = [one for one in self.versions if not query or query == f"name = '{one.name}'"]
+        page = Versions(every[start : start + PAGE])
+        page.token = str(start + PAGE) if start + PAGE < len(every) else None
         return page
 
     def search_registered_models(self, query):
         return [name for name in self.models if query == f"name = '{name}'"]
+
+    def get_registered_model(self, name):
+        aliases = {alias: int(version) for (owner, alias), version in self.aliases.items() if owner == name}
+        return SimpleNamespace(name=name, tags=self.model_tags, aliases=aliases)
+
+    def delete_registered_model_tag(self, name, key):
+        del self.model_tags[key]
+
+    def set_registered_model_tag(self, name, key, value):
+        self.model_tags[key] = value
 
     def create_registered_model(self, name, description):
         assert name not in self.models, "MLflow refuses to make it again"
@@ -105,10 +119,10 @@ class Registry:
 
     def register(self, key, accuracy=0.8, test_hash="t0", name="task"):
         candidate = Candidate(
-            key, self.root / "weights", {"classes": ["cat", "dog"]}, accuracy, test_hash,
+            key, self.root / "weights", self.root / "predictions", {"classes": ["cat", "dog"]}, accuracy, test_hash,
             metrics={}, tags={RUN_KEY_TAG: key}, example=np.zeros((1, 32, 32, 3), np.uint8), description="a model",
         )  # fmt: skip
-        return registry.register(self.tracker, "r0", name, candidate)
+        return registry.register(self.tracker, "r0", name, candidate, by_accuracy)
 
 
 @pytest.fixture
@@ -121,7 +135,7 @@ def test_the_first_version_holds_both_aliases_and_is_linked_from_its_logged_mode
     assert (made.name, made.version, made.aliases, made.not_compared) == ("task", "1", ("challenger", "champion"), "")
     assert registered.client.models == {"task": "Tells apart: cat, dog."}
     [version] = registered.client.versions
-    assert (version.run_id, version.description, version.tags[ACCURACY_TAG]) == ("r0", "a model", "0.8")
+    assert (version.run_id, version.tags[ACCURACY_TAG]) == ("r0", "0.8")
     assert registered.client.linked == {"m-k1": '[{"name": "task", "version": "1"}]'}
 
 
@@ -130,6 +144,16 @@ def test_a_better_version_takes_the_champion_and_a_worse_one_the_challenger_alon
     assert registered.register("k2", 0.9).aliases == ("challenger", "champion")
     assert registered.register("k3", 0.85).aliases == ("challenger",)
     assert registered.client.aliases == {("task", "champion"): "2", ("task", "challenger"): "3"}
+
+
+def test_every_champion_is_in_the_history_with_what_it_was_compared_by(registered):
+    registered.register("k1", 0.8)
+    registered.register("k2", 0.7)
+    registered.register("k3", 0.9)
+    first, second = history(registered.client, "task")
+    assert (first.version, first.kind, first.why, first.run) == ("1", "registered", "there was no champion", "k1")
+    assert (second.version, second.why) == ("3", "the gate let it through against version 1")
+    assert (second.run, second.comparison, second.is_done) == ("k3", "in one line", True)
 
 
 def test_registering_again_makes_nothing_new(registered):
@@ -153,14 +177,47 @@ def test_a_model_that_had_to_be_logged_elsewhere_is_a_new_version(registered):
 
 def test_why_a_version_was_not_compared_is_written_at_it_until_it_is_compared(registered):
     registered.register("k1", test_hash="t0")
-    other = registered.register("k2", test_hash="t1")
+    other = registered.register("k2", 0.9, test_hash="t1")
     reason = "the champion, version 1, was judged on other test images"
     assert (other.aliases, other.not_compared) == (("challenger",), reason)
     version = registered.client.versions[1]
-    assert (version.tags[NOT_COMPARED_TAG], version.description) == (reason, f"a model; not compared: {reason}")
-    registered.client.aliases["task", "champion"] = "2"
-    assert registered.register("k2", test_hash="t1").not_compared == ""
-    assert (version.tags.get(NOT_COMPARED_TAG), version.description) == (None, "a model")
+    assert (version.tags[NOT_COMPARED_TAG], version.description) == (
+        reason, f"a model\n\n---\n\nnot compared: {reason}",
+    )  # fmt: skip
+    registered.client.versions[0].tags["test_hash"] = "t1"
+    assert registered.register("k2", 0.9, test_hash="t1").not_compared == ""
+    assert (version.tags.get(NOT_COMPARED_TAG), version.description) == (None, "a model\n\n---\n\nbetter: True")
+
+
+def test_what_the_gate_says_is_written_before_any_alias_is_set(registered, monkeypatch):
+    """So a decision counts even if the process dies then."""
+    registered.register("k1")
+
+    def die(*_):
+        raise OSError("died")
+
+    monkeypatch.setattr(registered.client, "set_registered_model_alias", die)
+    with pytest.raises(TrackingError, match="died"):
+        registered.register("k2", 0.9)
+    assert registered.client.versions[1].tags["gate"] == "True"
+    assert registered.client.model_tags["decisions"] == "1"
+    assert [change.version for change in history(registered.client, "task")] == ["1"]
+    assert registered.client.aliases["task", "champion"] == "1"
+
+
+def test_a_version_is_judged_again_and_a_dry_run_changes_nothing(registered):
+    registered.register("k1", 0.8)
+    registered.register("k2", 0.7)
+    better = registered.client.versions[1]
+    better.tags[ACCURACY_TAG] = "0.9"
+    before = (dict(better.tags), better.description, dict(registered.client.aliases))
+    made = registry.judge(registered.tracker, "task", "2", by_accuracy, dry_run=True)
+    assert (made.aliases, dict(better.tags), better.description, registered.client.aliases) == (
+        ("challenger",), *before,
+    )  # fmt: skip
+    made = registry.judge(registered.tracker, "task", "2", by_accuracy, dry_run=False)
+    assert made.aliases == ("challenger", "champion")
+    assert better.description == "a model\n\n---\n\nbetter: True", "the earlier ruling is replaced"
 
 
 def test_a_failure_says_what_could_not_be_done_and_is_no_missing_alias(registered):

@@ -1,11 +1,20 @@
 import pytest
 
-from pipeline.errors import TrackingError
+from pipeline.errors import ConfigError, TrackingError
 from pipeline.tracking import delivery_state, run_list, store_file
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.tracking.delivery import Tracker
 from pipeline.tracking.delivery_state import Delivered, JournalRecord, RunRecord, StoreRecord
-from pipeline.tracking.run_list import DeliveryResult, ListedRun, deliver_pending, list_runs, pending_text
+from pipeline.tracking.journal import FILE_NAME
+from pipeline.tracking.run_figures import RunFigures
+from pipeline.tracking.run_list import (
+    DeliveryResult,
+    ListedRun,
+    chosen,
+    deliver_pending,
+    list_runs,
+    pending_text,
+)
 from pipeline.workspace.paths import Workspace
 
 
@@ -26,10 +35,32 @@ def settings(workspace):
 
 
 def test_every_run_is_listed_with_its_id_and_whether_the_store_has_it(workspace, settings):
+    nothing_more = [RunFigures({"name": f"run {key}", "status": "FINISHED"}, {}) for key in "ab"]
     assert list_runs(workspace, settings) == [
-        ListedRun("a", "run a", "FINISHED", "r1", True),
-        ListedRun("b", "run b", "FINISHED", None, False),
+        ListedRun("a", "run a", "FINISHED", "r1", True, nothing_more[0]),
+        ListedRun("b", "run b", "FINISHED", None, False, nothing_more[1]),
     ]
+
+
+def test_a_run_shows_what_its_durable_journal_says_and_runs_are_chosen_by_it(workspace, settings):
+    folder = workspace.root / "x"
+    folder.mkdir()
+    (folder / FILE_NAME).write_text('{"kind":"metrics","time_ms":1,"step":1,"values":{"test/accuracy":0.5}}\n')
+    assert [run.figures.get("accuracy") for run in list_runs(workspace, settings)] == [None, None], (
+        "9 bytes are durable"
+    )
+    delivery_state.write_run(workspace, RunRecord("b", "run b", "FINISHED", {"x": JournalRecord("x", 999)}))
+    listed = list_runs(workspace, settings)
+    assert [run.key for run in chosen(listed, "accuracy>0.4", None)] == ["b"]
+    assert [run.key for run in chosen(listed, None, "accuracy")] == ["b", "a"]
+    assert [run.key for run in chosen(listed, None, "name", reverse=True)] == ["b", "a"]
+    assert listed[1].to_json() == {
+        **listed[1].figures.columns, "key": "b", "name": "run b", "status": "FINISHED", "run_id": None,
+        "delivered": False,
+    }  # fmt: skip
+    with pytest.raises(ConfigError):
+        chosen(listed, None, "acuracy")
+    assert chosen([], "anything=1", "anything") == []
 
 
 def test_a_store_that_is_gone_has_no_run(workspace):

@@ -51,6 +51,9 @@ class Client:
     def get_metric_history(self, run_id, key):
         return [SimpleNamespace(key=one, step=step) for one, step, _ in self.runs[run_id].data.metrics if one == key]
 
+    def set_tag(self, run_id, key, value):
+        self.runs[run_id].data.tags[key] = value
+
     def log_inputs(self, run_id, datasets):
         for one in datasets:
             given = one.dataset
@@ -238,8 +241,21 @@ def test_the_run_that_one_is_shown_under_is_sent_first(sending):
 
 def test_a_parent_without_a_record_is_left_out(sending):
     sending.journal.metrics({"loss": 1.0}, 1)
-    sending.send(parent="lost")
+    sending.send(parent="lost", is_moved=True)
     assert "mlflow.parentRunId" not in sending.run.data.tags
+    assert sending.store.parent == "lost", "nothing waits for it"
+
+
+def test_a_run_that_is_there_is_moved_under_its_parent_once(sending):
+    sending.journal.metrics({"loss": 1.0}, 1)
+    sending.send()
+    delivery_state.write_run(sending.workspace, RunRecord("seeds-1", "seeds", journals={"x": JournalRecord("x", 0)}))
+    sending.send(parent="seeds-1", is_moved=True)
+    parent = next(run for run in sending.client.runs.values() if run.name == "seeds")
+    assert sending.run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    sending.run.data.tags.clear()
+    sending.send(parent="seeds-1", is_moved=True)
+    assert sending.run.data.tags == {}
 
 
 def test_what_was_sent_before_is_not_sent_again(sending):

@@ -30,6 +30,10 @@ MODELS: dict[str, dict[str, object]] = {
     "vanilla": {"hidden": 8, "layers": 2, "dropout": 0.2},
     "small": {"dims": (8, 16), "depths": (1, 1), "grid": 4, "dropout": 0.2, "drop_path": 0.2},
 }
+MODELS["small with every option"] = {
+    **MODELS["small"], "stem": "deep", "whitened": True, "pooling": "attention", "mixing": "columns",
+    "recurrent_init": "orthogonal", "forget_bias": 1.0,
+}  # fmt: skip
 CONFIG = TrainConfig(epochs=3, batch_size=8, learning_rate=0.01)
 NUMERICS = Numerics("cpu", "fp32", 1, "eager", "matmul", 8, torch.__version__, "here")
 NORMALISE = Normalisation((120.0, 125.0, 130.0), (60.0, 61.0, 62.0))
@@ -82,7 +86,7 @@ class Bench:
 
     def model(self) -> nn.Module:
         torch.manual_seed(3)
-        model = catalog.build(self.name, CLASSES, **(self.architecture or MODELS[self.name]))
+        model = catalog.build(self.name.partition(" ")[0], CLASSES, **(self.architecture or MODELS[self.name]))
         self.edit(model)
         return model
 

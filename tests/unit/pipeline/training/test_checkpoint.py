@@ -7,6 +7,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from pipeline.config.schema import TrainConfig
 from pipeline.errors import CheckpointError, WorkspaceError
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import (
@@ -20,6 +21,7 @@ from pipeline.training.checkpoint import (
 )
 from pipeline.training.checkpoint_writer import CheckpointWriter
 from pipeline.training.moving_average import MovingAverage
+from pipeline.training.optimizer import Optimizer
 
 NUMERICS = {"device": "cpu", "threads": 1}
 
@@ -30,7 +32,7 @@ class Parts:
     def __init__(self, steps: int) -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
+        self.optimizer = Optimizer(self.model, TrainConfig(learning_rate=0.1))
         self.average = MovingAverage(self.model, 0.9)
         for _ in range(steps):
             self.step()
@@ -82,6 +84,24 @@ def test_weights_optimiser_average_and_random_states_come_back_bit_for_bit(tmp_p
     assert all(torch.equal(again[name], kept[name]) and again[name].dtype == kept[name].dtype for name in kept)
     for _ in range(2):
         after.step()
+    assert all(torch.equal(value, before.snapshot()[name]) for name, value in after.snapshot().items())
+
+
+def test_a_checkpoint_of_the_first_format_is_gone_on_from(tmp_path):
+    before, kept = Parts(steps=3), {}
+    numbers = ["0.weight", "3.weight", "0.bias", "1.weight", "1.bias", "3.bias"]  # first those that decay
+    for name, value in before.snapshot().items():
+        part, _, rest = name.partition(".")
+        weight, _, slot = rest.rpartition(".")
+        kept[f"optimizer.{numbers.index(weight)}.{slot}" if part == "optimizer" else name] = value
+    writer = CheckpointWriter(tmp_path, before=lambda: None, durable=lambda offset: None)
+    writer.submit(kept, Progress(step=3), NUMERICS, journal_offset=7)
+    writer.close()
+    described = tmp_path / "step-00000003.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"format": 1}))
+    read = latest(tmp_path, pytest.fail)
+    after = Parts(steps=0)
+    restore(read, after.model, after.optimizer, after.average)
     assert all(torch.equal(value, before.snapshot()[name]) for name, value in after.snapshot().items())
 
 

@@ -50,7 +50,7 @@ def test_a_training_that_fits_has_every_figure(forecasts, process):
         "checkpointing": False,
         "images_per_s": 100.0,
         "seconds": round(images / 100, 1),
-        "pflop": float(f"{images * 1e9 / 1e15:.4g}"),
+        "pflop": float(f"{images * (1e9 + 12.8e9 / 128) / 1e15:.4g}"),
         "disk_mb": (CHECKPOINTS * 3 + WEIGHTS) * 5.0,
         "fits": True,
     }
@@ -105,6 +105,8 @@ def test_what_the_config_asks_for_is_forecast(forecasts):
     averages = forecasts.forecast(config_of("train.ema_decay=0.9"), 1e6)
     assert averages.peak_mb == RUN_MB + 1280 + 2 * 5
     assert averages.disk_mb == (CHECKPOINTS * 4 + WEIGHTS) * 5.0
+    muon = forecasts.forecast(config_of("train.optimizer=muon"), 1e6)
+    assert muon.disk_mb == (CHECKPOINTS * 2 + WEIGHTS) * 5.0
 
 
 def test_an_architecture_is_asked_for_once(forecasts, process):
@@ -115,11 +117,12 @@ def test_an_architecture_is_asked_for_once(forecasts, process):
         (config_of(model="vanilla"), 10),
         (config_of(), 9),
         (config_of("compute.precision=bf16"), 10),
+        (config_of("train.optimizer=muon"), 10),
         (config_of("compute.kernel=eager"), 10),
         (config_of("compute.threads=1"), 10),
     ):
         forecasts.memory(config, classes)
-    assert len(process.requests) == 6
+    assert len(process.requests) == 7
     assert len(process.pids) == 1
 
 

@@ -14,9 +14,14 @@ from pipeline.training import checkpoint as checkpoints
 from pipeline.training import checkpoint_writer
 from pipeline.training.checkpoint import Progress
 from pipeline.training.learning_rate import learning_rate_at
+from pipeline.training.loss import training_loss
 from pipeline.training.validation import evaluate
 from sequencer_models.activation_checkpointing import checkpoint_activations
 
+EVERY_OPTION = {
+    "optimizer": "muon", "muon_learning_rate": 0.03, "adam_beta2": 0.9, "bias_rate_factor": 3.0, "schedule": "linear",
+    "augment": {"padding": "reflect", "alternating_flip": True, "cutout_pixels": 8, "cutmix": 0.5},
+}  # fmt: skip
 FREE = ("images_per_second", "trained_s", "peak_memory_mb", "epoch_s", "steps_s")  # differ from run to run
 
 
@@ -46,13 +51,22 @@ def weights_of(training) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("name", "precision", "moments"),
-    [("vanilla", "fp32", 12), ("vanilla", "bf16", 3), ("small", "fp32", 3), ("small", "bf16", 3)],
+    ("name", "precision", "options", "moments"),
+    [
+        ("vanilla", "fp32", {}, 12),
+        ("vanilla", "bf16", {}, 3),
+        ("vanilla", "fp32", EVERY_OPTION, 3),
+        ("small", "fp32", {}, 3),
+        ("small", "bf16", {}, 3),
+        ("small", "fp32", EVERY_OPTION, 6),
+        ("small", "bf16", EVERY_OPTION, 3),
+        ("small with every option", "fp32", EVERY_OPTION, 3),
+    ],
 )
 def test_a_training_that_left_at_any_moment_ends_in_the_same_bits(
-    bench, leave_at, tmp_path, name, precision, moments
+    bench, leave_at, tmp_path, name, precision, options, moments
 ):
-    bench = dataclasses.replace(bench, name=name).with_config(ema_decay=0.8, epochs=2)
+    bench = dataclasses.replace(bench, name=name).with_config(ema_decay=0.8, epochs=2, **options)
     bench = bench.with_numerics(precision=precision)
     whole = bench.fit(tmp_path / "whole", never := leave_at())
     for moment in np.linspace(1, never.asked, moments, dtype=int):
@@ -127,7 +141,8 @@ def test_fewer_images_at_once_from_a_resume_on_change_the_last_bits_only(bench, 
         torch.testing.assert_close(value, whole[name], rtol=2e-3, atol=2e-4)
 
 
-def test_micro_batches_see_the_images_that_the_whole_batch_would_have_seen(bench, tmp_path):
+@pytest.mark.parametrize("cutmix", [0.0, 1.0])
+def test_micro_batches_see_the_images_that_the_whole_batch_would_have_seen(bench, tmp_path, cutmix):
     seen: dict[str, list[torch.Tensor]] = {}
 
     def images_of(bench, name: str) -> torch.Tensor:
@@ -139,7 +154,7 @@ def test_micro_batches_see_the_images_that_the_whole_batch_would_have_seen(bench
             training.fit()
         return torch.cat(seen[name])
 
-    bench = bench.with_config(epochs=1)
+    bench = bench.with_config(epochs=1, augment={"cutmix": cutmix})
     assert torch.equal(images_of(bench, "whole"), images_of(bench.with_numerics(micro_batch_size=3), "parts"))
     assert [len(part) for part in seen["parts"]] == [3, 3, 2] * 3
 
@@ -154,7 +169,8 @@ def test_an_epoch_is_one_row_of_figures_in_the_journal_and_for_the_reporter(benc
     }  # fmt: skip
     events = list(read(tmp_path / FILE_NAME))
     assert [event.content["step"] for event in events] == [1, 2, 3]
-    assert all(set(event.content["values"]) == figures for event in events)
+    best = {"best/validation_accuracy", "best/epoch"}
+    assert all(set(event.content["values"]) == figures | best for event in events)
     assert reports == training.progress.rows
     assert training.progress.rows[2]["learning_rate"] == learning_rate_at(8, 9, bench.config)
 
@@ -176,6 +192,16 @@ def test_the_best_weights_are_those_of_the_epoch_with_the_best_validation_accura
     assert (loss, accuracy) == (training.progress.best_loss, training.progress.best_accuracy)
     described = json.loads((tmp_path / "best.json").read_bytes())
     assert described["epoch"] == training.progress.best_epoch
+
+
+def test_every_epoch_records_the_best_accuracy_so_far_and_its_epoch(bench, tmp_path):
+    training = bench.with_config(epochs=6).fit(tmp_path)
+    accuracies = [row["validation/accuracy"] for row in training.progress.rows]
+    values = [event.content["values"] for event in read(tmp_path / FILE_NAME)]
+    best = [max(accuracies[: epoch + 1]) for epoch in range(6)]
+    assert [value["best/validation_accuracy"] for value in values] == best
+    assert [value["best/epoch"] for value in values] == [accuracies.index(one) + 1 for one in best]
+    assert not any(key.startswith("best/") for row in training.progress.rows for key in row)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_step_and_advice(bench, tmp_path):
@@ -317,11 +343,46 @@ def test_the_loss_that_is_minimised_has_its_labels_smoothed(bench, tmp_path, smo
     plain = {"hidden": 8, "layers": 1, "dropout": 0.0}
     bench = dataclasses.replace(bench, images=8, architecture=plain).with_config(label_smoothing=smoothing, epochs=1)
     with bench.training(tmp_path) as training:
-        [(images, labels)] = training.batches.epoch(0)
-        logits = bench.model()(images)
+        [batch] = training.batches.epoch(0)
+        logits = bench.model()(batch.images)
         row = training.fit().rows[0]
-    expected = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    expected = nn.functional.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
     assert row["train/loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_of_mixed_images_both_classes_are_learnt_and_the_larger_share_counts_as_right(bench, tmp_path):
+    plain = {"hidden": 8, "layers": 1, "dropout": 0.0}
+    bench = dataclasses.replace(bench, images=8, architecture=plain)
+    with bench.with_config(epochs=1, augment={"cutmix": 1.0}).training(tmp_path) as training:
+        [batch] = training.batches.epoch(0)
+        logits = bench.model()(batch.images)
+        row = training.fit().rows[0]
+    assert row["train/loss"] == pytest.approx(training_loss(logits, batch, 0.1).item(), rel=1e-5)
+    assert not torch.equal(batch.labels, batch.labels_beside)
+    assert row["train/accuracy"] == (logits.argmax(1) == batch.labels).float().mean().item()
+
+
+def test_the_advice_on_a_muon_that_diverged_names_its_rate_too(bench, tmp_path):
+    bench = bench.with_config(optimizer="muon", muon_learning_rate=0.5)
+    with bench.training(tmp_path) as training:
+        training.model.register_forward_hook(lambda model, inputs, output: output * math.nan)
+        with pytest.raises(
+            TrainingDivergedError, match=r"learning_rate \(it was 0.01\) or train.muon_learning_rate \(it"
+        ):
+            training.fit()
+
+
+def test_muon_computes_in_the_precision_that_the_training_has(bench, tmp_path):
+    bench, flops = dataclasses.replace(bench, name="small").with_config(optimizer="muon"), {}
+    for precision in ("fp32", "bf16"):
+        with bench.with_numerics(precision=precision).training(tmp_path / precision) as training:
+            flops[precision] = training.optimizer.flops
+    assert flops["fp32"] < flops["bf16"], "which has no way around long matrices"
+
+
+def test_muon_learns(bench, tmp_path):
+    rows = bench.with_config(epochs=12, optimizer="muon", muon_learning_rate=0.02).fit(tmp_path).progress.rows
+    assert rows[-1]["train/loss"] < 0.8 * rows[0]["train/loss"]
 
 
 def test_a_gradient_that_is_not_finite_ends_the_training_before_it_reaches_the_weights(bench, tmp_path):

@@ -9,6 +9,7 @@ from pipeline.training import memory_cache, step_memory
 from pipeline.training.memory_cache import IMPORTS_VARY_MB, imports_mb, memory_of
 from pipeline.training.memory_forecast import Line, StepMemory
 from pipeline.training.models import build_model
+from pipeline.training.optimizer import Optimizer
 from sequencer_models import cache_folder
 from sequencer_models.activation_checkpointing import Blocks, checkpoint_activations
 from sequencer_models.flops import training_flops
@@ -77,6 +78,16 @@ def test_the_figures_are_those_of_the_model(folder, bench, memory):
     assert found.checkpointed == step_memory.measure(model, bench.numerics)
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_optimiser_is_the_one_of_the_config(folder, measured, memory, name):
+    config = config_of("small", f"train.optimizer={name}")
+    found, optimizer = memory(config), Optimizer(build_model(config, 3), config.train)
+    assert found.optimizer_copies * found.weights_mb == pytest.approx(optimizer.state_bytes / 1e6)
+    assert (found.optimizer_copies == 2) == (name == "adamw")
+    assert found.optimizer_scratch_mb == optimizer.scratch_bytes / 1e6
+    assert found.optimizer_flops == optimizer.flops
+
+
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", '"text"', '{"weights_mb": 1.0, "as_it_is": null}', "null"])
 def test_a_damaged_file_is_measured_again_and_replaced(folder, measured, memory, content):
     first = memory()
@@ -109,6 +120,7 @@ def test_a_file_that_cannot_be_read_is_measured_again(folder, measured, memory):
         {"classes": 4},
         {"config": config_of("small", "model.depths=[2,1]")},
         {"config": config_of("small", "model.drop_path=0")},
+        {"config": config_of("small", "train.optimizer=muon")},
         {"precision": "bf16"},
         {"lstm_precision": "bf16"},
         {"kernel": "native 0123"},

@@ -53,6 +53,16 @@ def test_what_libraries_need_grows_with_the_step_and_the_weights(monkeypatch):
     assert peak(BATCH) == plain + 0.5 * 121 + 2 * 5
 
 
+def test_an_optimiser_counts_by_what_it_keeps_a_checkpoints_copy_of_it_and_what_its_step_holds():
+    muon = dataclasses.replace(MEMORY, optimizer_copies=1.2)
+    found = muon.peak_mb(BATCH, BATCH, checkpointing=False, averages=True, base_mb=300.0)
+    assert found == pytest.approx(peak(BATCH, averages=True) - 2 * 0.8 * 5.0)
+    at_one_image = dataclasses.replace(MEMORY, optimizer_scratch_mb=20.0)
+    found = at_one_image.peak_mb(1, 1, checkpointing=False, averages=False, base_mb=0.0)
+    assert found == LIBRARIES_MB + 30 + 5 + 20, "the gradients, and what is made of them"
+    assert at_one_image.peak_mb(BATCH, BATCH, checkpointing=False, averages=False, base_mb=300.0) == peak(BATCH)
+
+
 def test_where_validation_holds_more_than_a_step_it_is_the_peak():
     memory = dataclasses.replace(MEMORY, as_it_is=StepMemory((Line(0, 1.0),), (Line(0, 3.0),)))
     found = memory.peak_mb(6, BATCH, checkpointing=False, averages=False, base_mb=0.0)
@@ -127,7 +137,14 @@ def test_only_a_change_of_what_the_config_asks_for_is_one(settings, fit, words):
     assert fit.change_in_words(config) == words
 
 
-@pytest.mark.parametrize("memory", [MEMORY, WITHOUT_BLOCKS])
+@pytest.mark.parametrize(
+    "memory",
+    [
+        MEMORY,
+        WITHOUT_BLOCKS,
+        dataclasses.replace(MEMORY, optimizer_copies=1.5, optimizer_scratch_mb=7.0, optimizer_flops=3e9),
+    ],
+)
 def test_figures_come_back_from_json(memory):
     assert TrainingMemory.from_json(dataclasses.asdict(memory)) == memory
 
@@ -148,3 +165,4 @@ def test_rates_of_a_model_count_only_as_zero_or_not():
     assert of("model.drop_path=0.1") != of("model.drop_path=0")
     assert of("model.dims=[32,64]") != of("model.dims=[64,64]")
     assert of("train.learning_rate=0.1") == of("train.learning_rate=0.2")
+    assert of("train.optimizer=muon") != of()

@@ -118,9 +118,9 @@ def test_it_times_whole_steps_of_the_training(bench, monkeypatch):
     clock, busy, steps = itertools.count(), itertools.count(), []
     step = Training.step
 
-    def recorded(training, images, labels):
-        steps.append((len(images), training.model.training, training.numerics.micro_batch_size))
-        step(training, images, labels)
+    def recorded(training, batch):
+        steps.append((len(batch), training.model.training, training.numerics.micro_batch_size))
+        step(training, batch)
 
     monkeypatch.setattr(Training, "step", recorded)
     times = {"monotonic": lambda: float(next(clock)), "process_time": lambda: 1.2 * next(busy)}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data.batch import Batch
 from pipeline.training import step_memory
 from pipeline.training.memory_forecast import Line
 from sequencer_models import catalog, kernels
@@ -12,9 +13,15 @@ from sequencer_models.kernels import Kernels
 
 SMALL = {"dims": (16, 32), "depths": (2, 2), "grid": 8, "drop_path": 0.1, "dropout": 0.1}
 VANILLA = {"hidden": 16, "layers": 2, "dropout": 0.2}
+EVERY_OPTION = {
+    **SMALL, "stem": "deep", "stem_width": 6, "whitened": True, "mixing": "columns", "pooling": "attention",
+    "recurrent_init": "orthogonal", "forget_bias": 1.0,
+}  # fmt: skip
 
 
 def model_of(name: str):
+    if name == "small, every option":
+        return catalog.build("small", 3, **EVERY_OPTION)
     return catalog.build(name, 3, **(SMALL if name == "small" else VANILLA))
 
 
@@ -35,6 +42,14 @@ def test_a_step_holds_what_can_be_counted_by_hand(numerics):
     assert found.validation_mb(images) * 1e6 == pytest.approx(pixels + logits)
 
 
+def test_a_weight_that_is_not_trained_takes_no_gradient(numerics):
+    model = linear()
+    trained = step_memory.measure(model, numerics).training_mb(100)
+    model[1].weight.requires_grad_(False)
+    fixed = step_memory.measure(model, numerics).training_mb(100)
+    assert trained - fixed > 0.9 * 4 * 3072 * 50 / 1e6, "its gradient was most of the highest moment"
+
+
 def peak_mb(model, numerics, images, step) -> float:
     """Measured with so many images."""
     return max(step_memory._live_bytes(model, numerics, images, step)) / 1e6
@@ -43,7 +58,7 @@ def peak_mb(model, numerics, images, step) -> float:
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kernel", ["eager", "native"])
-@pytest.mark.parametrize("name", ["small", "vanilla"])
+@pytest.mark.parametrize("name", ["small", "vanilla", "small, every option"])
 def test_the_lines_hold_for_numbers_of_images_that_were_not_measured(
     request, numerics, name, kernel, precision, checkpointing
 ):
@@ -72,7 +87,7 @@ def test_the_measured_steps_are_those_of_the_training(bench, tmp_path):
     bench = bench.with_numerics(micro_batch_size=16)
     with bench.training(tmp_path / "training") as training:
         found = step_memory.measure(training.model, bench.numerics)
-        images, labels = next(iter(training.batches.epoch(0)))
+        batch = next(iter(training.batches.epoch(0)))
         peaks = []
         backward = torch.autograd.backward
 
@@ -83,7 +98,7 @@ def test_the_measured_steps_are_those_of_the_training(bench, tmp_path):
         live = step_memory._LiveTensors(training.model)
         with pytest.MonkeyPatch.context() as patch, live:
             patch.setattr(torch.autograd, "backward", stop_after)
-            training.step(images.clone(), labels.clone())
+            training.step(Batch(batch.images.clone(), batch.labels.clone()))
     assert found.training_mb(16) == pytest.approx(peaks[0], rel=0.01)
 
 

@@ -48,3 +48,12 @@ def test_a_training_reports_its_forecast_once_and_a_resumed_one_does_not(bench, 
     assert "for 5 epochs at" in notes.told[0]
     bench.fit(tmp_path / "parts")
     assert len(notes.told) == 1
+
+
+def test_the_arithmetic_of_the_optimiser_is_part_of_the_forecast(bench, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(time_forecast, "TIMED_S", 0.0)
+    monkeypatch.setattr(TotalWork, "in_words", lambda work, speed, flops: str(told.append(flops)))
+    for name in ("adamw", "muon"):
+        training = bench.with_config(epochs=3, optimizer=name).fit(tmp_path / name)
+    assert told[1] - told[0] == training.optimizer.flops / bench.config.batch_size > 0

@@ -109,6 +109,13 @@ def test_an_address_that_leads_back_is_refused():
             require_other(loopback, here, is_head_here=True)
 
 
+def test_a_name_that_was_typed_is_said_with_its_address():
+    with pytest.raises(ClusterError, match=r"^localhost \(127\.0\.0\.1\) is this machine itself"):
+        require_other("127.0.0.1", NOBODY_S, is_head_here=False, typed="localhost")
+    with pytest.raises(ClusterError, match=r"^127\.0\.0\.1 is this machine itself"):
+        require_other("127.0.0.1", NOBODY_S, is_head_here=False, typed="127.0.0.1")
+
+
 def test_the_usual_port_need_not_be_typed():
     assert as_typed("10.0.0.5", 6480) == "10.0.0.5"
     assert as_typed("10.0.0.5", 7000) == "10.0.0.5:7000"

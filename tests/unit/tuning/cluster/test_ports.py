@@ -23,7 +23,15 @@ def test_the_ports_differ_lie_beside_each_other_and_below_the_ephemeral_ones():
     first, last = map(int, Ports().in_words().split("-"))
     assert (first, last) == (min(head), max(head))
     named = ("node_manager", "object_manager", "runtime_env_agent", "dashboard_agent_grpc", "dashboard_agent_listen")
-    assert {getattr(Ports(), name) for name in (*named, "metrics")} == set(node) - set(Ports().workers)
+    turns = [Ports(turn=0), Ports(turn=1)]
+    services = [{getattr(ports, name) for name in (*named, "metrics")} for ports in turns]
+    workers = [set(ports.workers) for ports in turns]
+    parts = [*services, *workers]
+    assert set().union(*parts) == set(node)
+    assert sum(map(len, parts)) == len(set(node)), "none is used twice"
+    assert [ports.gcs for ports in turns] == [DEFAULT_BASE] * 2
+    assert Ports(turn=2).workers == Ports(turn=0).workers
+    assert all(len(own) >= 40 for own in workers)
 
 
 def test_two_bases_a_hundred_and_ten_apart_share_no_port():

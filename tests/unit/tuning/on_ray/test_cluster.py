@@ -55,3 +55,13 @@ def test_a_patch_of_python_may_differ(monkeypatch):
         theirs["python_version"] = f"{here.major}.{here.minor + 1}.{here.micro}"
         with pytest.raises(ClusterError, match="other versions"):
             cluster.check(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_an_ipv6_address_is_written_in_brackets(monkeypatch):
+    try:
+        server = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    monkeypatch.setattr(cluster, "_versions", lambda *_: {"ray_version": "2.9.0", "python_version": "3.8.1"})
+    with server, pytest.raises(ClusterError, match="other versions"):
+        cluster.check(f"[::1]:{server.getsockname()[1]}")

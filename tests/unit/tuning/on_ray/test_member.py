@@ -3,7 +3,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from fake_head import FakeHead, Starts, plan
+from fake_head import FakeBoard, FakeHead, Starts, plan
 
 from tuning.cluster.join_code import JoinCode
 from tuning.cluster.node_events import (
@@ -31,6 +31,7 @@ class Laptop:
     """Runs a member in this thread; `then` says what happens when an event of a kind has come for the nth time."""
 
     def __init__(self, tmp_path, monkeypatch):
+        self.monkeypatch = monkeypatch
         self.head = FakeHead(token=CODE.token)
         self.starts = Starts(self.head, tmp_path / "nodes")
         self.events = []
@@ -154,6 +155,7 @@ def test_a_node_that_the_head_has_given_up_is_started_again(laptop):
 def test_a_laptop_with_another_address_joins_again_with_that(laptop):
     def move():
         laptop.address = "10.0.0.9"
+        laptop.head.lose_connections()
         laptop.node.end = lambda **_: None  # the head cannot be told, and counts it as alive for a minute
 
     laptop.then = {(Joined, 1): move, (Joined, 2): laptop.ask_to_stop}
@@ -161,6 +163,40 @@ def test_a_laptop_with_another_address_joins_again_with_that(laptop):
     joined = [event.record for event in laptop.events if isinstance(event, Joined)]
     assert [record.address for record in joined] == ["10.0.0.2", "10.0.0.9"]
     assert [record.name for record in joined] == ["b", "b"]
+
+
+def test_a_node_that_joins_again_listens_on_other_ports_whoever_asks(laptop):
+    """The head may still wait for answers from the old ones."""
+
+    def cut():
+        laptop.node.end = lambda **_: None  # the record stays on the board
+        laptop.head.client.alive.clear()
+
+    laptop.then = {(Joined, 1): cut, (Joined, 2): laptop.ask_to_stop}
+    laptop.monkeypatch.setattr(FakeBoard, "remove_node", lambda self, name: None)
+    laptop.run()
+    first, second = (plan.ports for plan in laptop.starts.plans)
+    assert not {first.node_manager, *first.workers} & {second.node_manager, *second.workers}
+    assert first.base == second.base
+    laptop.stop, laptop.then = False, {(Joined, 1): laptop.ask_to_stop}
+    laptop.events.clear()
+    laptop.run()
+    assert laptop.starts.plans[-1].ports.turn == 2, "another command goes on counting"
+
+
+def test_a_connection_that_is_lost_while_it_joins_again_is_made_anew(laptop):
+    def lose():
+        laptop.node.lost = "raylet"
+        laptop.monkeypatch.setattr(member, "NodeProcesses", fail_once)
+
+    def fail_once(*_, **__):
+        laptop.head.lose_connections()
+        laptop.monkeypatch.setattr(member, "NodeProcesses", laptop.starts)
+        raise ClusterError("the head does not answer")
+
+    laptop.then = {(Joined, 1): lose, (Joined, 2): laptop.ask_to_stop}
+    laptop.run()
+    assert laptop.kinds() == [Starting, Joined, Lost, Starting, Waiting, Starting, Joined, Left]
 
 
 def test_without_any_way_to_the_head_the_node_stays(laptop):

@@ -1,0 +1,155 @@
+"""How often the gate promotes by luck, and how often what is better: simulated comparisons under the default rules.
+
+python benchmarks/gate.py [--comparisons N]
+
+Each comparison draws what two models get right of a number of test images: both alike often, with a correlation
+between their right answers, or the challenger a little more or less often.
+"""
+
+import argparse
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from measuring.benchmark import Benchmark
+from measuring.markdown import Table, machine_in_words, percent
+from measuring.records import Record
+from measuring.settings import Setting
+from measuring.timing import say
+from numpy.typing import NDArray
+
+from pipeline.config.schema import GateConfig
+from pipeline.promotion.gate import Pairing, Side, decide
+from pipeline.promotion.paired_tests import PairCounts
+
+RULES = GateConfig()
+IMAGES = (4000, 10_000)
+CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
+CHAMPION_ACCURACY = 0.91
+MARGIN_POINTS = RULES.equal_within_points or 0.0
+DECISIONS = (1, 2, 5, 10)
+AS_LARGE, SMALLER = Side(CHAMPION_ACCURACY, parameters=1000), Side(CHAMPION_ACCURACY, parameters=900)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A truth that comparisons are drawn from, and what a promotion then is."""
+
+    name: str
+    points: float
+    """By which the challenger is better by truth."""
+    challenger: Side
+    is_false: bool
+    """Whether a promotion would be wrong."""
+
+
+CASES = (
+    Case("equal, as large", 0.0, AS_LARGE, is_false=True),
+    Case(f"worse by {MARGIN_POINTS:g} points, smaller", -MARGIN_POINTS, SMALLER, is_false=True),
+    Case("equal, smaller", 0.0, SMALLER, is_false=False),
+    Case("better by 1 point, as large", 1.0, AS_LARGE, is_false=False),
+    Case("better by 2 points, as large", 2.0, AS_LARGE, is_false=False),
+)
+
+
+def shares(points: float, correlation: float) -> tuple[float, float] | None:
+    """The shares of images on which only the champion, and only the challenger is right; None if there are none such.
+
+    The correlation is that of two 0/1 variables with these means, which is 1 only where they are equal.
+    """
+    first, second = CHAMPION_ACCURACY, CHAMPION_ACCURACY + points / 100
+    both = first * second + correlation * np.sqrt(first * (1 - first) * second * (1 - second))
+    only_first, only_second = first - both, second - both
+    return (only_first, only_second) if min(only_first, only_second) >= 0 else None
+
+
+def draw(images: int, only: tuple[float, float], comparisons: int, seed: list[int]) -> NDArray[np.int64]:
+    """Counts of comparisons: only the champion right, only the challenger right (comparisons x 2)."""
+    found = np.random.default_rng(seed).multinomial(images, [*only, 1 - sum(only)], comparisons)
+    return np.asarray(found[:, :2], dtype=np.int64)
+
+
+def measure(options: argparse.Namespace, _setting: Setting) -> dict[str, Any]:
+    rows = []
+    for images in IMAGES:
+        for case in CASES:
+            for correlation in CORRELATIONS:
+                if (only := shares(case.points, correlation)) is None:
+                    continue
+                seed = [images, round(10 * case.points) + 1000, round(100 * correlation)]
+                counts = draw(images, only, options.comparisons, seed)
+                promoted = {
+                    before + 1: _promoted(case, images, counts, before) for before in (n - 1 for n in DECISIONS)
+                }
+                rows.append(
+                    {"images": images, "case": case.name, "is_false": case.is_false, "correlation": correlation,
+                     "disputed": sum(only), "promoted": promoted}
+                )  # fmt: skip
+            say(f"{images} images, {case.name}: done")
+    return {"comparisons": options.comparisons, "rows": rows}
+
+
+def _promoted(case: Case, images: int, counts: NDArray[np.int64], before: int) -> float:
+    """The share of comparisons in which the gate promotes.
+
+    Of images that either model alone gets right, more that are the challenger's are never worse for it: so the gate
+    is asked for the least number of them that is enough, for each number of disputed images, and not 10 000 times.
+    """
+
+    def promotes(disputed: int, only_second: int) -> bool:
+        pairing = Pairing(PairCounts(images, disputed - only_second, only_second))
+        return decide(RULES, case.challenger, AS_LARGE, pairing, before).promotes
+
+    @cache
+    def enough(disputed: int) -> int:
+        return bisect_left(range(disputed + 1), True, key=lambda only_second: promotes(disputed, only_second))
+
+    return float(np.mean([second >= enough(first + second) for first, second in counts.tolist()]))
+
+
+def tables(record: Record) -> list[Table]:
+    return [_table(part, is_false) for part in record["settings"].values() for is_false in (True, False)]
+
+
+def _table(part: dict[str, Any], is_false: bool) -> Table:
+    found = part["figures"]
+    level = 1 - RULES.confidence
+    rows = [
+        [
+            str(row["images"]),
+            row["case"],
+            f"{row['correlation']:g}",
+            percent(row["disputed"], 1),
+            *(percent(row["promoted"][str(number)], 2) for number in DECISIONS),
+        ]
+        for row in found["rows"]
+        if row["is_false"] == is_false
+    ]
+    what = "False promotions" if is_false else "Power"
+    columns = ["images", "truth", "correlation", "disputed", *(f"decision {number}" for number in DECISIONS)]
+    notes = [machine_in_words(part["machine"])]
+    if is_false:
+        worst = {
+            number: max(row["promoted"][str(number)] for row in found["rows"] if row["is_false"])
+            for number in DECISIONS
+        }
+        notes.insert(
+            0,
+            "largest rate, and the level: "
+            + "; ".join(f"decision {n} {percent(worst[n], 2)} of {percent(level / n, 2)}" for n in DECISIONS),
+        )
+    return Table(
+        f"{what} in {found['comparisons']} comparisons, accuracy {CHAMPION_ACCURACY:.0%}", columns, rows, notes
+    )
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--comparisons", type=int, default=10_000, help="of each kind")
+
+
+BENCHMARK = Benchmark("gate", measure, tables, rounds=None, add_arguments=_arguments)
+
+if __name__ == "__main__":
+    BENCHMARK.main()

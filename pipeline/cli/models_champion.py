@@ -1,0 +1,95 @@
+"""`seqpipe models promote | rollback | history`: who is champion, and who was."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli import options
+from pipeline.cli.console import emit, emit_json, table
+
+if TYPE_CHECKING:
+    from pipeline.tracking.champion_history import Change
+
+Why = Annotated[str, typer.Option("--why", help="Why, for the history.", show_default=False)]
+
+
+def add_to(models: typer.Typer) -> None:
+    """Add the commands to `models`."""
+    models.command("promote", epilog='Example: seqpipe models promote 3 --why "better on the cats"')(promote)
+    models.command("rollback", epilog='Example: seqpipe models rollback --why "it takes birds for planes"')(rollback)
+    models.command("history", epilog="Example: seqpipe models history")(history)
+
+
+def promote(version: options.VersionWord, why: Why = "", as_json: options.Json = False) -> None:
+    """Make a version champion because you say so, and enter that in the history.
+
+    `seqpipe models gate` does it only if the comparison with the champion lets it through.
+    """
+    from pipeline.cli.registry import registry
+    from pipeline.tracking.champions import Reason, make_champion, registry_lock
+    from pipeline.tracking.model_versions import find_version, require_files
+    from pipeline.tracking.registry_names import RUN_KEY_TAG
+    from pipeline.tracking.version_choice import VersionChoice
+
+    choice = VersionChoice.parse(version)
+    with registry(to_write=True) as connection, registry_lock(connection.workspace):
+        client = connection.client()
+        found = find_version(choice, connection)
+        require_files(found)
+        run = client.get_model_version(found.name, found.number).tags.get(RUN_KEY_TAG, found.run_id or "")
+        changes = make_champion(client, found.name, found.number, Reason("promoted", why, run))
+    _show_last(found.name, changes, as_json)
+
+
+def rollback(name: options.ModelName = None, why: Why = "", as_json: options.Json = False) -> None:
+    """Make the champion before the present one champion again; once more: the one before that."""
+    from pipeline.cli.registry import registry
+    from pipeline.tracking.champions import registry_lock, roll_back
+    from pipeline.tracking.version_choice import choose_model
+    from pipeline.tracking.version_list import registered_models
+
+    with registry(to_write=True) as connection, registry_lock(connection.workspace):
+        client = connection.client()
+        model = choose_model(name, registered_models(client))
+        changes = roll_back(client, model, why)
+    _show_last(model, changes, as_json)
+
+
+def history(name: options.ModelName = None, as_json: options.Json = False) -> None:
+    """Show who was champion when, why, from which run and by which comparison, the newest first."""
+    from pipeline.cli.registry import registry
+    from pipeline.tracking import champions
+    from pipeline.tracking.version_choice import choose_model
+    from pipeline.tracking.version_list import registered_models
+
+    with registry() as connection:
+        client = connection.client(to_write=False)
+        model = choose_model(name, registered_models(client))
+        changes = champions.history(client, model)
+    if as_json:
+        emit_json({"name": model, "changes": [_to_json(change) for change in changes]})
+        return
+    if not changes:
+        emit(f"{model} never had a champion")
+        return
+    rows = [
+        [change.at, change.version or "none", change.kind, change.who, change.why, change.run, change.comparison]
+        for change in reversed(changes)
+    ]
+    table(["when", "champion", "how", "who", "why", "run", "comparison"], rows, title=model)
+
+
+def _show_last(name: str, changes: "Sequence[Change]", as_json: bool) -> None:
+    last = changes[-1]
+    if as_json:
+        emit_json({"name": name, **_to_json(last)})
+        return
+    before = changes[-2].version if len(changes) > 1 else None
+    emit(f"{name}: version {last.version} is champion" + (f", it was version {before}" if before else ""))
+
+
+def _to_json(change: "Change") -> dict[str, object]:
+    shown = dict(vars(change))
+    del shown["key"], shown["is_done"]
+    return shown

@@ -1,0 +1,1 @@
+"""Inference: a registered model classifies image files that somebody has."""

@@ -1,0 +1,1 @@
+"""What is known of several runs, put side by side for people."""

@@ -1,0 +1,103 @@
+"""A comparison of runs as one HTML file that needs no other: its tables, and the images that runs disagree on."""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+from pipeline.data.prepared import PreparedData
+from pipeline.errors import WorkspaceError
+from pipeline.evaluation.plots import in_own_style
+from pipeline.promotion.comparison import Disagreement
+from pipeline.reports.comparison_words import Section, letter, sections
+from pipeline.reports.run_comparison import SHOWN_DISAGREEMENTS, RunComparison
+from pipeline.workspace.durable_files import write_atomically
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_COLUMNS = 6
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
+    "table{border-collapse:collapse}td,th{padding:.2rem .7rem;border-bottom:1px solid #ccc;text-align:left}"
+    "h2{font-size:1.1rem;margin-top:2rem}img{max-width:100%}"
+)
+
+
+def write(path: Path, found: RunComparison, prepared: PreparedData | None) -> None:
+    """Write the page; `prepared` has the images, None if they are not known here.
+
+    Raises:
+        WorkspaceError: the file cannot be written.
+    """
+    write_atomically(path, page(found, _images(prepared)).encode())
+
+
+def page(found: RunComparison, images: "NDArray[Any] | None") -> str:
+    """The page; `images` are the test images (N x H x W x 3, uint8) in the order of the first run's predictions."""
+    body = "".join(map(_section, sections(found))) + "".join(_pictures(found, images))
+    title = " and ".join(side.name for side in found.sides)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style><body><h1>{escape(title)}</h1>{body}</body></html>\n"
+    )
+
+
+def _images(prepared: PreparedData | None) -> "NDArray[Any] | None":
+    try:
+        return prepared.array("test_images") if prepared is not None else None
+    except WorkspaceError:  # the page says that they are not here
+        return None
+
+
+def _section(section: Section) -> str:
+    parts = [f"<h2>{escape(section.heading)}</h2>"]
+    if section.columns:
+        head = "".join(f"<th>{escape(column)}</th>" for column in section.columns)
+        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in section.rows)
+        parts.append(f"<table><tr>{head}</tr>{rows}</table>")
+    parts += [f"<p>{escape(line)}</p>" for line in section.lines]
+    return "".join(parts)
+
+
+def _pictures(found: RunComparison, images: "NDArray[Any] | None") -> Iterator[str]:
+    for number, against in enumerate(found.against, start=1):
+        if against.paired is None or not against.paired.disagreements:
+            continue
+        yield f"<h2>Images that A and {letter(number)} disagree on</h2>"
+        if images is None:
+            yield "<p>The test images are not in this workspace; <code>seqpipe run prepare</code> makes them.</p>"
+            continue
+        shown = against.paired.disagreements[:SHOWN_DISAGREEMENTS]
+        png = _png(gallery(images, shown, found.class_names, letter(number)))
+        yield f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+@in_own_style
+def gallery(images: "NDArray[Any]", shown: Sequence[Disagreement], class_names: Sequence[str], second: str) -> Figure:
+    """The images (N x H x W x 3, uint8), each with its class and what A and the second run take it for."""
+    rows = -(-len(shown) // _COLUMNS)
+    figure = Figure(figsize=(1.9 * _COLUMNS, 2.3 * rows), layout="constrained")
+    for axes, one in zip_longest(figure.subplots(rows, _COLUMNS, squeeze=False).flat, shown):
+        axes.set_axis_off()
+        if one is None:
+            continue
+        axes.imshow(images[one.row], interpolation="nearest")
+        axes.set_title(
+            f"{class_names[one.label]}\nA: {class_names[one.first]} {100 * one.first_confidence:.0f} %\n"
+            f"{second}: {class_names[one.second]} {100 * one.second_confidence:.0f} %",
+            fontsize=8,
+        )
+    return figure
+
+
+@in_own_style
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100, metadata={"Software": None})
+    return content.getvalue()

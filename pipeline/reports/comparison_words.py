@@ -1,0 +1,137 @@
+"""A comparison of runs in words: sections of lines and tables, which the command and the page show alike."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.promotion.bootstrap import Interval
+from pipeline.promotion.comparison import Comparison, Disagreement
+from pipeline.promotion.seeds import Estimate
+from pipeline.reports.run_comparison import Against, Figures, RunComparison
+
+_FEW = 5
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a table (no columns: none), and lines below it."""
+
+    heading: str
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    lines: Sequence[str] = ()
+
+
+def letter(number: int) -> str:
+    """A, B, C ...; past Z, numbers."""
+    return chr(ord("A") + number) if number < 26 else str(number + 1)
+
+
+def sections(found: RunComparison) -> Iterator[Section]:
+    """First every side, then each against the first."""
+    yield Section(
+        f"{len(found.class_names)} classes, {found.images} test images",
+        ["", "run", "model", "parameters", "test accuracy", "95 % interval", "loss", "calibration error"],
+        [_figure_row(letter(number), side) for number, side in enumerate(found.sides)],
+        sorted({f"the intervals of accuracy are over {side.interval_of}" for side in found.sides}),
+    )
+    for number, against in enumerate(found.against, start=1):
+        yield from _against(letter(number), against, found.class_names)
+
+
+def _figure_row(name: str, side: Figures) -> list[str]:
+    return [
+        name,
+        side.name,
+        side.model,
+        "-" if side.parameters is None else str(side.parameters),
+        f"{100 * side.accuracy:.2f} %",
+        f"{100 * side.accuracy_low:.2f} to {100 * side.accuracy_high:.2f} %",
+        f"{side.loss:.4f}",
+        f"{side.ece:.4f}",
+    ]
+
+
+def _against(name: str, against: Against, class_names: Sequence[str]) -> Iterator[Section]:
+    if against.settings is None:
+        yield Section(
+            f"settings of A and {name}", lines=["the settings of one of them are not known in this workspace"]
+        )
+    elif against.settings:
+        rows = [[one.key, _value(one.before), _value(one.after)] for one in against.settings]
+        yield Section(f"settings of A and {name}", ["setting", "A", name], rows)
+    else:
+        yield Section(f"settings of A and {name}", lines=["they are the same"])
+    if against.paired is not None:
+        yield from _paired(name, against.paired, class_names)
+    elif against.accuracy is not None and against.log_loss is not None:
+        yield _groups(name, against.accuracy, against.log_loss)
+
+
+def _paired(name: str, paired: Comparison, class_names: Sequence[str]) -> Iterator[Section]:
+    counts = paired.counts
+    yield Section(
+        f"{name} less A",
+        lines=[
+            f"accuracy {_points(paired.accuracy)} (paired bootstrap over images)",
+            f"log loss {_nats(paired.log_loss)} (the same)",
+            f"only A is right on {counts.only_first} images, only {name} on {counts.only_second}: "
+            f"p {paired.p_value:.3g} (exact McNemar test, two-sided)",
+            "this holds for these two trained models; other seeds may differ: compare groups (A+B, A:seeds)",
+        ],
+    )
+    yield Section(
+        f"{name} less A, by class",
+        ["class", "images", "A", name, "points", "p", "p for all classes"],
+        [
+            [
+                one.name,
+                str(one.counts.images),
+                f"{100 * one.first_recall:.2f} %",
+                f"{100 * one.second_recall:.2f} %",
+                f"{100 * one.counts.difference:+.2f}",
+                f"{one.p_value:.3g}",
+                f"{one.adjusted_p_value:.3g}",
+            ]
+            for one in paired.classes
+        ],
+        ["p of the exact McNemar test on the images of the class; for all classes corrected by Holm"],
+    )
+    shown = paired.disagreements[:_FEW]
+    yield Section(
+        f"A and {name} disagree on {len(paired.disagreements)} images",
+        ["image", "class", "A says", f"{name} says"] if shown else (),
+        [_disagreement_row(one, class_names) for one in shown],
+    )
+
+
+def _disagreement_row(one: Disagreement, class_names: Sequence[str]) -> list[str]:
+    return [
+        str(one.image),
+        class_names[one.label],
+        f"{class_names[one.first]} {100 * one.first_confidence:.0f} %",
+        f"{class_names[one.second]} {100 * one.second_confidence:.0f} %",
+    ]
+
+
+def _groups(name: str, accuracy: Estimate, log_loss: Estimate) -> Section:
+    return Section(
+        f"{name} less A",
+        lines=[
+            f"accuracy {_points(accuracy)}, p {accuracy.p_value:.3g}",
+            f"log loss {_nats(log_loss)}, p {log_loss.p_value:.3g}",
+            f"over {accuracy.unit} (t distribution, {accuracy.degrees:.1f} degrees of freedom)"
+            + (": a group of one run does not show what its seed does" if accuracy.unit == "images" else ""),
+        ],
+    )
+
+
+def _points(one: Interval | Estimate) -> str:
+    return f"{100 * one.estimate:+.2f} points, 95 % interval {100 * one.low:+.2f} to {100 * one.high:+.2f}"
+
+
+def _nats(one: Interval | Estimate) -> str:
+    return f"{one.estimate:+.4f}, 95 % interval {one.low:+.4f} to {one.high:+.4f}"
+
+
+def _value(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,122 @@
+"""The gate and the comparison with the real commands: three trainings of a tiny model, one registry."""
+
+import json
+import shutil
+import sqlite3
+
+import pytest
+from product import Place, settings, tiny
+
+SEEDS = [[*tiny(train__epochs=1), "--seed", str(seed)] for seed in (0, 1)]
+BETTER = tiny(train__epochs=6)
+NAME = "synthetic-airplane-automobile-bird-cat"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The commands' exit codes are those of the three models: champion, refused, better."""
+    place = Place(tmp_path_factory.mktemp("gate") / "a place", mlflow=True)
+    place.done = [place.run("run", "all", *words) for words in (*SEEDS, BETTER)]
+    yield place
+    place.end()
+
+
+def rows(place, query):
+    connection = sqlite3.connect(place.root / "mlflow.db")
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def aliases(place):
+    return dict(rows(place, "SELECT alias, version FROM registered_model_aliases"))
+
+
+def test_the_gate_promotes_what_is_first_and_better_and_refuses_the_rest_with_3(place):
+    assert [done.code for done in place.done] == [0, 3, 0], [done.err for done in place.done]
+    refused = place.done[1]
+    assert refused.errors[0].startswith(f"seqpipe: the gate did not promote {NAME} version 2 (vanilla): registered")
+    assert "better" in refused.out
+    assert "not worse by 0.5 points" in refused.out
+    assert aliases(place) == {"champion": 3, "challenger": 3}
+
+
+def test_a_version_says_in_its_tags_and_its_description_what_the_gate_decided(place):
+    tags = dict(rows(place, "SELECT key, value FROM model_version_tags WHERE version = 2"))
+    assert (tags["gate_decision"], tags["gate_champion"]) == ("1", "1")
+    assert tags["gate_rule_better"].startswith("no: ")
+    assert float(tags["latency_ms"]) > 0
+    [(description,)] = rows(place, "SELECT description FROM model_versions WHERE version = 2")
+    assert "| not worse by 0.5 points | no |" in description
+    assert ("2",) in rows(place, "SELECT value FROM registered_model_tags WHERE key LIKE 'gate_decisions_%'")
+
+
+def test_repeated_there_is_nothing_to_do_and_nothing_is_decided_again(place):
+    done = place.run("run", "all", *SEEDS[1])
+    assert (done.code, "nothing to do" in done.out) == (0, True), done.err
+    assert ("2",) in rows(place, "SELECT value FROM registered_model_tags WHERE key LIKE 'gate_decisions_%'")
+
+
+def test_a_dry_run_of_the_gate_changes_nothing(place):
+    before = rows(place, "SELECT * FROM model_version_tags"), aliases(place)
+    done = place.run("models", "gate", f"{NAME}/2", "--dry-run", "--json")
+    assert done.code == 3
+    content = json.loads(done.out)
+    assert (content["dry_run"], content["decision"]["number"], content["decision"]["promotes"]) == (True, 3, False)
+    assert (rows(place, "SELECT * FROM model_version_tags"), aliases(place)) == before
+    assert place.run("models", "gate", "champion").code == 0, "about itself there is nothing to decide"
+
+
+def test_runs_are_compared_by_key_by_alias_and_as_groups(place, tmp_path):
+    done = place.run("runs", "compare", f"{NAME}/2", "champion", "--json", "--html", str(tmp_path / "page.html"))
+    assert done.code == 0, done.err
+    content = json.loads(done.out)
+    paired = content["against"][0]["paired"]
+    assert paired["counts"]["images"] == content["images"] > 0
+    assert paired["accuracy"]["low"] <= paired["accuracy"]["estimate"] <= paired["accuracy"]["high"]
+    assert {"train.epochs", "seed"} <= {one["key"] for one in content["against"][0]["settings"]}
+    assert "data:image/png;base64," in (tmp_path / "page.html").read_text()
+    group = content["sides"][0]["keys"][0]
+    done = place.run("runs", "compare", f"{group}:seeds", "champion")
+    assert done.code == 0, done.err
+    assert "a group of one run does not show what its seed does" in done.out
+
+
+def test_what_was_judged_on_other_images_is_refused_with_the_reason(place, tmp_path):
+    copy = Place(tmp_path / "copy", mlflow=True)
+    shutil.copytree(place.root, copy.root, dirs_exist_ok=True)
+    done = copy.run("run", "all", *tiny(train__epochs=1), *settings(data__fraction=0.2))
+    assert done.code == 3
+    assert "not compared: the champion, version 3, was judged on other test images" in done.out
+    done = copy.run("runs", "compare", "challenger", "champion")
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert "they predicted other test images" in done.errors[0]
+    copy.end()
+
+
+def test_a_champion_whose_predictions_are_lost_stays(place, tmp_path):
+    copy = Place(tmp_path / "copy", mlflow=True)
+    shutil.copytree(place.root, copy.root, dirs_exist_ok=True)
+    assert copy.run("runs", "list").code == 0  # it is at home here now
+    for path in copy.root.rglob("predictions.npz"):
+        path.unlink()
+    done = copy.run("models", "gate", f"{NAME}/2", "--dry-run")
+    assert done.code == 3
+    assert "its predictions of the test images are gone or damaged" in done.out
+    copy.end()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["runs", "compare", "one"], "name two runs or more"),
+        (["runs", "compare", "one", "two"], "no training here is called 'one'"),
+        (["models", "gate", f"{NAME}/9"], f"{NAME} has no version 9; versions: 1, 2, 3"),
+        (["models", "gate", "--set", "registry.gate.confidence=2"], "registry.gate.confidence"),
+    ],
+)
+def test_bad_words_are_refused_in_one_line(place, words, says):
+    done = place.run(*words)
+    assert (done.code, len(done.errors)) == (2, 1), done.err
+    assert says in done.errors[0]

@@ -1,0 +1,206 @@
+"""`seqpipe predict` and `pipeline.load_model` on a model that the real commands have registered."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from product import SEQPIPE, Place
+from tracked_workspace import closed_port
+
+from pipeline.evaluation.predictions import load_predictions
+
+NAME = "synthetic-airplane-automobile-bird-cat"
+
+
+@pytest.fixture(scope="module")
+def split(finished, tmp_path_factory):
+    """The test split as a folder of PNGs, and the evaluation's predictions of it."""
+    [prepared] = (finished.stages / "prepare").glob("*/test_images.npy")
+    [predictions] = (finished.root / ".seqpipe" / "predictions").glob("*/predictions.npz")
+    folder = tmp_path_factory.mktemp("split")
+    for number, pixels in enumerate(np.load(prepared)):
+        Image.fromarray(pixels).save(folder / f"{number:05}.png")
+    return folder, load_predictions(predictions)
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """The finished workspace, to be spoilt."""
+    shutil.copytree(finished.root, tmp_path / "copy", symlinks=True)
+    place = Place(tmp_path / "copy", mlflow=True)
+    yield place
+    place.end()
+
+
+def test_the_test_images_as_files_have_the_probabilities_of_the_evaluation(finished, split, tmp_path):
+    folder, evaluated = split
+    done = finished.run("predict", str(folder), "--csv", str(tmp_path / "x.csv"), "--top", "1")
+    assert done.code == 0, done.err
+    with (tmp_path / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(evaluated.ids) == len(done.out.splitlines()) - 1
+    found = [[float(row[f"probability_{name}"]) for name in evaluated.class_names] for row in rows]
+    np.testing.assert_allclose(found, evaluated.probabilities, atol=1e-6)
+    assert f"vanilla of {NAME}, version 1 (challenger, champion), test accuracy" in done.err
+
+
+@pytest.mark.parametrize("model", [f"{NAME}@champion", f"{NAME}/1", "@challenger", f"models:/{NAME}/1"])
+def test_a_version_is_chosen_by_alias_or_number(finished, split, model):
+    done = finished.run("predict", str(split[0] / "00000.png"), "--json", "--model", model)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["model"]["name"], found["model"]["version"]) == (NAME, "1")
+    assert found["model"]["aliases"] == ["challenger", "champion"]
+    assert found["classified"] == len(found["images"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "says"),
+    [
+        ("nothing@champion", 2, "no model 'nothing' is registered"),
+        (f"{NAME}/7", 2, "has no version 7; versions: 1"),
+        ("@best", 2, "has no best; aliases: challenger, champion; versions: 1"),
+        ("a/b/c", 2, "is no version of a registered model"),
+    ],
+)
+def test_a_version_that_is_not_there_is_told_in_one_line(finished, split, model, code, says):
+    done = finished.run("predict", str(split[0] / "00000.png"), "--model", model)
+    assert done.code == code
+    assert len(done.errors) == 1
+    assert says in done.errors[0]
+    assert done.out == ""
+
+
+def test_before_anything_is_registered_it_says_what_to_do(tmp_path):
+    place = Place(tmp_path, mlflow=True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "x.png")
+    done = place.run("predict", "x.png")
+    assert done.code == 1
+    assert "no model is registered here yet" in done.errors[0]
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_altered_weights_are_refused(copy, split):
+    [weights] = (copy.root / "mlartifacts").rglob("*.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    done = copy.run("predict", str(split[0] / "00000.png"))
+    assert done.code == 1
+    assert "its weights were altered since they were registered" in done.errors[0]
+    assert len(done.errors) == 2
+    shutil.rmtree(weights.parent.parent)
+    done = copy.run("predict", str(split[0] / "00000.png"))
+    assert done.code == 1
+    assert "are gone from" in done.errors[0]
+
+
+def test_a_folder_of_all_sorts_is_classified_as_far_as_it_can_be(finished, tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xffmixed")
+    folder.mkdir()
+    image = Image.effect_noise((300, 200), 60).convert("RGB")
+    for suffix in ("png", "jpg", "webp", "bmp", "gif"):
+        image.save(folder / f"good.{suffix}")
+    whole = (folder / "good.jpg").read_bytes()
+    (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("text")
+    (folder / "link.png").symlink_to("nowhere")
+    os.mkfifo(folder / "fifo.png")
+    done = finished.run("predict", os.fsencode(folder), "--json", "--copy-to", str(tmp_path / "sorted"))
+    assert done.code == 1
+    assert "5 of 10 could not be read" in done.errors[0]
+    found = {Path(image["path"]).name: image.get("error") for image in json.loads(done.out)["images"]}
+    assert {name for name, error in found.items() if error is None} == {
+        f"good.{suffix}" for suffix in ("png", "jpg", "webp", "bmp", "gif")
+    }
+    assert found["link.png"] == "a link that leads nowhere"
+    assert found["half.jpg"].startswith("damaged: ")
+    assert len([path for path in (tmp_path / "sorted").rglob("*") if path.is_file()]) == 5
+
+
+def test_a_local_registry_is_used_without_mlflow(finished, split):
+    script = (
+        "import sys\n"
+        "from pipeline.cli.app import run_words\n"
+        "code = run_words(False)\n"
+        "print(code, {'mlflow', 'ray', 'pandas', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "predict", str(split[0])],
+        cwd=finished.root, env=finished.environ, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == "0 set()"
+
+
+def test_ctrl_c_ends_it_after_a_batch_with_whole_files(finished, split, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(20_000):
+        (folder / f"{number:05}.png").symlink_to(split[0] / "00000.png")
+    process = finished.start("predict", str(folder), "--csv", str(tmp_path / "x.csv"))
+    process.stdout.readline()  # the head of the table
+    process.stdout.readline()  # the first image
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "of 20000 images; what was done is written" in err
+    assert 250 <= len((tmp_path / "x.csv").read_text().splitlines()) - 1 < 20_000
+
+
+def test_load_model_gives_a_typed_classifier(finished, split):
+    folder, evaluated = split
+    script = (
+        "import sys, pipeline; from pathlib import Path\n"
+        "assert not {'torch', 'numpy', 'mlflow'} & set(sys.modules)\n"
+        f"model = pipeline.load_model('{NAME}@champion')\n"
+        "print([model.predict([name])[0].probabilities for name in sorted(Path(sys.argv[1]).iterdir())[:3]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        cwd=finished.root, env=finished.environ, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    np.testing.assert_allclose(eval(done.stdout), evaluated.probabilities[:3], atol=1e-6)
+
+
+def test_a_shell_completes_the_versions_that_have_an_alias(finished):
+    environ = {
+        **finished.environ, "_SEQPIPE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "seqpipe predict --model synth", "COMP_CWORD": "3",
+    }  # fmt: skip
+    done = subprocess.run([SEQPIPE], cwd=finished.root, env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [f"{NAME}@challenger", f"{NAME}@champion"]
+
+
+def test_help_has_an_example(place):
+    done = place.run("predict", "--help")
+    assert done.code == 0
+    assert "seqpipe predict photos/" in done.out
+
+
+def test_a_model_is_fetched_from_a_server(finished, split, tmp_path):
+    """Where the registry is a server's, its files come through it, and leave nothing behind."""
+    port = closed_port()
+    ui = finished.start("ui", "--port", str(port))
+    try:
+        assert f"http://127.0.0.1:{port}" in ui.stdout.readline()
+        place = Place(tmp_path / "elsewhere", mlflow=True, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+        place.set(TMPDIR=str(tmp_path))
+        done = place.run("predict", str(split[0] / "00000.png"), "--json")
+        assert done.code == 0, done.err
+        best = json.loads(done.out)["images"][0]["best"]
+        assert sum(one["probability"] for one in best) == pytest.approx(1, abs=0.5)
+        assert not list(tmp_path.glob("seqpipe-model-*"))
+        done = place.run("predict", str(split[0] / "00000.png"), "--model", "@best")
+        assert done.code == 2, done.err
+    finally:
+        ui.send_signal(signal.SIGINT)
+        ui.communicate(timeout=30)
