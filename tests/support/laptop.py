@@ -80,6 +80,8 @@ class Laptop:
         self.commands: list[Command] = []
         """All that were begun, in order."""
         self._number = 0
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell's `&`; every command would inherit that
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         folder.mkdir(parents=True, exist_ok=True)
         self._switch_on(["unshare", *_FLAGS.values()])
         self._kept = {kind: os.open(f"/proc/{self.init}/ns/{kind}", os.O_RDONLY) for kind in _KINDS}
