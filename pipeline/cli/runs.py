@@ -71,7 +71,7 @@ def _row(run: "ListedRun") -> list[str]:
 
     def number(name: str, form: str) -> str:
         value = columns.get(name)
-        return format(value, form) if isinstance(value, float) else "-"
+        return format(value, form) if isinstance(value, (int, float)) else "-"
 
     def share(name: str) -> str:
         value = columns.get(name)

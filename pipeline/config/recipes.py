@@ -54,12 +54,16 @@ class Recipe:
 _BEST = {"train.ema_decay": 0.998}
 _CONV = {"model.stem": "conv"}
 
+_DEFAULT_SMALL = Evidence(
+    "85.72 % of the test images (84.61 to 86.77)", (0,), "2 cores with AVX-512 BF16", "make bench BENCH=default_run"
+)
+
 DEFAULT = "default"
 RECIPES: Mapping[str, Recipe] = {
     DEFAULT: Recipe(
         "the described architecture; 0.26 PFLOP for small on four classes",
         {
-            "small": {"four": Variant(), "all": Variant()},
+            "small": {"four": Variant(evidence=_DEFAULT_SMALL), "all": Variant()},
             "medium": {"four": Variant(), "all": Variant()},
             "vanilla": {"four": Variant(), "all": Variant()},
         },

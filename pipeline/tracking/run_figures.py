@@ -10,7 +10,7 @@ from pipeline.config.suggestions import nearest
 from pipeline.errors import ConfigError
 from pipeline.tracking import journal
 
-Value = float | str
+Value = int | float | str
 _MEMORY = "system/process_tree_memory_megabytes"
 
 COLUMNS = (
@@ -64,7 +64,7 @@ def read(name: str, status: str, journals: Iterable[tuple[Path, int]]) -> RunFig
 
 
 def _plain(value: object) -> Value:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
 def _when(milliseconds: int) -> str:
@@ -150,7 +150,7 @@ def sort_key(run: RunFigures, name: str) -> tuple[int, float, str]:
     value = run.get(name)
     if value is None:
         return 2, 0.0, ""
-    return (1, 0.0, value) if isinstance(value, str) else (0, -value, "")
+    return (1, 0.0, value) if isinstance(value, str) else (0, -float(value), "")
 
 
 def _value(text: str) -> Value:

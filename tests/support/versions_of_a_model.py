@@ -21,6 +21,6 @@ def with_versions(root: Path, count: int, name: str = NAME, environ: dict[str, s
     client = connection.client()
     client.create_registered_model(name)
     for number in range(1, count + 1):
-        client.create_model_version(name, f"mlflow-artifacts:/models/{number}", tags={"model": "small"})
+        client.create_model_version(name, f"s3://models/{number}", tags={"model": "small"})
     client.set_registered_model_alias(name, "champion", "1")
     return connection
