@@ -213,7 +213,7 @@ class _Joining:
         except AskedToLeaveError:
             return  # the next look sees it
         except ClusterError as error:
-            self._close_board()  # what has failed once fails always; the next look makes another one
+            self._close_board()  # what has failed once fails always; the next try makes another one
             if not self._joined_before:
                 raise
             if (wait := self._member.begun(time.monotonic(), failed=str(error))) is not None:
@@ -225,9 +225,10 @@ class _Joining:
         self._joined_before, self._beat_at, self._ask_at = True, 0.0, 0.0
 
     def _started(self) -> OwnNode:
-        board, address = self._board, self._own_address()
-        if board is None or address is None:
+        address = self._own_address()
+        if address is None:
             raise BoardError("the head does not answer")
+        board = self._board = self._board or Board(self._head, self._token)  # none: the last one failed meanwhile
         nodes = board.nodes()
         name = free_name(self._plan.name, address, nodes, board.live_nodes(), self._own)
         board.take_order_back(name)
