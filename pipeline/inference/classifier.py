@@ -69,13 +69,9 @@ class Classifier:
         """
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (images.SIDE, images.SIDE, 3):
             raise ValueError(f"pixels must be N x 32 x 32 x 3 of uint8, not {pixels.dtype} of shape {pixels.shape}")
-        found = self._forward(pixels)
-        if self.card.mirrored:
-            found = np.float32(0.5) * (found + self._forward(pixels[:, :, ::-1]))
+        card = self.card
+        found = probabilities(self._network, pixels, card.mean, card.std, mirrored=card.mirrored, batch_size=BATCH)
         return found.reshape(len(pixels), len(self.classes))  # for no images too
-
-    def _forward(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return probabilities(self._network, pixels, self.card.mean, self.card.std, batch_size=BATCH)
 
 
 def _read(source: ImageSource) -> NDArray[np.uint8]:

@@ -77,13 +77,13 @@ def test_a_cheaper_model_must_be_shown_to_be_no_worse():
         ((900, 2.0), (1000, 3.0), True),
         ((900, 3.0), (1000, 2.0), False),
         ((900, 2.05), (1000, 2.0), True),
-        ((1000, 1.8), (1000, 2.0), True),
-        ((1000, 1.95), (1000, 2.0), False),
+        ((900, 2.2), (1000, 2.0), False),
+        ((1000, 1.0), (1000, 2.0), False),  # one network trained twice, on a machine that was busy once
         ((1100, 1.0), (1000, 2.0), False),
         ((900, 2.0), (1000, None), True),
     ],
 )
-def test_cheaper_is_less_of_one_cost_and_not_more_of_another_as_far_as_they_are_known(challenger, champion, cheaper):
+def test_cheaper_is_fewer_parameters_and_no_higher_latency_as_far_as_they_are_known(challenger, champion, cheaper):
     sides = [Side(0.9, parameters=parameters, latency_ms=ms) for parameters, ms in (challenger, champion)]
     assert verdicts(decide(DEFAULT, *sides, paired(20, 20), 0))["cheaper"] == cheaper
 

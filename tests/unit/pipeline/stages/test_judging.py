@@ -79,14 +79,21 @@ def test_fewer_parameters_are_read_from_the_tags(shelf):
 
 
 def test_latencies_count_if_both_were_measured_on_the_same_machine(shelf):
+    """Of a smaller network a higher latency is a cost; what was measured elsewhere says nothing."""
     same = BOTH + [1] * 300
     slow, fast = ({"latency_ms": ms, "latency_machine": "m"} for ms in ("3.0", "2.0"))
-    assert shelf.ask(shelf.version(2, same, **fast), shelf.version(1, same, **slow))[0].promotes
-    assert not shelf.ask(shelf.version(2, same, **slow), shelf.version(1, same, **fast))[0].promotes
-    elsewhere = {**slow, "latency_machine": "another"}
-    assert not shelf.ask(shelf.version(2, same, **fast), shelf.version(1, same, **elsewhere))[0].promotes
-    assert not shelf.ask(shelf.version(2, same, **fast), shelf.version(1, same))[0].promotes
-    assert not shelf.ask(shelf.version(2, same, **fast), shelf.version(1, same, latency_machine="m"))[0].promotes
+    elsewhere = {**fast, "latency_machine": "another"}
+
+    def is_promoted(challenger, champion, parameters="900"):
+        sides = shelf.version(2, same, parameters=parameters, **challenger), shelf.version(1, same, **champion)
+        return shelf.ask(*sides)[0].promotes
+
+    assert is_promoted(fast, slow)
+    assert not is_promoted(slow, fast)
+    assert is_promoted(slow, elsewhere)
+    assert is_promoted(slow, {})
+    assert is_promoted(slow, {"latency_machine": "m"})
+    assert not is_promoted(fast, slow, parameters="1000")
 
 
 def test_predictions_of_a_version_of_an_earlier_release_are_read_from_the_workspace(shelf):
