@@ -92,7 +92,7 @@ class AugmentConfig(Group):
     )
     flip: bool = Field(True, description="Mirror half of the images left to right.")
     alternating_flip: bool = Field(
-        False, description="Mirror half of the images in the first epoch, the other half in the next, and so on."
+        False, description="With flip: mirror half of the images in one epoch, the other half in the next, by turns."
     )
     cutout_pixels: int = Field(0, ge=0, le=32, description="Side of a square that is blanked; 0 for none.")
     cutmix: float = Field(
@@ -102,12 +102,6 @@ class AugmentConfig(Group):
         description="Share of batches whose images get a rectangle of another one. Training accuracy then counts the "
         "class with the larger share.",
     )
-
-    @model_validator(mode="after")
-    def _flips_what_alternates(self) -> "AugmentConfig":
-        if self.alternating_flip and not self.flip:
-            raise ValueError("alternating_flip says which images are mirrored, and flip that none are: set both")
-        return self
 
 
 class TrainConfig(Group):
@@ -120,7 +114,7 @@ class TrainConfig(Group):
     )
     learning_rate: float = Field(2e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
     muon_learning_rate: float = Field(
-        2e-3, gt=0, le=10, description="Peak learning rate of Muon, whose updates are about as large as AdamW's."
+        4e-3, gt=0, le=10, description="Peak learning rate of Muon, whose updates are about as large as AdamW's."
     )
     bias_rate_factor: float = Field(
         1.0, gt=0, le=1000, description="Learning rate of biases and norms, as a multiple of that of the matrices."

@@ -76,7 +76,8 @@ class TrainBatches:
         order = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "order", epoch))).permutation(
             len(self.split)
         )
-        mirrored = self._mirrored(epoch) if self.augment.alternating_flip else None
+        alternates = self.augment.flip and self.augment.alternating_flip
+        mirrored = self._mirrored(epoch) if alternates else None
         for index in range(first, len(self)):
             chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
             images = torch.from_numpy(self.split.images[chosen]).permute(0, 3, 1, 2)  # B x C x H x W

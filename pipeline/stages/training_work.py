@@ -109,9 +109,7 @@ def _pflop(opened: "OpenTraining", prepared: PreparedData) -> float:
     import torch
 
     from pipeline.training.time_forecast import TotalWork
-    from sequencer_models.flops import training_flops
 
     training = opened.training
-    image = torch.zeros(1, 3, 32, 32, device=training.numerics.device)
     work = TotalWork(training.progress.epoch, opened.images, prepared.images_in("validation"))
-    return work.pflop(training_flops(training.model, image))
+    return work.pflop(training.flops_per_image(torch.zeros(1, 3, 32, 32)))

@@ -155,9 +155,12 @@ class Training:
             return
         self._stopwatch = None
         work = TotalWork(self.config.epochs, len(self.batches.split), len(self.validation.split))
+        self.reporter.note(work.in_words(speed, self.flops_per_image(images)))
+
+    def flops_per_image(self, images: Tensor) -> float:
+        """Floating point operations of training on an image, its share of the optimiser's among them; B x C x H x W."""
         of_model = training_flops(self.model, images[:1].to(self.numerics.device))
-        flops_per_image = of_model + self.optimizer.flops / self.config.batch_size
-        self.reporter.note(work.in_words(speed, flops_per_image))
+        return of_model + self.optimizer.flops / self.config.batch_size
 
     def _between_steps(self) -> None:
         """Report, stop when asked, save when it is time."""

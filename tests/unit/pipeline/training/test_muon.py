@@ -39,16 +39,17 @@ def test_singular_values_come_near_1_and_the_vectors_stay(shape):
     turned = U.mT @ after @ V.mT  # diagonal where the vectors are the same
     values = torch.diagonal(turned, dim1=1, dim2=2)
     assert (turned - torch.diag_embed(values)).abs().max() < 1e-3
-    assert 0.6 < values.min() <= values.max() < 1.3
+    assert 0.5 < values.min() <= values.max() < 1.3
 
 
 @pytest.mark.parametrize("rank", [1, 8, 24])
-@pytest.mark.parametrize("columns", [40, 48, 200])
+@pytest.mark.parametrize("columns", [30, 36, 40, 200])
 def test_it_is_newton_and_schulz_whatever_the_shape_and_the_rank(rank, columns):
-    """Against the iteration as it is published, in fp64."""
+    """Against the iteration as it is published, in fp64, from the fourth root of the sum of s^4."""
     x = drawn(3, 24, rank) @ drawn(3, rank, columns, seed=1)
-    expected = x.double() / x.double().norm(dim=(1, 2), keepdim=True)
-    for _ in range(5):
+    bound = torch.linalg.svdvals(x.double()).pow(4).sum(1).pow(0.25)
+    expected = x.double() / bound[:, None, None]
+    for _ in range(3):
         gram = expected @ expected.mT
         expected = 3.4445 * expected + (-4.775 * gram + 2.0315 * gram @ gram) @ expected
     found = orthogonalised(x.clone())
@@ -75,12 +76,14 @@ def test_a_gradient_of_nothing_changes_nothing():
 
 @pytest.mark.parametrize("shape", [(6, 6), (5, 12), (12, 5)])
 def test_it_is_torchs_muon(shape):
-    """Which orthogonalises in bf16, so its entries have two digits."""
+    """Which orthogonalises in bf16 and from a looser bound, so the singular values differ within 0.7 to 1.2."""
     ours, theirs = nn.Parameter(drawn(*shape)), nn.Parameter(drawn(*shape))
     found = steps(muon_of([ours], lr=0.05, weight_decay=0.3), ours, 4)
     oracle = torch.optim.Muon([theirs], lr=0.05, weight_decay=0.3, adjust_lr_fn="match_rms_adamw")
     expected = steps(oracle, theirs, 4)
-    assert (found - expected).norm() < 0.02 * (expected - drawn(*shape)).norm()
+    change, its_change = found - drawn(*shape), expected - drawn(*shape)
+    assert torch.cosine_similarity(change.flatten(), its_change.flatten(), dim=0) > 0.98
+    assert change.norm().item() == pytest.approx(its_change.norm().item(), rel=0.1)
 
 
 def test_in_bf16_it_differs_in_the_last_digits_only():
@@ -196,14 +199,14 @@ def test_its_arithmetic_is_that_of_its_products(dtype):
     with FlopCounterMode(display=False) as counted:
         optimizer.step()
     assert optimizer.flops() == counted.get_total_flops()
-    in_full = 5 * sum(2 * (2 * m * m * n + m**3) for m, n in ((6, 8), (6, 11), (6, 12), (7, 30), *[(3, 5)] * 4))
+    in_full = 3 * sum(2 * (2 * m * m * n + m**3) for m, n in ((6, 8), (6, 11), (6, 12), (7, 30), *[(3, 5)] * 4))
     assert (optimizer.flops() < in_full) == (dtype == torch.float32), "long matrices take less in fp32"
 
 
-@pytest.mark.parametrize(("columns", "is_less"), [(11, False), (12, True)])
-def test_matrices_take_less_from_twice_as_long_as_high_on(columns, is_less):
+@pytest.mark.parametrize(("columns", "is_less"), [(9, False), (10, True)])
+def test_matrices_take_less_from_half_as_long_again_as_high_on(columns, is_less):
     found = muon_of([nn.Parameter(drawn(6, columns))]).flops()
-    assert (found < 5 * 2 * (2 * 6 * 6 * columns + 6**3)) == is_less
+    assert (found < 3 * 2 * (2 * 6 * 6 * columns + 6**3)) == is_less
 
 
 @pytest.mark.parametrize("columns", [60, 120])
@@ -219,5 +222,5 @@ def test_what_its_step_holds_is_no_more_than_it_says(dtype, columns):
     with live:
         optimizer.step()
     lasting = 2 * sum(weight.nbytes for weight in (*weights, lstm))  # gradients and momentum
-    one = weights[0].nbytes  # in the making
+    one = weights[0].nbytes + 3 * 4 * 2  # in the making, and two numbers a matrix
     assert optimizer.scratch_bytes() * 0.9 <= max(live.bytes_after) - lasting <= optimizer.scratch_bytes() + one
