@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.models import MODEL_NAMES
+from pipeline.config.recipes import DEFAULT, RECIPES, Recipe, Variant
 from pipeline.config.resolution import resolve
 from pipeline.errors import ConfigError
 
@@ -18,3 +20,9 @@ def message_of(*sets: str, **rest: object) -> str:
     with pytest.raises(ConfigError) as caught:
         resolve(sets=sets, **rest)
     return str(caught.value)
+
+
+def forget_default_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the default recipe set nothing, so that what no layer sets has the default of its field."""
+    nothing = {name: {"four": Variant(), "all": Variant()} for name in MODEL_NAMES}
+    monkeypatch.setitem(RECIPES, DEFAULT, Recipe("for tests", nothing))

@@ -1,4 +1,5 @@
 import pytest
+from config_files import forget_default_recipe
 
 from pipeline.config.group import Group
 from pipeline.config.keys import known_keys
@@ -17,7 +18,8 @@ def test_a_later_setting_counts_from_the_moment_that_it_is_not_at_its_default():
     assert counted(changed, "model") == counted(plain, "model") | {"forget_bias": 1.0}
 
 
-def test_every_other_setting_counts_at_its_default_too():
+def test_every_other_setting_counts_at_its_default_too(monkeypatch):
+    forget_default_recipe(monkeypatch)
     own = {"name": "vanilla", "sequence": "rows", "hidden": 192, "layers": 2, "dropout": 0.1, "init": "he"}
     assert counted(resolve("vanilla").model, "model") == own
 

@@ -1,7 +1,7 @@
 from itertools import product
 
 import pytest
-from config_files import file_of, message_of
+from config_files import file_of, forget_default_recipe, message_of
 
 from pipeline.config import recipes
 from pipeline.config.keys import known_keys, to_yaml
@@ -17,7 +17,8 @@ OF_FOUR = {"model.hidden": 8, "train.epochs": 5, "train.augment.flip": False}
 
 @pytest.fixture
 def toy(monkeypatch):
-    """A recipe whose settings a test knows."""
+    """A recipe whose settings a test knows, and a default one that sets nothing."""
+    forget_default_recipe(monkeypatch)
     variants = {"four": Variant(OF_FOUR), "all": Variant({"train.epochs": 50})}
     monkeypatch.setitem(RECIPES, "best", Recipe("for tests", {"vanilla": variants}))
 
@@ -37,7 +38,7 @@ def test_every_recipe_has_valid_settings_for_every_model_on_four_classes_and_on_
         assert {key.partition(".")[0] for key in settings} <= {"model", "train", "evaluate"}, "nothing of the machine"
 
 
-def test_the_default_recipe_leaves_the_defaults():
+def test_the_default_recipe_is_what_counts_where_none_is_named():
     for model in MODEL_NAMES:
         assert resolve(model) == resolve(model, flags={"recipe": "default"})
 

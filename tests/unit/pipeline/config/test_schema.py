@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Union, get_args, get_origin
 
 import pytest
-from config_files import message_of
+from config_files import forget_default_recipe, message_of
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config.keys import flatten
@@ -77,7 +77,8 @@ def test_a_committed_config_resolves():
         assert resolve(file=path).model.name in MODEL_NAMES
 
 
-def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
+def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again(monkeypatch):
+    forget_default_recipe(monkeypatch)
     settings = {key: value for key, value in flatten(resolve()).items() if not key.startswith("model.")}
     assert settings == {
         "recipe": "default",
@@ -92,7 +93,7 @@ def test_the_defaults_stay_since_what_was_made_with_them_would_be_made_again():
         "train.batch_size": 128,
         "train.optimizer": "adamw",
         "train.learning_rate": 0.002,
-        "train.muon_learning_rate": 0.002,
+        "train.muon_learning_rate": 0.004,
         "train.bias_rate_factor": 1.0,
         "train.adam_beta2": 0.999,
         "train.weight_decay": 0.05,
@@ -173,13 +174,6 @@ def test_only_a_model_with_blocks_can_recompute_them():
     assert resolve("small", sets=["compute.recompute=true"]).compute.recompute
     assert "compute.recompute is for small and medium: vanilla has no blocks" in message_of(
         "compute.recompute=true", model="vanilla"
-    )
-
-
-def test_a_flip_that_alternates_has_to_be_one():
-    assert resolve(sets=["train.augment.alternating_flip=true"]).train.augment.alternating_flip
-    assert "train.augment: alternating_flip says which images are mirrored, and flip that none are" in message_of(
-        "train.augment.alternating_flip=true", "train.augment.flip=false"
     )
 
 

@@ -70,6 +70,17 @@ def test_an_alternating_flip_shows_each_image_and_its_mirror_image_in_turn():
     assert 70 <= sum(first.values()) <= 130
 
 
+def test_without_a_flip_none_alternates():
+    plain = AugmentConfig(translate_pixels=0, flip=False)
+    for epoch in (0, 1):
+        pairs = zip(
+            batches(8, 16, plain.model_copy(update={"alternating_flip": True})).epoch(epoch),
+            batches(8, 16, plain).epoch(epoch),
+            strict=True,
+        )
+        assert all(torch.equal(one.images, other.images) for one, other in pairs)
+
+
 def test_an_alternating_flip_depends_on_seed_epoch_and_image_alone():
     whole = mirrored_in(0)
     assert mirrored_in(0, seed=1) != whole

@@ -25,7 +25,7 @@ def process(tmp_path, monkeypatch):
 
 @pytest.fixture
 def forecast(process):
-    base = resolve("small", None, ["train.batch_size=128", "train.ema_decay=null"], {})
+    base = resolve("small", None, ["train.batch_size=128", "train.ema_decay=null", "train.optimizer=adamw"], {})
     forecast = TrialForecaster(base, 10)
     yield forecast
     forecast.close()

@@ -12,6 +12,7 @@ from pipeline.tracking import delivery_state
 from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training.checkpoint import load_weights
 from pipeline.training.models import build_model
+from pipeline.training.optimizer import Optimizer
 from pipeline.training.time_forecast import TotalWork
 from pipeline.workspace.manifests import StageFolder
 from sequencer_models import kernels
@@ -91,7 +92,9 @@ def test_a_training_leaves_weights_figures_and_what_it_was_made_with(config, pre
     assert result.numerics == json.loads((folder / "numerics.json").read_bytes())
     model = build_model(config, 4)
     work = TotalWork(2, prepared.images_in("train"), prepared.images_in("validation"))
-    assert result.pflop == work.pflop(training_flops(model, torch.zeros(1, 3, 32, 32))) > 0
+    of_optimizer = Optimizer(model, config.train).flops / 16  # a step has 16 images
+    assert result.pflop == work.pflop(training_flops(model, torch.zeros(1, 3, 32, 32)) + of_optimizer)
+    assert of_optimizer > 0
     model.load_state_dict(load_weights(folder / "last.safetensors"))
     assert told(context, folder) == ("FINISHED", (folder / FILE_NAME).stat().st_size)
 
