@@ -72,7 +72,7 @@ def _variants(
     blocks: Mapping[str, Any],
     all_ten: Mapping[str, Any],
 ) -> dict[str, dict[ClassChoice, Variant]]:
-    """Variants of every model: its epochs on four classes and on all ten, what models with blocks have, and all ten."""
+    """Variants of all models: the epochs of each on four classes and all ten, and what those with blocks have more."""
     return {
         model: {
             choice: Variant(

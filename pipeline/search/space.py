@@ -30,6 +30,7 @@ PROBE = 0.381966
 
 _TRAINING: dict[str, Parameter] = {
     "train.learning_rate": LogUniform(5e-4, 8e-3),
+    "train.muon_learning_rate": LogUniform(1e-3, 1.6e-2),
     "train.weight_decay": LogUniform(0.005, 0.3),
     "train.adam_beta2": Choice((0.95, 0.98, 0.99, 0.999)),
     "train.label_smoothing": Uniform(0.0, 0.2),
@@ -81,6 +82,8 @@ def _fitting(space: Space, config: RunConfig) -> Space:
     """Of a default space what fits the config: with `model.whitened` there is no choice of stems, for one."""
     fitting: dict[str, Parameter] = {}
     for key, parameter in space.items():
+        if key == "train.muon_learning_rate" and config.train.optimizer != "muon":
+            continue
         if isinstance(parameter, Choice):
             fit = tuple(option for option in parameter.options if _takes(config, key, option))
             parameter = Choice(fit or parameter.options)  # if none fits, `check` says why

@@ -158,7 +158,7 @@ class Training:
         self.reporter.note(work.in_words(speed, self.flops_per_image(images)))
 
     def flops_per_image(self, images: Tensor) -> float:
-        """Floating point operations of training on an image, its share of the optimiser's among them; B x C x H x W."""
+        """Floating point operations of training on one of the images (B x C x H x W), with its share of a step."""
         of_model = training_flops(self.model, images[:1].to(self.numerics.device))
         return of_model + self.optimizer.flops / self.config.batch_size
 

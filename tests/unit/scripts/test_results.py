@@ -102,7 +102,9 @@ def test_one_seed_has_the_interval_over_the_test_images(results, workspace):
 
 def test_a_training_is_of_the_recipe_whose_settings_it_has_however_they_were_given(results, workspace):
     by_hand = resolve("small", flags={"recipe": "best"})
-    sets = as_words({key: value for key, value in flatten(by_hand).items() if key.startswith(("model.", "train."))})
+    sets = as_words(
+        {key: value for key, value in flatten(by_hand).items() if key.startswith(("model.", "train.", "evaluate."))}
+    )
     trained(workspace, *sets)
     [one] = found(results, workspace)
     assert (one.recipe, one.changes, one.table) == ("best", [], "four")
