@@ -72,7 +72,7 @@ def _variants(
     blocks: Mapping[str, Any],
     all_ten: Mapping[str, Any],
 ) -> dict[str, dict[ClassChoice, Variant]]:
-    """Variants of all models: the epochs of each on four classes and all ten, and what those with blocks have more."""
+    """Variants of all models: the epochs of each on four classes and all ten; what those with blocks have more."""
     return {
         model: {
             choice: Variant(
