@@ -9,7 +9,6 @@ between their right answers, or the challenger a little more or less often.
 import argparse
 from bisect import bisect_left
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -74,15 +73,14 @@ def draw(images: int, only: tuple[float, float], comparisons: int, seed: list[in
 def measure(options: argparse.Namespace, _setting: Setting) -> dict[str, Any]:
     rows = []
     for images in IMAGES:
+        limits = {(side, number): Limits(images, side, number) for side in (AS_LARGE, SMALLER) for number in DECISIONS}
         for case in CASES:
             for correlation in CORRELATIONS:
                 if (only := shares(case.points, correlation)) is None:
                     continue
                 seed = [images, round(10 * case.points) + 1000, round(100 * correlation)]
                 counts = draw(images, only, options.comparisons, seed)
-                promoted = {
-                    before + 1: _promoted(case, images, counts, before) for before in (n - 1 for n in DECISIONS)
-                }
+                promoted = {number: limits[case.challenger, number].share_promoted(counts) for number in DECISIONS}
                 rows.append(
                     {"images": images, "case": case.name, "is_false": case.is_false, "correlation": correlation,
                      "disputed": sum(only), "promoted": promoted}
@@ -91,22 +89,49 @@ def measure(options: argparse.Namespace, _setting: Setting) -> dict[str, Any]:
     return {"comparisons": options.comparisons, "rows": rows}
 
 
-def _promoted(case: Case, images: int, counts: NDArray[np.int64], before: int) -> float:
-    """The share of comparisons in which the gate promotes.
+class Limits:
+    """What the gate asks of a challenger in the `number`-th decision on so many test images.
 
-    Of images that either model alone gets right, more that are the challenger's are never worse for it: so the gate
-    is asked for the least number of them that is enough, for each number of disputed images, and not 10 000 times.
+    Of the images that one model alone gets right, more that are the challenger's are never worse for it. So the gate is
+    asked for the least number of them that is enough, once for each number of disputed images, and not 10 000 times.
     """
 
-    def promotes(disputed: int, only_second: int) -> bool:
-        pairing = Pairing(PairCounts(images, disputed - only_second, only_second))
-        return decide(RULES, case.challenger, AS_LARGE, pairing, before).promotes
+    def __init__(self, images: int, challenger: Side, number: int) -> None:
+        self._images = images
+        self._challenger = challenger
+        self._before = number - 1
+        self._known: dict[int, int] = {}
 
-    @cache
-    def enough(disputed: int) -> int:
-        return bisect_left(range(disputed + 1), True, key=lambda only_second: promotes(disputed, only_second))
+    def share_promoted(self, counts: NDArray[np.int64]) -> float:
+        """The share of comparisons (each a row: only the champion right, only the challenger right) it promotes in."""
+        return float(np.mean([second >= self.enough(first + second) for first, second in counts.tolist()]))
 
-    return float(np.mean([second >= enough(first + second) for first, second in counts.tolist()]))
+    def enough(self, disputed: int) -> int:
+        """How many of the disputed images must be the challenger's; one more than there are if all are too few."""
+        if disputed not in self._known:
+            low, high = self._around(disputed)
+            numbers = range(low, high)
+            found = bisect_left(numbers, True, key=lambda only_second: self._promotes(disputed, only_second))
+            self._known[disputed] = low + found
+        return self._known[disputed]
+
+    def _around(self, disputed: int) -> tuple[int, int]:
+        """Numbers that the limit lies between (low <= limit <= high), near that of the nearest that is known."""
+        if not self._known:
+            return 0, disputed + 1
+        nearest = min(self._known, key=lambda known: abs(known - disputed))
+        middle = min(max(0, self._known[nearest] + (disputed - nearest) // 2), disputed)
+        low, high, step = middle, middle + 1, 1
+        while low > 0 and self._promotes(disputed, low - 1):
+            low, step = max(0, low - step), 2 * step
+        step = 1
+        while high <= disputed and not self._promotes(disputed, high):
+            high, step = min(disputed + 1, high + step), 2 * step
+        return low, high
+
+    def _promotes(self, disputed: int, only_second: int) -> bool:
+        pairing = Pairing(PairCounts(self._images, disputed - only_second, only_second))
+        return decide(RULES, self._challenger, AS_LARGE, pairing, self._before).promotes
 
 
 def tables(record: Record) -> list[Table]:
