@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import SeqpipeError, TrackingError
 from pipeline.tracking.champion_history import Kind
+from pipeline.tracking.champion_store import MlflowChampions
 from pipeline.tracking.champions import Reason, make_champion, registry_lock
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import Tracker
@@ -143,7 +144,7 @@ def _promote(
         if promotion.to_challenger:
             client.set_registered_model_alias(name, CHALLENGER, number)
         if promotion.to_champion:
-            make_champion(client, name, number, _reason(found, promotion, kind))
+            make_champion(MlflowChampions(client), name, number, _reason(found, promotion, kind))
     aliases = client.get_model_version(name, number).aliases
     not_compared = promotion.ruling.not_compared if promotion.ruling else ""
     return RegisteredVersion(name, number, tuple(sorted(aliases)), not_compared)

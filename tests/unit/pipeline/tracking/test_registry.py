@@ -12,6 +12,7 @@ from offline_store import offline_tracker
 from pipeline.errors import TrackingError
 from pipeline.tracking import registry
 from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.champion_store import MlflowChampions
 from pipeline.tracking.champions import history
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.logged_model import Candidate
@@ -150,7 +151,7 @@ def test_every_champion_is_in_the_history_with_what_it_was_compared_by(registere
     registered.register("k1", 0.8)
     registered.register("k2", 0.7)
     registered.register("k3", 0.9)
-    first, second = history(registered.client, "task")
+    first, second = history(MlflowChampions(registered.client), "task")
     assert (first.version, first.kind, first.why, first.run) == ("1", "registered", "there was no champion", "k1")
     assert (second.version, second.why) == ("3", "the gate let it through against version 1")
     assert (second.run, second.comparison, second.is_done) == ("k3", "in one line", True)
@@ -201,7 +202,7 @@ def test_what_the_gate_says_is_written_before_any_alias_is_set(registered, monke
         registered.register("k2", 0.9)
     assert registered.client.versions[1].tags["gate"] == "True"
     assert registered.client.model_tags["decisions"] == "1"
-    assert [change.version for change in history(registered.client, "task")] == ["1"]
+    assert [change.version for change in history(MlflowChampions(registered.client), "task")] == ["1"]
     assert registered.client.aliases["task", "champion"] == "1"
 
 
