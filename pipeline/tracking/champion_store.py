@@ -209,8 +209,6 @@ def _is_known(database: Path) -> bool:
     with suppress(sqlite3.Error), opened(database) as registry:  # MLflow's client reports what is wrong
         (revision,) = registry.execute("SELECT version_num FROM alembic_version").fetchone() or (None,)
         (models, names) = registry.execute("SELECT count(*), count(DISTINCT name) FROM registered_models").fetchone()
-        columns = {
-            table: {row[1] for row in registry.execute(f"PRAGMA table_info({table})")} for table in _COLUMNS
-        }
+        columns = {table: {row[1] for row in registry.execute(f"PRAGMA table_info({table})")} for table in _COLUMNS}
         return revision == schema_revisions()[1] and models == names and columns == _COLUMNS
     return False
