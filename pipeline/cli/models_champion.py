@@ -11,7 +11,18 @@ from pipeline.cli.console import emit, emit_json, table
 if TYPE_CHECKING:
     from pipeline.tracking.champion_history import Change
 
-Why = Annotated[str, typer.Option("--why", help="Why, for the history.", show_default=False)]
+LONGEST_WHY = 1000
+"""Characters of a reason; MLflow's tags end at 5000, all of a change included."""
+
+
+def _reason(text: str) -> str:
+    """A reason that a tag can hold."""
+    if len(text) > LONGEST_WHY:
+        raise typer.BadParameter(f"a reason of {len(text)} characters: at most {LONGEST_WHY} are kept")
+    return text
+
+
+Why = Annotated[str, typer.Option("--why", help="Why, for the history.", show_default=False, callback=_reason)]
 
 
 def add_to(models: typer.Typer) -> None:
@@ -38,8 +49,12 @@ def promote(version: options.VersionWord, why: Why = "", as_json: options.Json =
         found = find_version(choice, connection)
         require_files(found)
         run = store.versions(found.name)[found.number].run
+        was = store.model(found.name).champion
         changes = make_champion(store, found.name, found.number, Reason("promoted", why, run))
-    _show_last(found.name, changes, as_json)
+    if was == found.number and not as_json:
+        emit(f"{found.name}: version {found.number} is champion already")
+    else:
+        _show_last(found.name, changes, as_json)
 
 
 def rollback(name: options.ModelName = None, why: Why = "", as_json: options.Json = False) -> None:

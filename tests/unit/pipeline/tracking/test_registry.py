@@ -118,12 +118,12 @@ class Registry:
         self.logged.append((run_id, candidate.key))
         return f"m-{candidate.key}", str(folder)
 
-    def register(self, key, accuracy=0.8, test_hash="t0", name="task"):
+    def register(self, key, accuracy=0.8, test_hash="t0", name="task", gate=by_accuracy):
         candidate = Candidate(
             key, self.root / "weights", self.root / "predictions", {"classes": ["cat", "dog"]}, accuracy, test_hash,
             metrics={}, tags={RUN_KEY_TAG: key}, example=np.zeros((1, 32, 32, 3), np.uint8), description="a model",
         )  # fmt: skip
-        return registry.register(self.tracker, "r0", name, candidate, by_accuracy)
+        return registry.register(self.tracker, "r0", name, candidate, gate)
 
 
 @pytest.fixture
@@ -188,6 +188,35 @@ def test_why_a_version_was_not_compared_is_written_at_it_until_it_is_compared(re
     registered.client.versions[0].tags["test_hash"] = "t1"
     assert registered.register("k2", 0.9, test_hash="t1").not_compared == ""
     assert (version.tags.get(NOT_COMPARED_TAG), version.description) == (None, "a model\n\n---\n\nbetter: True")
+
+
+def test_a_version_is_judged_again_if_another_laptop_changes_the_champion_meanwhile(registered):
+    for key in ("k1", "k2"):
+        registered.register(key, 0.8)
+    asked = []
+
+    def gate(standing, reason):
+        asked.append(standing.champion.number)
+        if len(asked) == 1:
+            registered.client.set_registered_model_alias("task", "champion", "2")
+        return by_accuracy(standing, reason)
+
+    registered.client.versions[1].tags[ACCURACY_TAG] = "0.95"
+    assert registered.register("k3", 0.9, gate=gate).aliases == ("challenger",)
+    assert asked == [1, 2]
+
+
+def test_a_champion_that_changes_all_the_time_is_said_in_one_line(registered):
+    for key in ("k1", "k2"):
+        registered.register(key, 0.8)
+
+    def gate(standing, reason):
+        other = "2" if standing.champion.number == 1 else "1"
+        registered.client.set_registered_model_alias("task", "champion", other)
+        return by_accuracy(standing, reason)
+
+    with pytest.raises(TrackingError, match="changed again and again"):
+        registered.register("k3", 0.9, gate=gate)
 
 
 def test_what_the_gate_says_is_written_before_any_alias_is_set(registered, monkeypatch):
