@@ -11,7 +11,18 @@ from pipeline.cli.console import emit, emit_json, table
 if TYPE_CHECKING:
     from pipeline.tracking.champion_history import Change
 
-Why = Annotated[str, typer.Option("--why", help="Why, for the history.", show_default=False)]
+LONGEST_WHY = 1000
+"""Characters of a reason; MLflow's tags end at 5000, all of a change included."""
+
+
+def _reason(text: str) -> str:
+    """A reason that a tag can hold."""
+    if len(text) > LONGEST_WHY:
+        raise typer.BadParameter(f"a reason of {len(text)} characters: at most {LONGEST_WHY} are kept")
+    return text
+
+
+Why = Annotated[str, typer.Option("--why", help="Why, for the history.", show_default=False, callback=_reason)]
 
 
 def add_to(models: typer.Typer) -> None:
@@ -27,32 +38,36 @@ def promote(version: options.VersionWord, why: Why = "", as_json: options.Json =
     `seqpipe models gate` does it only if the comparison with the champion lets it through.
     """
     from pipeline.cli.registry import registry
+    from pipeline.tracking.champion_store import champion_store
     from pipeline.tracking.champions import Reason, make_champion, registry_lock
     from pipeline.tracking.model_versions import find_version, require_files
-    from pipeline.tracking.registry_names import RUN_KEY_TAG
     from pipeline.tracking.version_choice import VersionChoice
 
     choice = VersionChoice.parse(version)
     with registry(to_write=True) as connection, registry_lock(connection.workspace):
-        client = connection.client()
+        store = champion_store(connection, to_write=True)
         found = find_version(choice, connection)
         require_files(found)
-        run = client.get_model_version(found.name, found.number).tags.get(RUN_KEY_TAG, found.run_id or "")
-        changes = make_champion(client, found.name, found.number, Reason("promoted", why, run))
-    _show_last(found.name, changes, as_json)
+        run = store.versions(found.name)[found.number].run
+        was = store.model(found.name).champion
+        changes = make_champion(store, found.name, found.number, Reason("promoted", why, run))
+    if was == found.number and not as_json:
+        emit(f"{found.name}: version {found.number} is champion already")
+    else:
+        _show_last(found.name, changes, as_json)
 
 
 def rollback(name: options.ModelName = None, why: Why = "", as_json: options.Json = False) -> None:
     """Make the champion before the present one champion again; once more: the one before that."""
     from pipeline.cli.registry import registry
+    from pipeline.tracking.champion_store import champion_store
     from pipeline.tracking.champions import registry_lock, roll_back
     from pipeline.tracking.version_choice import choose_model
-    from pipeline.tracking.version_list import registered_models
 
     with registry(to_write=True) as connection, registry_lock(connection.workspace):
-        client = connection.client()
-        model = choose_model(name, registered_models(client))
-        changes = roll_back(client, model, why)
+        store = champion_store(connection, to_write=True)
+        model = choose_model(name, store.names())
+        changes = roll_back(store, model, why)
     _show_last(model, changes, as_json)
 
 
@@ -60,13 +75,13 @@ def history(name: options.ModelName = None, as_json: options.Json = False) -> No
     """Show who was champion when, why, from which run and by which comparison, the newest first."""
     from pipeline.cli.registry import registry
     from pipeline.tracking import champions
+    from pipeline.tracking.champion_store import champion_store
     from pipeline.tracking.version_choice import choose_model
-    from pipeline.tracking.version_list import registered_models
 
     with registry() as connection:
-        client = connection.client(to_write=False)
-        model = choose_model(name, registered_models(client))
-        changes = champions.history(client, model)
+        store = champion_store(connection, to_write=False)
+        model = choose_model(name, store.names())
+        changes = champions.history(store, model)
     if as_json:
         emit_json({"name": model, "changes": [_to_json(change) for change in changes]})
         return

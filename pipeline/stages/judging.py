@@ -7,7 +7,7 @@ from pipeline.config.schema import GateConfig
 from pipeline.errors import WorkspaceError
 from pipeline.promotion import gate, report
 from pipeline.promotion.gate import GateDecision, Pairing, Side
-from pipeline.promotion.test_set_use import decisions_before
+from pipeline.promotion.test_set_use import CountedDecision
 from pipeline.tracking.promotion import Ruling, Standing, Version
 from pipeline.tracking.registry_names import (
     DECIDED_AGAINST_TAG,
@@ -16,8 +16,6 @@ from pipeline.tracking.registry_names import (
     LATENCY_TAG,
     PARAMETERS_TAG,
     RUN_KEY_TAG,
-    TEST_HASH_TAG,
-    decisions_tag,
 )
 from pipeline.workspace.paths import Workspace
 
@@ -60,11 +58,9 @@ class RegistryGate:
             return gate.not_compared(
                 self._rules, challenger, f"beside the champion, version {champion.number}: {error}"
             )
-        before = decisions_before(
-            contender.tags, [one.tags for one in standing.others], standing.model_tags, against=champion.number
-        )
+        number = _number(standing, champion)
         pairing = Pairing(pair_counts(theirs, predicted), class_counts(theirs, predicted))
-        return gate.decide(self._rules, challenger, self._side(champion, theirs, contender), pairing, before)
+        return gate.decide(self._rules, challenger, self._side(champion, theirs, contender), pairing, number - 1)
 
     def _predictions(self, version: Version) -> "Predictions | None":
         """A version's predictions, None if they are gone or damaged; those of an earlier release's may be here."""
@@ -82,6 +78,15 @@ class RegistryGate:
 
         found = compute(predicted, calibration_bins=self._bins)
         return Side(found.accuracy, _parameters(version), _latency_ms(version, other), found.ece)
+
+
+def _number(standing: Standing, champion: Version) -> int:
+    """The number of the decision on the test images; taken, where anything is to be written."""
+    contender = standing.contender
+    others = [one.tags for one in standing.others]
+    use = CountedDecision(contender.number, contender.tags, champion.number, champion.tags, others)
+    model, write = standing.model_tags, standing.write_tag
+    return use.number(model) if write is None else use.take_number(model, write)
 
 
 def _unknown(version: Version) -> Side:
@@ -104,15 +109,12 @@ def _latency_ms(version: Version, other: Version | None) -> float | None:
 
 def _ruling(decision: GateDecision, standing: Standing) -> Ruling:
     tags = {**report.tags(decision), DECISION_TAG: str(decision.number)}
-    model_tags = {}
     if decision.number and standing.champion is not None:
         tags[DECIDED_AGAINST_TAG] = str(standing.champion.number)
-        model_tags[decisions_tag(standing.contender.tags.get(TEST_HASH_TAG, ""))] = str(decision.number)
     return Ruling(
         decision.promotes,
         report.markdown(decision),
         tags,
-        model_tags,
         decision.why_not_compared,
         report.summary(decision),
     )

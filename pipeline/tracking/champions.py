@@ -1,7 +1,4 @@
-"""Who is champion, in the registry: promotes, rolls back, and keeps the history in tags of the registered model.
-
-MLflow is imported inside functions.
-"""
+"""Who is champion, in the registry: promotes, rolls back, and keeps the history in tags of the registered model."""
 
 import getpass
 import socket
@@ -14,14 +11,11 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, TrackingError
 from pipeline.tracking.champion_history import TAG, Change, Kind, Settled, champion_before, read, settled
+from pipeline.tracking.champion_store import ChampionStore
 from pipeline.tracking.registration_check import missing_files
-from pipeline.tracking.registry_names import CHAMPION
-from pipeline.tracking.version_list import versions_of
 from pipeline.workspace.locks import exclusive
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from pipeline.workspace.paths import Workspace
 
 
@@ -35,30 +29,30 @@ class Reason:
     comparison: str = ""
 
 
-def history(client: "MlflowClient", name: str) -> tuple[Change, ...]:
+def history(store: ChampionStore, name: str) -> tuple[Change, ...]:
     """The changes of the champion of a registered model, in the order of time; nothing is written."""
-    return _settled(client, name).changes
+    return _settled(store, name).changes
 
 
-def make_champion(client: "MlflowClient", name: str, version: str, reason: Reason) -> tuple[Change, ...]:
+def make_champion(store: ChampionStore, name: str, version: str, reason: Reason) -> tuple[Change, ...]:
     """Make a version champion, and enter it in the history; nothing if it is champion already.
 
     The caller holds the registry's lock (`registry_lock`). Killed at any moment, the history and the alias agree.
     """
-    before = _settle(client, name)
+    before = _settle(store, name)
     if before and before[-1].version == version:
         return before
     change = replace(
         _now(), kind=reason.kind, version=version, why=reason.why, run=reason.run, comparison=reason.comparison
     )
-    _write(client, name, change)
-    client.set_registered_model_alias(name, CHAMPION, version)
+    _write(store, name, change)
+    store.set_champion(name, version)
     done = replace(change, is_done=True)
-    _write(client, name, done)
+    _write(store, name, done)
     return (*before, done)
 
 
-def roll_back(client: "MlflowClient", name: str, why: str) -> tuple[Change, ...]:
+def roll_back(store: ChampionStore, name: str, why: str) -> tuple[Change, ...]:
     """Make the champion before the present one champion again.
 
     The caller holds the registry's lock.
@@ -66,17 +60,17 @@ def roll_back(client: "MlflowClient", name: str, why: str) -> tuple[Change, ...]
     Raises:
         ConfigError: there is none before it that is still there.
     """
-    before = _settle(client, name)
-    version = champion_before(before, {one.version for one in versions_of(client, name)})
+    before = _settle(store, name)
+    there = store.versions(name)
+    version = champion_before(before, there)
     if version is None:
         raise ConfigError(f"{name} has no champion before the present one to go back to; `seqpipe models history`")
-    found = client.get_model_version(name, version)
-    if (folder := missing_files(found.source)) is not None:
+    if (folder := missing_files(there[version].source)) is not None:
         raise TrackingError(
             f"version {version} was champion before, but its files are gone from {folder}; "
             "make another one champion with `seqpipe models promote`"
         )
-    return make_champion(client, name, version, Reason("rolled back", why, run=found.run_id or ""))
+    return make_champion(store, name, version, Reason("rolled back", why, run=there[version].run))
 
 
 @contextmanager
@@ -86,25 +80,24 @@ def registry_lock(workspace: "Workspace") -> Iterator[None]:
         yield
 
 
-def _settle(client: "MlflowClient", name: str) -> tuple[Change, ...]:
+def _settle(store: ChampionStore, name: str) -> tuple[Change, ...]:
     """The history, after what is missing in it was written."""
-    found = _settled(client, name)
+    found = _settled(store, name)
     for change in found.to_remove:
-        client.delete_registered_model_tag(name, TAG + change.key)
+        store.remove_tag(name, TAG + change.key)
     for change in found.to_write:
-        _write(client, name, change)
+        _write(store, name, change)
     return found.changes
 
 
-def _settled(client: "MlflowClient", name: str) -> Settled:
-    model = client.get_registered_model(name)
-    champion = model.aliases.get(CHAMPION)
+def _settled(store: ChampionStore, name: str) -> Settled:
+    model = store.model(name)
     now = replace(_now(), why="set outside of seqpipe, or before it kept a history")
-    return settled(read(model.tags), None if champion is None else str(champion), now)
+    return settled(read(model.tags), model.champion, now)
 
 
-def _write(client: "MlflowClient", name: str, change: Change) -> None:
-    client.set_registered_model_tag(name, TAG + change.key, change.to_text())
+def _write(store: ChampionStore, name: str, change: Change) -> None:
+    store.set_tag(name, TAG + change.key, change.to_text())
 
 
 def _now() -> Change:

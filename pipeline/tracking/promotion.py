@@ -31,17 +31,18 @@ class Standing:
     others: tuple[Version, ...] = ()
     """All versions but the contender."""
     model_tags: Mapping[str, str] = field(default_factory=dict)
+    write_tag: Callable[[str, str], Mapping[str, str]] | None = None
+    """Writes a tag of the registered model and reads all of them again; None where nothing is to be written."""
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """What the gate says of a version, and what is written at it and at the registered model."""
+    """What the gate says of a version, and what is written at it."""
 
     promotes: bool
     text: str = ""
     """Markdown, for the version's description."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    model_tags: Mapping[str, str] = field(default_factory=dict)
     not_compared: str = ""
     """Why it could not be compared with the champion."""
     summary: str = ""

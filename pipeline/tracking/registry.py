@@ -5,11 +5,13 @@ MLflow is imported inside functions.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SeqpipeError, TrackingError
 from pipeline.tracking.champion_history import Kind
+from pipeline.tracking.champion_store import MlflowChampions
 from pipeline.tracking.champions import Reason, make_champion, registry_lock
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.delivery import Tracker
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 _RULING = "\n\n---\n\n"
 """Stands in a description between what a version is and what the gate said of it."""
+
+_ATTEMPTS = 5
+"""How often a version is judged, if another laptop makes another one champion meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -135,18 +140,35 @@ def _promote(
     *,
     dry_run: bool = False,
 ) -> RegisteredVersion:
-    with standing(client, name, number, workspace.hidden) as found:
-        promotion = promote(found, gate, earlier_test_hashes)
-    if not dry_run:
-        if promotion.ruling is not None:  # before the aliases, so that a decision counts whatever happens then
+    champions = MlflowChampions(client)
+    for _ in range(_ATTEMPTS):
+        before = champions.model(name).champion
+        with standing(client, name, number, workspace.hidden) as found:
+            asked = found if dry_run else replace(found, write_tag=partial(_write_tag, champions, name))
+            promotion = promote(asked, gate, earlier_test_hashes)
+        if dry_run:
+            break
+        if promotion.ruling is not None:
             _record_ruling(client, name, number, promotion.ruling)
         if promotion.to_challenger:
             client.set_registered_model_alias(name, CHALLENGER, number)
-        if promotion.to_champion:
-            make_champion(client, name, number, _reason(found, promotion, kind))
+        if not promotion.to_champion:
+            break
+        if champions.model(name).champion == before:
+            make_champion(champions, name, number, _reason(found, promotion, kind))
+            break
+    else:
+        raise TrackingError(
+            f"the champion of {name} was changed again and again while it was judged; repeat the command", passes=True
+        )
     aliases = client.get_model_version(name, number).aliases
     not_compared = promotion.ruling.not_compared if promotion.ruling else ""
     return RegisteredVersion(name, number, tuple(sorted(aliases)), not_compared)
+
+
+def _write_tag(champions: MlflowChampions, name: str, key: str, value: str) -> Mapping[str, str]:
+    champions.set_tag(name, key, value)
+    return champions.model(name).tags
 
 
 def _reason(standing: Standing, promotion: Promotion, kind: Kind) -> Reason:
@@ -162,12 +184,10 @@ def _reason(standing: Standing, promotion: Promotion, kind: Kind) -> Reason:
 
 
 def _record_ruling(client: "MlflowClient", name: str, number: str, ruling: Ruling) -> None:
-    """Write at the version what the gate said, and at the registered model how often it has decided."""
+    """Write at the version what the gate said."""
     version = client.get_model_version(name, number)
     for key, value in ruling.tags.items():
         client.set_model_version_tag(name, number, key, value)
-    for key, value in ruling.model_tags.items():
-        client.set_registered_model_tag(name, key, value)
     if ruling.not_compared:
         client.set_model_version_tag(name, number, NOT_COMPARED_TAG, ruling.not_compared)
     elif NOT_COMPARED_TAG in version.tags:

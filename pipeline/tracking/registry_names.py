@@ -19,8 +19,5 @@ DECISION_TAG = "gate_decision"
 """The number of a version's latest decision on its test images; 0 if it was compared with no champion."""
 DECIDED_AGAINST_TAG = "gate_champion"
 """The version that it was compared with then."""
-
-
-def decisions_tag(test_hash: str) -> str:
-    """The tag of a registered model that counts the decisions on some test images."""
-    return f"gate_decisions_{test_hash[:16]}"
+DECISIONS_TAG = "gate_decisions_"
+"""What the tags of a registered model begin with that hold the numbers of decisions: then the test images' hash."""

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from versions_of_a_model import NAME, connected, with_versions
+from versions_of_a_model import NAME, champions_of, connected, with_versions
 
+from pipeline.tracking.champion_store import champion_store
 from pipeline.tracking.champions import Reason, history, make_champion, registry_lock, roll_back
 
 KILLS, ROUNDS = 100, 200
@@ -21,11 +22,11 @@ SUPPORT = REPOSITORY / "tests" / "support"
 KILL_PROMOTIONS = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from versions_of_a_model import NAME, connected
+from versions_of_a_model import NAME, champions_of, connected
 from pipeline.tracking.champions import Reason, history, make_champion, registry_lock
 import mlflow.store.model_registry.sqlalchemy_store, mlflow.store.tracking.sqlalchemy_store  # what is forked has them
 
-root, kills = Path(sys.argv[1]), int(sys.argv[2])
+root, kills, kind = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 draws = random.Random(5)
 
 
@@ -42,8 +43,9 @@ def forked(work):
 
 
 def look(write):
-    client = connected(root).client()
-    changes = history(client, NAME)
+    connection = connected(root)
+    client = connection.client()
+    changes = history(champions_of(connection, kind), NAME)
     champion = client.get_registered_model(NAME).aliases.get("champion")
     kinds = [change.kind for change in changes]
     os.write(write, json.dumps([str(champion), [change.version for change in changes], kinds]).encode())
@@ -51,12 +53,12 @@ def look(write):
 
 def promote(write):
     connection = connected(root)
-    client = connection.client()
+    store = champions_of(connection, kind)
     for number in range(10**6):
         version = str(1 + number % 3)
         os.write(write, b"b" + version.encode())
         with registry_lock(connection.workspace):
-            make_champion(client, NAME, version, Reason("promoted", "because"))
+            make_champion(store, NAME, version, Reason("promoted", "because"))
         os.write(write, b"e" + version.encode())
 
 
@@ -90,15 +92,15 @@ print(json.dumps({"killed inside": open_ended, "of these done": done}))
 PROMOTE_MANY = """
 import sys
 from pathlib import Path
-from versions_of_a_model import NAME, connected
+from versions_of_a_model import NAME, champions_of, connected
 from pipeline.tracking.champions import Reason, make_champion, registry_lock
 
 connection = connected(Path(sys.argv[1]))
-client = connection.client()
+store = champions_of(connection, sys.argv[4])
 for number in range(int(sys.argv[2])):
     with registry_lock(connection.workspace):
-        make_champion(client, NAME, str(int(sys.argv[3]) + number % 2), Reason("promoted", f"round {number}"))
-    assert len(client.get_registered_model(NAME).aliases) == 1
+        make_champion(store, NAME, str(int(sys.argv[3]) + number % 2), Reason("promoted", f"round {number}"))
+    assert store.model(NAME).champion is not None
 """
 
 
@@ -109,9 +111,10 @@ def script(code, *words):
     )
 
 
-def test_a_promotion_that_is_killed_at_any_moment_is_done_or_not_and_the_history_agrees(tmp_path):
+@pytest.mark.parametrize("kind", ["sqlite", "mlflow"])
+def test_a_promotion_that_is_killed_at_any_moment_is_done_or_not_and_the_history_agrees(tmp_path, kind):
     with_versions(tmp_path, 3)
-    killer = script(KILL_PROMOTIONS, tmp_path, KILLS)
+    killer = script(KILL_PROMOTIONS, tmp_path, KILLS, kind)
     told, _ = killer.communicate(timeout=540)
     assert killer.returncode == 0
     found = json.loads(told)
@@ -119,14 +122,16 @@ def test_a_promotion_that_is_killed_at_any_moment_is_done_or_not_and_the_history
     assert found["killed inside"] > KILLS / 4
 
 
-def test_two_processes_that_promote_at_once_leave_one_champion_and_a_history_of_all(tmp_path):
+@pytest.mark.parametrize("kinds", [("sqlite", "sqlite"), ("sqlite", "mlflow")], ids=str)
+def test_two_processes_that_promote_at_once_leave_one_champion_and_a_history_of_all(tmp_path, kinds):
     connection = with_versions(tmp_path, 4)
-    both = [script(PROMOTE_MANY, tmp_path, ROUNDS, first) for first in (1, 3)]
+    both = [script(PROMOTE_MANY, tmp_path, ROUNDS, first, kind) for first, kind in zip((1, 3), kinds, strict=True)]
     for each in both:
         each.communicate(timeout=500)
         assert each.returncode == 0
     client = connection.client()
-    changes = history(client, NAME)
+    changes = history(champions_of(connection, "sqlite"), NAME)
+    assert changes == history(champions_of(connection, "mlflow"), NAME)
     assert client.get_registered_model(NAME).aliases == {"champion": int(changes[-1].version)}
     assert all(change.is_done for change in changes)
     assert all(one.version != other.version for one, other in itertools.pairwise(changes))
@@ -163,15 +168,16 @@ def test_a_server_as_registry_works_like_the_file(tmp_path, server):
     environ = {"MLFLOW_TRACKING_URI": server}
     root = tmp_path / "workspace"
     root.mkdir()
-    client = with_versions(root, 3, environ=environ).client()
+    store = champion_store(with_versions(root, 3, environ=environ), to_write=True)
     with registry_lock(connected(root).workspace):
-        make_champion(client, NAME, "2", Reason("promoted", "größer; 二", comparison="by 1.0 point"))
-        make_champion(client, NAME, "3", Reason("promoted", "again"))
-        changes = roll_back(client, NAME, "worse on cats")
+        make_champion(store, NAME, "2", Reason("promoted", "größer; 二", comparison="by 1.0 point"))
+        make_champion(store, NAME, "3", Reason("promoted", "again"))
+        changes = roll_back(store, NAME, "worse on cats")
     assert [change.version for change in changes] == ["1", "2", "3", "2"]
     assert [change.kind for change in changes] == ["by hand", "promoted", "promoted", "rolled back"]
-    again = connected(root, environ).client()
-    assert history(again, NAME) == changes
-    again.set_registered_model_alias(NAME, "champion", "1")
-    assert [(change.version, change.kind) for change in history(again, NAME)][-1] == ("1", "by hand")
-    assert history(again, NAME)[1].why == "größer; 二"
+    again = connected(root, environ)
+    store = champion_store(again, to_write=True)
+    assert history(store, NAME) == changes
+    again.client().set_registered_model_alias(NAME, "champion", "1")
+    assert [(change.version, change.kind) for change in history(store, NAME)][-1] == ("1", "by hand")
+    assert history(store, NAME)[1].why == "größer; 二"

@@ -11,5 +11,6 @@ def by_accuracy(standing: Standing, reason: str) -> Ruling:
         return Ruling(True, "the first", {"gate": "first"})
     accuracies = [float(version.tags[ACCURACY_TAG]) for version in (standing.contender, standing.champion)]
     wins = accuracies[0] > accuracies[1]
-    tags, model_tags = {"gate": str(wins)}, {"decisions": str(len(standing.others))}
-    return Ruling(wins, f"better: {wins}", tags, model_tags, summary="in one line")
+    if standing.write_tag is not None:
+        standing.write_tag("decisions", str(len(standing.others)))
+    return Ruling(wins, f"better: {wins}", {"gate": str(wins)}, summary="in one line")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.champion_store import ChampionStore, MlflowChampions, SqliteChampions
 from pipeline.tracking.connection import StoreConnection
 from pipeline.workspace.paths import Workspace
 
@@ -24,3 +25,10 @@ def with_versions(root: Path, count: int, name: str = NAME, environ: dict[str, s
         client.create_model_version(name, f"s3://models/{number}", tags={"model": "small"})
     client.set_registered_model_alias(name, "champion", "1")
     return connection
+
+
+def champions_of(connection: StoreConnection, kind: str) -> ChampionStore:
+    """The local registry of a workspace, through `mlflow` or with `sqlite` alone."""
+    database = connection.settings.database
+    assert database is not None
+    return SqliteChampions(database) if kind == "sqlite" else MlflowChampions(connection.client())

@@ -12,6 +12,7 @@ from offline_store import offline_tracker
 from pipeline.errors import TrackingError
 from pipeline.tracking import registry
 from pipeline.tracking import settings as mlflow_settings
+from pipeline.tracking.champion_store import MlflowChampions
 from pipeline.tracking.champions import history
 from pipeline.tracking.connection import StoreConnection
 from pipeline.tracking.logged_model import Candidate
@@ -117,12 +118,12 @@ class Registry:
         self.logged.append((run_id, candidate.key))
         return f"m-{candidate.key}", str(folder)
 
-    def register(self, key, accuracy=0.8, test_hash="t0", name="task"):
+    def register(self, key, accuracy=0.8, test_hash="t0", name="task", gate=by_accuracy):
         candidate = Candidate(
             key, self.root / "weights", self.root / "predictions", {"classes": ["cat", "dog"]}, accuracy, test_hash,
             metrics={}, tags={RUN_KEY_TAG: key}, example=np.zeros((1, 32, 32, 3), np.uint8), description="a model",
         )  # fmt: skip
-        return registry.register(self.tracker, "r0", name, candidate, by_accuracy)
+        return registry.register(self.tracker, "r0", name, candidate, gate)
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_every_champion_is_in_the_history_with_what_it_was_compared_by(registere
     registered.register("k1", 0.8)
     registered.register("k2", 0.7)
     registered.register("k3", 0.9)
-    first, second = history(registered.client, "task")
+    first, second = history(MlflowChampions(registered.client), "task")
     assert (first.version, first.kind, first.why, first.run) == ("1", "registered", "there was no champion", "k1")
     assert (second.version, second.why) == ("3", "the gate let it through against version 1")
     assert (second.run, second.comparison, second.is_done) == ("k3", "in one line", True)
@@ -189,6 +190,35 @@ def test_why_a_version_was_not_compared_is_written_at_it_until_it_is_compared(re
     assert (version.tags.get(NOT_COMPARED_TAG), version.description) == (None, "a model\n\n---\n\nbetter: True")
 
 
+def test_a_version_is_judged_again_if_another_laptop_changes_the_champion_meanwhile(registered):
+    for key in ("k1", "k2"):
+        registered.register(key, 0.8)
+    asked = []
+
+    def gate(standing, reason):
+        asked.append(standing.champion.number)
+        if len(asked) == 1:
+            registered.client.set_registered_model_alias("task", "champion", "2")
+        return by_accuracy(standing, reason)
+
+    registered.client.versions[1].tags[ACCURACY_TAG] = "0.95"
+    assert registered.register("k3", 0.9, gate=gate).aliases == ("challenger",)
+    assert asked == [1, 2]
+
+
+def test_a_champion_that_changes_all_the_time_is_said_in_one_line(registered):
+    for key in ("k1", "k2"):
+        registered.register(key, 0.8)
+
+    def gate(standing, reason):
+        other = "2" if standing.champion.number == 1 else "1"
+        registered.client.set_registered_model_alias("task", "champion", other)
+        return by_accuracy(standing, reason)
+
+    with pytest.raises(TrackingError, match="changed again and again"):
+        registered.register("k3", 0.9, gate=gate)
+
+
 def test_what_the_gate_says_is_written_before_any_alias_is_set(registered, monkeypatch):
     """So a decision counts even if the process dies then."""
     registered.register("k1")
@@ -201,7 +231,7 @@ def test_what_the_gate_says_is_written_before_any_alias_is_set(registered, monke
         registered.register("k2", 0.9)
     assert registered.client.versions[1].tags["gate"] == "True"
     assert registered.client.model_tags["decisions"] == "1"
-    assert [change.version for change in history(registered.client, "task")] == ["1"]
+    assert [change.version for change in history(MlflowChampions(registered.client), "task")] == ["1"]
     assert registered.client.aliases["task", "champion"] == "1"
 
 
