@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.axis import Axis
@@ -18,7 +18,7 @@ from matplotlib.ticker import PercentFormatter
 BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
 """Of Okabe and Ito's palette."""
 INK, GREY, RULE, PAPER, TINT = "#1B1F24", "#6E6E6E", "#D7DBE0", "#FFFFFE", "#F2F6FA"
-"""Text, what is less important, grid lines, the ground, and the ground of a box; a page in the dark has others in their place."""
+"""Text, what is less important, grid lines, the ground, and that of a box; a page in the dark has others in their place."""
 WIDTH_INCHES = 4.8
 DOTS_PER_INCH = 160
 SMALL = 8
@@ -27,7 +27,7 @@ SMALL = 8
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
