@@ -1,7 +1,7 @@
 """The one style of all charts: a column's width, colours that colour-blind readers tell apart, and more than colour.
 
-Drawn without pyplot, so without a display, window or global state. What differs by colour differs by marker and line, or
-by hatch, too, so a chart can be read in grey. Axes have their units. A chart is as wide as a phone, or half a page.
+Drawn without pyplot, so without a display, window or global state. What differs by colour differs by marker and line,
+or by hatch, too, so a chart can be read in grey. Axes have units. A chart is as wide as a phone, or half a page.
 """
 
 import functools
@@ -18,7 +18,7 @@ from matplotlib.ticker import PercentFormatter
 BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
 """Of Okabe and Ito's palette."""
 INK, GREY, RULE, PAPER, TINT = "#1B1F24", "#6E6E6E", "#D7DBE0", "#FFFFFE", "#F2F6FA"
-"""Text, what is less important, grid lines, the ground, and that of a box; a page in the dark has others in their place."""
+"""Text, what is less important, grid lines, the ground, and that of a box; a page in the dark has others instead."""
 WIDTH_INCHES = 4.8
 DOTS_PER_INCH = 160
 SMALL = 8

@@ -1,4 +1,4 @@
-"""A figure as SVG inside a page: its letters are the page's, and its colours change with the page's, as in the dark."""
+"""A figure as SVG inside a page: its letters are the page's, and its colours change with the page's."""
 
 import io
 import re
@@ -18,8 +18,7 @@ _REFERENCE = re.compile(r'(?:url\(#|href="#)([^")]+)')
 def inline_svg(figure: Figure, name: str, alt: str) -> str:
     """The figure as an element of a page; `name` is unique on it, `alt` says what a reader who cannot see it misses.
 
-    Only what stands between two text anchors is kept: no prolog, no namespaces (HTML knows them), no metadata, so no
-    address.
+    What is no drawing is left out: prolog, namespaces (HTML knows them) and metadata, and so every address.
     """
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "seqpipe"}):
         written = io.StringIO()

@@ -1,7 +1,7 @@
 """The pages of reports: one style, and the pieces that pages are made of. A page is one file that needs no other.
 
-Light and dark as its reader has it, on a phone, on a wide screen and on paper. A policy in its head forbids the browser
-to fetch anything at all.
+Light and dark as its reader has it, on a phone, on a wide screen and on paper. A policy in its head forbids the
+browser to fetch anything at all.
 """
 
 import base64
@@ -10,7 +10,8 @@ from html import escape
 
 GENERATOR = "seqpipe report"
 STYLE = """
-:root{color-scheme:light dark;--ink:#1b1f24;--muted:#5b636b;--rule:#d7dbe0;--paper:#fff;--tint:#f2f6fa;--accent:#0072b2}
+:root{color-scheme:light dark;--ink:#1b1f24;--muted:#5b636b;--rule:#d7dbe0;--paper:#fff;--tint:#f2f6fa;
+--accent:#0072b2}
 @media (prefers-color-scheme:dark){:root{--ink:#e6e9ec;--muted:#a3abb3;--rule:#3a4149;--paper:#14171a;--tint:#1f262d;
 --accent:#6cb8e8}}
 *{box-sizing:border-box}
@@ -31,14 +32,16 @@ td,th{padding:.25rem .8rem .25rem 0;border-bottom:1px solid var(--rule);text-ali
 thead th{color:var(--muted);font-weight:600;font-size:.87rem;border-bottom-width:2px}
 table.facts th{font-weight:400;color:var(--muted);white-space:nowrap}
 table.figures td,table.figures th{overflow-wrap:normal}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr));gap:1.2rem 2rem;align-items:start}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr));gap:1.2rem 2rem;
+align-items:start}
 figure{margin:.6rem 0}
 .charts figure{max-width:31rem;width:100%}
 svg,img{display:block;max-width:100%;height:auto}
 svg{width:100%;font-family:system-ui,"DejaVu Sans",sans-serif}
 svg *{stroke-linejoin:round;stroke-linecap:butt}
 .wide>svg{min-width:44rem;max-width:52rem}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(6.5rem,1fr));gap:.9rem .7rem;max-width:62rem;padding:0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(6.5rem,1fr));gap:.9rem .7rem;
+max-width:62rem;padding:0}
 .tiles figure{margin:0}
 .tiles img{width:100%;max-width:8rem;image-rendering:pixelated;border-radius:3px}
 pre{background:var(--tint);border:1px solid var(--rule);border-radius:4px;padding:.6rem .8rem;overflow-x:auto;
@@ -94,7 +97,8 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
 
 def text(words: str, *, muted: bool = False) -> str:
     """A paragraph."""
-    return f"<p{' class="muted"' if muted else ''}>{escape(words)}</p>"
+    opening = '<p class="muted">' if muted else "<p>"
+    return f"{opening}{escape(words)}</p>"
 
 
 def charts(drawn: Iterable[str]) -> str:

@@ -82,7 +82,7 @@ def importance(shares: Mapping[str, float]) -> Figure:
 
 @in_own_style
 def memory(measured: Sequence[tuple[float, float]], cap_mb: float | None) -> Figure:
-    """The peak memory of each trial (second) against what was forecast of it (first), in MB, and the cap of a trial."""
+    """The peak memory of each trial (second) against its forecast (first), in MB, and the cap of a trial."""
     figure = Figure(figsize=(WIDTH_INCHES, 4.0), layout="constrained")
     axes = figure.subplots()
     highest = max(max(pair) for pair in measured)
