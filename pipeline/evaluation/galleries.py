@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.plots import in_own_style
+from pipeline.evaluation.chart_style import SMALL, WIDTH_INCHES, in_own_style
 from pipeline.evaluation.predictions import Mistake
 
 _GAP_PX = 2
-_COLUMNS = 6  # of a gallery of mistakes
+_COLUMNS = 4  # of a gallery of mistakes
 _PER_CLASS = 10  # images of each class on a contact sheet
 
 
@@ -28,13 +28,13 @@ def mistakes_gallery(
     """
     _check(images)
     if not mistakes:
-        figure = Figure(figsize=(6, 2))
+        figure = Figure(figsize=(WIDTH_INCHES, 1.6))
         figure.text(0.5, 0.5, "No mistakes: every image was classified correctly", ha="center", va="center")
         return figure
     columns = min(_COLUMNS, len(mistakes))
     rows = -(-len(mistakes) // columns)
     # Wide enough for the title, however few the columns are.
-    figure = Figure(figsize=(max(1.75 * columns, 4.5), 2.1 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(max(1.2 * columns, 4.5), 1.6 * rows + 0.4), layout="constrained")
     figure.suptitle(f"Most confident mistakes ({len(mistakes)})")
     for axes, mistake in zip_longest(figure.subplots(rows, columns, squeeze=False).flat, mistakes):
         axes.set_axis_off()
@@ -42,7 +42,12 @@ def mistakes_gallery(
             continue
         axes.imshow(images[mistake.row], interpolation="nearest")
         label, predicted = class_names[mistake.label], class_names[mistake.predicted]
-        axes.set_title(f"{label} taken for\n{predicted} {_percent(mistake.confidence)}", fontsize=9)
+        axes.set_title(
+            f"{label} taken for\n{predicted} {_percent(mistake.confidence)}",
+            fontsize=SMALL,
+            loc="center",
+            fontweight="normal",
+        )
     return figure
 
 
@@ -69,7 +74,7 @@ def contact_sheet(
         for column, image in enumerate(images[np.flatnonzero(labels == row)[:_PER_CLASS]]):
             sheet[row * step_y : row * step_y + height, column * step_x : column * step_x + width] = image
 
-    figure = Figure(figsize=(1.9 + 0.62 * _PER_CLASS, 0.7 + 0.62 * classes), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 0.5 + 0.36 * classes), layout="constrained")
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")
     counts = np.bincount(labels, minlength=classes)

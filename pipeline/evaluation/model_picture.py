@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from pipeline.config.schema import RunConfig
-from pipeline.evaluation.plots import BLUE, GREY, ORANGE, in_own_style
+from pipeline.evaluation.chart_style import BLUE, GREY, ORANGE, TINT, in_own_style
 from sequencer_models import catalog, kernels
 from sequencer_models.capabilities import this_machine
 from sequencer_models.kernels import Kernels, LstmChoice
@@ -119,7 +119,7 @@ def _layer(axes: Axes, y: float, layer: LayerSummary, *, is_last: bool) -> None:
     """The box of a layer with its name, kind and shape, and the arrow to the next one."""
     box = FancyBboxPatch(
         (_LAYER + 0.15, y - 0.32), 2.35, 0.64, boxstyle="round,pad=0,rounding_size=0.05",
-        mutation_aspect=1 / ROW_INCHES, facecolor="#F2F6FA", edgecolor=BLUE, linewidth=0.8,
+        mutation_aspect=1 / ROW_INCHES, facecolor=TINT, edgecolor=BLUE, linewidth=0.8,
     )  # fmt: skip
     axes.add_patch(box)
     axes.text(_LAYER + 0.23, y, layer.in_words, **_CELL)

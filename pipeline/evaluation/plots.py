@@ -1,82 +1,70 @@
-"""Charts of a model's metrics; drawn without pyplot, so without a display, window or global state.
+"""Charts of a model's metrics, each a `Figure` in the style of `chart_style`, which also writes it."""
 
-Every function returns a `Figure`; `save_figure` writes it.
-"""
+from collections.abc import Mapping, Sequence
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import ParamSpec, TypeVar
-
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
+from pipeline.evaluation.chart_style import (
+    FIRST,
+    GREY,
+    INK,
+    ORANGE,
+    PAPER,
+    SECOND,
+    SKY,
+    SMALL,
+    THIRD,
+    WIDTH_INCHES,
+    Series,
+    in_own_style,
+    in_percent,
+)
 from pipeline.evaluation.metrics import ClassificationReport
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-BLUE, SKY, ORANGE, GREEN, GREY = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#6E6E6E"
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def in_own_style(draw: Callable[P, T]) -> Callable[P, T]:
-    """Draw in matplotlib's default style, even if a matplotlibrc asks for another (LaTeX may be missing)."""
-
-    @functools.wraps(draw)
-    def draw_in_default_style(*args: P.args, **words: P.kwargs) -> T:
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            return draw(*args, **words)
-
-    return draw_in_default_style
-
-
-@in_own_style
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG; the same figure gives the same bytes under the same matplotlib."""
-    figure.savefig(path, format="png", dpi=120, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+_FEW_CLASSES = 6
+"""Up to so many a cell of the confusion matrix has room for the count beside the share."""
+_MARKERS = 15
+"""On a line; more of them would hide it."""
 
 
 @in_own_style
 def confusion_chart(report: ClassificationReport) -> Figure:
-    """The confusion matrix: a count and its share of the row in each cell, coloured by that share."""
+    """The confusion matrix, coloured by the share of the row: each share, with its count where there is room."""
     counts = np.array(report.confusion)
     of_row = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # an absent class has a row of zeros
     classes = len(report.class_names)
-    side = 2.6 + 0.75 * classes
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, WIDTH_INCHES), layout="constrained")
     axes = figure.subplots()
-    picture = axes.imshow(of_row, cmap="Blues", vmin=0, vmax=1)
+    axes.pcolormesh(of_row, cmap="Blues", vmin=0, vmax=1, edgecolors=PAPER, linewidth=1)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
     for row, column in np.ndindex(classes, classes):
-        axes.text(
-            column,
-            row,
-            f"{counts[row, column]}\n{100 * of_row[row, column]:.1f} %",
-            ha="center",
-            va="center",
-            fontsize=9,
-            color="white" if of_row[row, column] > 0.55 else "black",
-        )
-    axes.set_xticks(range(classes), report.class_names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(classes), report.class_names)
+        share = f"{100 * of_row[row, column]:.1f} %"
+        text = f"{counts[row, column]}\n{share}" if classes <= _FEW_CLASSES else f"{100 * of_row[row, column]:.0f}"
+        colour = "white" if of_row[row, column] > 0.55 else "black"
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=9, color=colour)
+    places = np.arange(classes) + 0.5
+    axes.set_xticks(places, report.class_names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, report.class_names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     axes.set(
         xlabel="predicted class",
         ylabel="true class",
-        title=f"Confusion matrix, {report.images} images, accuracy {100 * report.accuracy:.2f} %",
+        title=f"Confusion of {report.images} images\naccuracy {100 * report.accuracy:.2f} %",
     )
-    bar = figure.colorbar(picture, ax=axes, shrink=0.8, format=PercentFormatter(xmax=1, symbol=""))
-    bar.set_label("share of the true class (%)")
+    of_whole = "images, share of the true class (%)" if classes <= _FEW_CLASSES else "share of the true class (%)"
+    figure.supxlabel(f"in a cell: {of_whole}", fontsize=SMALL, color=GREY)
     return figure
 
 
 @in_own_style
 def reliability_diagram(report: ClassificationReport) -> Figure:
     """Accuracy against confidence, bin by bin, over a histogram of the confidences."""
-    figure = Figure(figsize=(6, 7), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 5.2), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     low = np.array([bin_.low for bin_ in report.reliability])
     width = np.array([bin_.high for bin_ in report.reliability]) - low
@@ -87,15 +75,16 @@ def reliability_diagram(report: ClassificationReport) -> Figure:
         width,
         align="edge",
         color=SKY,
-        edgecolor="white",
+        edgecolor=PAPER,
         label="accuracy in the bin",
     )
-    top.plot([0, 1], [0, 1], linestyle="--", color="black", label="perfect calibration")
+    top.plot([0, 1], [0, 1], linestyle="--", color=INK, linewidth=1.2, label="perfect calibration")
     top.plot(
         [bin_.confidence for bin_ in filled],
         [bin_.accuracy for bin_ in filled],
         linestyle="none",
         marker="o",
+        markersize=5,
         color=ORANGE,
         label="at the bin's mean confidence",
     )
@@ -107,40 +96,40 @@ def reliability_diagram(report: ClassificationReport) -> Figure:
         f"ECE {100 * report.ece:.2f} %, largest gap {100 * report.max_calibration_error:.2f} %",
     )
     top.legend(loc="upper left")
-    bottom.bar(low, [bin_.count for bin_ in report.reliability], width, align="edge", color=GREY, edgecolor="white")
+    bottom.bar(low, [bin_.count for bin_ in report.reliability], width, align="edge", color=GREY, edgecolor=PAPER)
     bottom.set(xlabel="confidence of the prediction (%)", ylabel="images")
     bottom.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     for axis in (top.yaxis, bottom.xaxis):
-        axis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+        in_percent(axis)
     return figure
 
 
 @in_own_style
 def class_scores_chart(report: ClassificationReport) -> Figure:
-    """Precision, recall and F1 of every class as grouped bars."""
+    """Precision, recall and F1 of every class as grouped bars, one group below the other."""
     classes = len(report.class_names)
-    figure = Figure(figsize=(2.4 + 0.75 * classes, 4.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 1.5 + 0.56 * classes), layout="constrained")
     axes = figure.subplots()
     places = np.arange(classes)
-    for offset, name, colour in ((-0.27, "precision", BLUE), (0.0, "recall", ORANGE), (0.27, "f1", GREEN)):
-        heights = [getattr(scores, name) for scores in report.classes]
-        bars = axes.bar(places + offset, heights, 0.25, color=colour, label="F1" if name == "f1" else name)
-        axes.bar_label(bars, [f"{100 * height:.0f}" for height in heights], fontsize=7, padding=1)
-    axes.set_xticks(
-        places,
-        [f"{scores.name}\n({scores.support})" for scores in report.classes],
-        rotation=45 if classes > 6 else 0,
-    )
+    for offset, name, series in ((-0.27, "precision", FIRST), (0.0, "recall", SECOND), (0.27, "f1", THIRD)):
+        lengths = [getattr(scores, name) for scores in report.classes]
+        label = "F1" if name == "f1" else name
+        bars = axes.barh(
+            places + offset, lengths, 0.25, color=series.colour, hatch=series.hatch, edgecolor=PAPER, label=label
+        )
+        axes.bar_label(bars, [f"{100 * length:.0f}" for length in lengths], fontsize=SMALL, padding=2)
+    axes.set_yticks(places, [f"{scores.name}\n({scores.support} images)" for scores in report.classes])
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
     axes.set(
-        xlim=(-0.6, classes - 0.4),
-        ylim=(0, 1.08),
-        xlabel="class (images of it)",
-        ylabel="score (%)",
-        title=f"Scores by class, macro-F1 {100 * report.macro_f1:.2f} %",
+        xlim=(0, 1.08),
+        ylim=(classes - 0.5, -0.5),
+        xlabel="score (%)",
+        title=f"Scores by class\nmacro-F1 {100 * report.macro_f1:.2f} %",
     )
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
-    axes.set_yticks(np.linspace(0, 1, 6))
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    in_percent(axes.xaxis)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -151,18 +140,18 @@ def learning_curves(rows: Sequence[Mapping[str, float]], best_epoch: int) -> Fig
     A row holds `epoch` and any of `train/loss`, `train/accuracy`, `validation/loss`, `validation/accuracy` and
     `learning_rate` (accuracies as fractions); missing values are left out. `best_epoch` is marked.
     """
-    figure = Figure(figsize=(7, 8), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 6.6), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.2])
     loss, accuracy, rate = panels
     for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
-        _draw(axes, rows, f"train/{quantity}", "training (augmented)", BLUE, "o", "-")
-        _draw(axes, rows, f"validation/{quantity}", "validation", ORANGE, "s", "--")
-    _draw(rate, rows, "learning_rate", "learning rate", GREEN, ".", "-")
+        _draw(axes, rows, f"train/{quantity}", "training (augmented)", FIRST)
+        _draw(axes, rows, f"validation/{quantity}", "validation", SECOND)
+    _draw(rate, rows, "learning_rate", "learning rate", THIRD)
     for axes in panels:
         axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")
     loss.set(ylabel="cross entropy (nats)", title="Learning curves")
     accuracy.set(ylabel="accuracy (%)")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+    in_percent(accuracy.yaxis)
     rate.set(xlabel="epoch", ylabel="learning rate")
     rate.set_ylim(bottom=0)
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
@@ -172,14 +161,16 @@ def learning_curves(rows: Sequence[Mapping[str, float]], best_epoch: int) -> Fig
     if loss.get_legend_handles_labels()[0]:
         loss.legend()
     for axes in panels:
-        axes.grid(alpha=0.3)
+        axes.grid(visible=True)
     return figure
 
 
-def _draw(
-    axes: Axes, rows: Sequence[Mapping[str, float]], key: str, label: str, colour: str, marker: str, line: str
-) -> None:
+def _draw(axes: Axes, rows: Sequence[Mapping[str, float]], key: str, label: str, series: Series) -> None:
     points = [(row["epoch"], row[key]) for row in rows if key in row]
     if points:
         epochs, values = zip(*points, strict=True)
-        axes.plot(epochs, values, color=colour, marker=marker, markersize=4, linestyle=line, label=label)
+        every = -(-len(points) // _MARKERS)
+        axes.plot(
+            epochs, values, color=series.colour, marker=series.marker, markevery=every, linestyle=series.line,
+            label=label,
+        )  # fmt: skip

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import WorkspaceError
-from pipeline.evaluation.plots import in_own_style
+from pipeline.evaluation.chart_style import SMALL, in_own_style
 from pipeline.promotion.comparison import Disagreement
 from pipeline.reports.comparison_words import Section, letter, sections
 from pipeline.reports.run_comparison import SHOWN_DISAGREEMENTS, RunComparison
@@ -91,7 +91,9 @@ def gallery(images: "NDArray[Any]", shown: Sequence[Disagreement], class_names: 
         axes.set_title(
             f"{class_names[one.label]}\nA: {class_names[one.first]} {100 * one.first_confidence:.0f} %\n"
             f"{second}: {class_names[one.second]} {100 * one.second_confidence:.0f} %",
-            fontsize=8,
+            fontsize=SMALL,
+            fontweight="normal",
+            loc="center",
         )
     return figure
 

@@ -146,7 +146,7 @@ def _draw(
     folder: Path, points: Sequence[tuple[int, float, float]], rows: Sequence[Row], shares: Mapping[str, float]
 ) -> list[Path]:
     """Draw the value of each trial, and the importance of each parameter."""
-    from pipeline.evaluation.plots import save_figure
+    from pipeline.evaluation.chart_style import save_figure
     from pipeline.search import plots
 
     drawn = {"history.png": plots.history(points, rows)}

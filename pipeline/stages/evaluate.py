@@ -59,6 +59,7 @@ def evaluate(
 ) -> Evaluation:
     """Write `report.json` and the plots into `folder`, from the model's kept predictions."""
     from pipeline.evaluation import galleries, metrics, plots
+    from pipeline.evaluation.chart_style import save_figure
     from pipeline.evaluation.predictions import most_confident_mistakes
 
     predictions = kept_predictions(config, prepared, trained, context)
@@ -82,7 +83,7 @@ def evaluate(
         journal.artifact(folder / "report.json")
         for name, figure in figures.items():
             with writing(folder):
-                plots.save_figure(figure, folder / f"{name}.png")
+                save_figure(figure, folder / f"{name}.png")
             journal.artifact(folder / f"{name}.png", "plots")
     # Recorded before the folder is whole, after which no command looks at this stage again.
     context.tracker.record(identity_of(trained), f"{NAME}/{folder.name.removesuffix('.partial')}", folder)

@@ -65,8 +65,8 @@ def prepare(config: RunConfig, folder: Path, context: Context) -> PreparedData:
     import numpy as np
 
     from pipeline.data import subset
+    from pipeline.evaluation.chart_style import save_figure
     from pipeline.evaluation.galleries import contact_sheet
-    from pipeline.evaluation.plots import save_figure
 
     data = config.data
     raw = _fetched(data, context)

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from pipeline.evaluation.chart_style import save_figure
 from pipeline.evaluation.galleries import contact_sheet, mistakes_gallery
-from pipeline.evaluation.plots import save_figure
 from pipeline.evaluation.predictions import Mistake
 
 CLASSES = ("airplane", "bird", "cat")
