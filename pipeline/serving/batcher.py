@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,17 +93,15 @@ class Batcher:
         finally:
             has_arrived()
 
-    async def classify(self, pixels: NDArray[np.uint8]) -> Answer:
-        """Classify the images of one request (N x 32 x 32 x 3).
+    def submit(self, pixels: NDArray[np.uint8]) -> Awaitable[Answer]:
+        """Have the images of one request (N x 32 x 32 x 3) classified: they wait from now on.
 
         Raises:
             Refusal: too many images wait already.
         """
-        pieces = self._submit(pixels)
-        found = await asyncio.gather(*(asyncio.wrap_future(piece.found) for piece in pieces))
-        return Answer(pieces[0].classifier, found[0] if len(found) == 1 else np.concatenate(found))
+        return _answer(self._queue(pixels))
 
-    def _submit(self, pixels: NDArray[np.uint8]) -> list[_Piece]:
+    def _queue(self, pixels: NDArray[np.uint8]) -> list[_Piece]:
         classifier, most, now = self._model(), self._bounds.batch_images, time.monotonic()
         starts = range(0, max(len(pixels), 1), most)
         pieces = [_Piece(classifier, pixels[start : start + most], Future(), now) for start in starts]
@@ -177,3 +175,8 @@ class Batcher:
             end = start + len(piece.pixels)
             piece.found.set_result(found[start:end])
             start = end
+
+
+async def _answer(pieces: Sequence[_Piece]) -> Answer:
+    found = await asyncio.gather(*(asyncio.wrap_future(piece.found) for piece in pieces))
+    return Answer(pieces[0].classifier, found[0] if len(found) == 1 else np.concatenate(found))
