@@ -116,7 +116,9 @@ def _add_other_routes(app: FastAPI, model: ServedModel, batcher: Batcher, metric
     @app.get("/ping", include_in_schema=False)
     async def health() -> Response:
         """Whether it can answer: 200, else 503."""
-        return replies.as_json({"status": "ok"} if batcher.is_alive else {"status": "stopped"}, 200 if batcher.is_alive else 503)
+        return replies.as_json(
+            {"status": "ok"} if batcher.is_alive else {"status": "stopped"}, 200 if batcher.is_alive else 503
+        )
 
     @app.get("/version", tags=["server"], response_class=Response)
     async def version() -> Response:

@@ -2,8 +2,8 @@
 
 N images of one request, M of a batch, K classes; pixels are N x 32 x 32 x 3 of uint8.
 
-A batch is begun when the one before it is done. It waits for requests that are on their way, at most `gathering_s` after
-its first images came; where none are, it waits for nothing.
+A batch is begun when the one before it is done. It waits for requests that are on their way, at most `gathering_s`
+after its first images came; where none are, it waits for nothing.
 """
 
 import asyncio
@@ -139,7 +139,9 @@ class Batcher:
         classifier, images = self._waiting[0].classifier, 0
         while self._waiting:
             piece = self._waiting[0]
-            if piece.classifier is not classifier or (batch and images + len(piece.pixels) > self._bounds.batch_images):
+            if piece.classifier is not classifier or (
+                batch and images + len(piece.pixels) > self._bounds.batch_images
+            ):
                 break
             self._waiting.popleft()
             self._waiting_images -= len(piece.pixels)

@@ -17,7 +17,9 @@ from pipeline.serving.bounds import Bounds
 from pipeline.serving.multipart import files_of
 from pipeline.serving.refusal import Refusal
 
-TYPES_IN_WORDS = "multipart/form-data with image files, application/json, text/csv, or an image type such as image/png"
+TYPES_IN_WORDS = (
+    "multipart/form-data with image files, application/json, text/csv, or an image type such as image/png"
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Looks for a new champion, and has it served: loaded beside the one that answers meanwhile, then put in its place."""
+"""Looks for a new champion and has it served: it is loaded beside the one that answers, then takes its place."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,6 +1,7 @@
-"""Which pixels counted, by occlusion: squares of the image are covered in turn, and what that does to the model is seen.
+"""Which pixels counted, by occlusion: squares of the image are covered in turn, and the model is asked each time.
 
-It says what this model depends on in this image, not why; a covered square is itself something that the model never saw.
+It says what this model depends on in this image, not why; a covered square is itself something
+that the model never saw.
 
 S = 9 x 9 squares, G = 8 x 8 cells of 4 x 4 pixels, K classes, 32 x 32 pixels, 3 channels.
 """
@@ -22,7 +23,7 @@ STARTS = range(CELL - SQUARE, SIDE, CELL)
 
 
 def covered(pixels: NDArray[np.uint8], mean: Sequence[float]) -> NDArray[np.uint8]:
-    """An image (32 x 32 x 3) as it is, then with each square covered (1 + S images) with the mean colour of training."""
+    """An image (32 x 32 x 3) as it is, then with each square in the mean colour of training: 1 + S images."""
     made = np.repeat(pixels[None], 1 + len(STARTS) ** 2, axis=0)
     colour = np.clip(np.rint(mean), 0, 255).astype(np.uint8)
     for number, (top, left) in enumerate(((top, left) for top in STARTS for left in STARTS), start=1):
@@ -39,4 +40,5 @@ def drops(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
     side = len(STARTS)
     fall = (found[0] - found[1:]).reshape(side, side, -1)  # S as 9 x 9, then K
     each = (fall[:-1, :-1] + fall[1:, :-1] + fall[:-1, 1:] + fall[1:, 1:]) / 4  # 8 x 8 x K
-    return each.transpose(2, 0, 1)
+    cells: NDArray[np.float64] = each.transpose(2, 0, 1)
+    return cells

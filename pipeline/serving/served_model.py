@@ -12,7 +12,9 @@ from pipeline.inference.images import SIDE
 class ServedModel:
     """The model of the requests to come. `told` gets each model that becomes it."""
 
-    def __init__(self, classifier: Classifier, told: Callable[[Classifier], object] = lambda classifier: None) -> None:
+    def __init__(
+        self, classifier: Classifier, told: Callable[[Classifier], object] = lambda classifier: None
+    ) -> None:
         self._told = told
         self._current = self._warm(classifier)
 
