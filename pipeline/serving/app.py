@@ -16,7 +16,7 @@ from pipeline.serving import explanation, replies
 from pipeline.serving.batcher import Batcher
 from pipeline.serving.bounds import Bounds
 from pipeline.serving.champion_watch import ChampionWatch
-from pipeline.serving.guard import Guard, error_body
+from pipeline.serving.guard import FAULT, Guard, error_body
 from pipeline.serving.intake import Intake
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.refusal import Refusal
@@ -80,6 +80,7 @@ def build(
     _add_pages(app)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_found)
+    app.add_exception_handler(Exception, _fault)
     counted = frozenset(route.path for route in app.routes if hasattr(route, "path"))
     return Guard(app, token, metrics, counted, report)
 
@@ -150,6 +151,10 @@ def _add_pages(app: FastAPI) -> None:
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return Response(error_body(error.sentence), error.status, dict(error.headers), "application/json")
+
+
+async def _fault(_: Request, error: Exception) -> Response:
+    return Response(error_body(FAULT), 500, media_type="application/json")  # `Guard` reports it
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -14,6 +14,8 @@ from pipeline.serving.metrics import Metrics
 OPEN = frozenset({"/", "/health", "/ping", "/docs", "/openapi.json"})
 """Without a token: the page, which asks for it, what a supervisor looks at, and what is known to all."""
 
+FAULT = "a fault in the server, of which its own output tells more"
+
 
 class Guard:
     """An ASGI application around another one.
@@ -62,7 +64,7 @@ class Guard:
         except Exception as error:  # a fault of ours: the sender hears of it, and a line here says where it is
             self._report(f"fault in {scope['method']} {path}: {_where(error)}")
             if not status:
-                await answer(watched_send, 500, "a fault in the server, of which its own output tells more", {})
+                await answer(watched_send, 500, FAULT, {})
         finally:
             route = path if path in self._routes else "other"
             self._metrics.request(route, status, time.perf_counter() - began)
