@@ -71,7 +71,8 @@ def _value(draw: Draw, depth: int = 0) -> object:
         lambda: None, lambda: True, lambda: draw.randrange(-300, 300), lambda: 10 ** draw.randrange(400),
         lambda: draw.choice((0.5, float("nan"), float("inf"), -1e308)), lambda: "x" * draw.randrange(40),
         lambda: base64.b64encode(_image(draw)).decode(), lambda: "data:image/png;base64,",
-        lambda: "\ud800", lambda: [[[[draw.randrange(256)] * 3] * 32] * 32], lambda: [[[draw.random()] * 3] * 32] * 32,
+        lambda: "\ud800", lambda: [[[[draw.randrange(256)] * 3] * 32] * 32],
+        lambda: [[[draw.random()] * 3] * 32] * 32,
     ]  # fmt: skip
     if depth > 3 or draw.random() < 0.5:
         return draw.choice(simple)()

@@ -15,13 +15,11 @@ def test_port_0_is_any_free_one_and_one_in_use_names_a_free_one():
     require_free("127.0.0.1", port)
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.name.invalid"])
-def test_an_address_that_is_not_this_machines_is_told(host):
+def test_an_address_that_is_not_this_machines_is_told():
     with pytest.raises(ConfigError, match="not this machine's"):
-        listen(host, 0)
+        listen("192.0.2.1", 0)
 
 
 def test_which_addresses_only_this_machine_reaches():
-    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "", "a" * 300)] == [
-        True, True, True, False, False, False, False
-    ]  # fmt: skip
+    assert all(map(is_loopback, ("127.0.0.1", "::1", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "", "a" * 300)))
