@@ -138,7 +138,7 @@ def test_a_new_champion_is_taken_without_a_failed_request(copy):
 
         with ThreadPoolExecutor(3) as pool:
             asking = [pool.submit(ask) for _ in range(3)]
-            promoted = copy.run("models", "promote", other, "--reason", "a test")
+            promoted = copy.run("models", "promote", other, "--why", "a test")
             end = time.monotonic() + 60
             while other not in answered and time.monotonic() < end:
                 time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""`seqpipe serve` with stand-ins for the model and the server: what it says, and what it refuses before it loads anything."""
+"""`seqpipe serve` with stand-ins for the model and the server: what it says, and what it refuses."""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Whatever bytes are sent: an answer below 500, one sentence in JSON. `tests/faults/test_serve_faults.py` sends more."""
+"""Whatever bytes are sent: an answer below 500, one sentence in JSON. `tests/faults` sends more."""
 
 from fuzzed_bodies import requests
 
