@@ -1,4 +1,4 @@
-"""The page of the server, driven in Chromium as a person would: files, dropping, pasting, the camera, the keyboard."""
+"""The page of the server, driven in Chromium as a person would: files, the clipboard, the camera, the keyboard."""
 
 import base64
 import shutil
@@ -138,8 +138,9 @@ def test_it_is_used_with_the_keyboard_alone(page, image):
 def test_every_control_has_a_name_and_every_image_a_text(page, image):
     page.set_input_files("#file", image)
     wait_for_explanation(page)
-    nameless = page.evaluate("""() => [...document.querySelectorAll("button, input, select, video, canvas")].filter((one) =>
-      !one.textContent.trim() && !one.getAttribute("aria-label") && !(one.labels && one.labels.length)).map((one) => one.id)""")
+    nameless = page.evaluate("""() => [...document.querySelectorAll("button, input, select, video, canvas")]
+      .filter((one) => !one.textContent.trim() && !one.getAttribute("aria-label") && !(one.labels || []).length)
+      .map((one) => one.id)""")
     assert nameless == []
     assert page.evaluate("[...document.images].every((one) => one.alt)")
     assert page.evaluate("document.documentElement.lang") == "en"
