@@ -3,8 +3,9 @@
     python benchmarks/serve.py [--rounds N] [--minutes N]
 
 small answers over loopback, to Python's own HTTP client in threads of another process than the server's; client and
-server share the machine's cores, the model alone has all of them. An image alone is asked for in turn: the model in memory,
-our server, MLflow's. Then clients ask as fast as they can, and for `--minutes` (the claim: 60) at 80 % of the rate that they had.
+server share the machine's cores, the model alone has all of them. An image alone is asked for in turn: the model in
+memory, our server, MLflow's. Then clients ask as fast as they can, and for `--minutes` (the claim is of 60) at 80 % of
+the rate that they had.
 """
 
 import argparse
@@ -332,15 +333,16 @@ def tables(record: Record) -> list[Table]:
         model = alone["model"]
         bound = 2 * model["median_ms"] + 5
         notes.append(
-            f"The model alone: {three_digits(model['median_ms'])} ms for an image (99 %: {three_digits(model['p99_ms'])}), "
-            f"{own:.0f} images/s in batches of {found['batch_images']}. Twice its time and 5 ms: {three_digits(bound)} ms."
+            f"The model alone: {three_digits(model['median_ms'])} ms for an image "
+            f"(99 %: {three_digits(model['p99_ms'])}), {own:.0f} images/s in batches of {found['batch_images']}. "
+            f"Twice its time and 5 ms: {three_digits(bound)} ms."
         )
         load = found["under load"]
         memory = load["memory_mb"]
         notes.append(
-            f"{load['minutes']:g} minutes at {load['requests_per_s']:.0f} requests a second: {load['requests']} answered, "
-            f"{load['errors']} errors, 99 % within {three_digits(load['p99_ms'])} ms; "
-            f"memory {memory['second_tenth']} MB in the second tenth of the time, {memory['last_tenth']} MB in the last."
+            f"{load['minutes']:g} minutes at {load['requests_per_s']:.0f} requests a second: {load['requests']} "
+            f"answered, {load['errors']} errors, 99 % within {three_digits(load['p99_ms'])} ms; memory "
+            f"{memory['second_tenth']} MB in the second tenth of the time, {memory['last_tenth']} MB in the last."
         )
         notes.append(machine_in_words(part["machine"]))
     columns = [
