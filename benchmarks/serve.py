@@ -4,8 +4,8 @@
 
 small answers over loopback, to Python's own HTTP client in threads of another process than the server's; client and
 server share the machine's cores, the model alone has all of them. An image alone is asked for in turn: the model in
-memory, our server, MLflow's. Then clients ask as fast as they can, and for `--minutes` (the claim is of 60) at 80 % of
-the rate that they had.
+memory, our server, MLflow's. Then clients ask as fast as they can, and for `--minutes` (the claim is of 60) at 80 %
+of the rate that they had.
 """
 
 import argparse

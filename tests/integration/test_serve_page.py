@@ -80,8 +80,8 @@ def test_a_chosen_file_shows_the_servers_probabilities_and_which_pixels_counted(
     words = page.locator("#heat-words").inner_text()
     assert found["class"] in words
     assert page.locator("#heat").get_attribute("aria-label") == words
-    assert page.locator("#counted details").inner_text().startswith("What this shows, and what not")
-    assert "Occlusion" in page.locator("#counted details").text_content()
+    assert page.locator("#limits summary").inner_text() == "What this shows, and what not"
+    assert "Occlusion" in page.locator("#limits").text_content()
 
 
 def test_another_class_can_be_asked_for_and_the_map_can_be_hidden(page, image):

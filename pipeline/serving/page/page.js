@@ -85,6 +85,7 @@ function showClasses(image, file, name) {
   explained = null;
   at("counted").hidden = true;
   at("heat").hidden = true;
+  at("heat").parentElement.classList.remove("mapped");
   at("heat-caption").textContent = "";
   at("seen").removeAttribute("src");
   at("verdict").textContent = `${image.class}: ${percent(image.probability)}`;
@@ -145,10 +146,11 @@ function showHeat() {
     }
   }));
   canvas.hidden = !at("show-heat").checked;
+  canvas.parentElement.classList.toggle("mapped", !canvas.hidden); // the image in grey under it, or its colours would be taken for the map's
   const words = inWords(label, drops, most);
   canvas.setAttribute("aria-label", words);
   at("heat-words").textContent = words;
-  at("heat-caption").textContent = canvas.hidden ? "" : `, and where its probability of ${label} comes from`;
+  at("heat-caption").textContent = canvas.hidden ? "" : `, in grey under the map of what counted for ${label}`;
   at("heat-table").tBodies[0].replaceChildren(...drops.map((row) => {
     const line = document.createElement("tr");
     line.append(...row.map((drop) => Object.assign(document.createElement("td"), { textContent: points(drop) })));
