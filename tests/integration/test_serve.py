@@ -4,9 +4,12 @@ import io
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -181,3 +184,41 @@ def test_before_anything_is_registered_and_with_altered_weights_it_says_what_to_
     done = copy.run("serve", "--port", "0")
     assert done.code == 1
     assert "its weights were altered since they were registered" in done.errors[0]
+
+
+def test_plain_mlflow_serves_the_registered_model_with_the_same_probabilities(finished, server, tmp_path):
+    files = next((finished.root / "mlartifacts").rglob("MLmodel")).parent
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["models", "serve", "-m", str(files), "--env-manager", "local", "--port", str(port), "--workers", "1"]
+    with (tmp_path / "log").open("wb") as log:
+        mlflow = subprocess.Popen(
+            [str(Path(sys.executable).with_name("mlflow")), *words],
+            cwd=tmp_path, env=finished.environ, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).tolist()
+        url = f"http://127.0.0.1:{port}/invocations"
+        theirs = ask_when_it_answers(mlflow, url, pixels).json()["predictions"]
+        ours = server.client.post("/invocations", json={"inputs": pixels}).json()["predictions"]
+        assert [list(row) for row in theirs] == [list(row) for row in ours]
+        for one, other in zip(theirs, ours, strict=True):
+            assert one.pop("class") == other.pop("class")
+            assert one == pytest.approx(other, abs=1e-5)
+    finally:
+        children = psutil.Process(mlflow.pid).children(recursive=True)
+        for process in (mlflow, *children):
+            process.terminate()
+        mlflow.wait(timeout=60)
+
+
+def ask_when_it_answers(process, url, pixels):
+    end = time.monotonic() + 240
+    while True:
+        try:
+            return httpx.post(url, json={"inputs": pixels}, timeout=60, trust_env=False)
+        except httpx.ConnectError:
+            assert process.poll() is None, "it ended"
+            assert time.monotonic() < end
+            time.sleep(0.2)
