@@ -3,6 +3,7 @@
 import logging
 import signal
 import socket
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,9 @@ from pipeline import stop
 
 DRAIN_S = 30
 """In which requests that were begun have to end once a signal has come."""
+
+KEPT_OPEN_S = 60
+"""For which a connection without requests stays open."""
 
 
 def serve(app: ASGIApp, listener: socket.socket, on_ready: Callable[[], object]) -> int:
@@ -32,10 +36,13 @@ def serve(app: ASGIApp, listener: socket.socket, on_ready: Callable[[], object])
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEPT_OPEN_S,
         timeout_graceful_shutdown=DRAIN_S,
     )
     server = _Server(config, on_ready)
-    server.run(sockets=[listener])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # of strange images: their senders are told
+        server.run(sockets=[listener])
     return 0 if server.signals[:1] in ([], [signal.SIGINT]) else 128 + server.signals[0]
 
 
