@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
-from pipeline.serving.bodies import SentImages, read_images
+from pipeline.serving.bodies import read_images
 from pipeline.serving.bounds import MB, Bounds, HeldBytes
 from pipeline.serving.refusal import Refusal, too_busy
+from pipeline.serving.sent_images import SentImages
 
 MOST_DISCARDED = 8
 """Times the bound of a body that are read and thrown away, so that its sender sees the answer and no broken pipe."""

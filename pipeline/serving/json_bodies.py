@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.inference.images import SIDE
-from pipeline.serving.bodies import SentImages, read_files, require_few
 from pipeline.serving.bounds import Bounds
 from pipeline.serving.refusal import Refusal
+from pipeline.serving.sent_images import SentImages, read_files, require_few
 
 SHAPE = (SIDE, SIDE, 3)
 KEYS = ("image", "images", "inputs", "instances", "dataframe_split", "dataframe_records")
