@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+import time
 
 import pytest
 from running_server import serving
@@ -63,6 +64,14 @@ def image(tmp_path):
     return tmp_path / "grey.png"
 
 
+def wait_until(page, condition):
+    """Playwright's own waiting needs `eval`, which the page forbids."""
+    end = time.monotonic() + WAIT_MS / 1000
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, condition
+        page.wait_for_timeout(50)
+
+
 def wait_for_explanation(page):
     page.locator("#counted").wait_for(state="visible")
     assert page.locator("#status").inner_text() == ""
@@ -104,7 +113,7 @@ def test_an_image_can_be_pasted_and_dropped(page, how):
 def test_the_camera_takes_an_image(page):
     page.click("#start-camera")
     page.locator("#video").wait_for(state="visible")
-    page.wait_for_function("document.getElementById('video').videoWidth > 0")
+    wait_until(page, "document.getElementById('video').videoWidth > 0")
     page.click("#shoot")
     wait_for_explanation(page)
     assert not page.locator("#video").is_visible()
@@ -114,7 +123,7 @@ def test_the_camera_takes_an_image(page):
 def test_what_is_no_image_is_told_in_a_sentence_and_the_next_image_is_taken(page, tmp_path, image):
     (tmp_path / "notes.txt").write_text("no image")
     page.set_input_files("#file", tmp_path / "notes.txt")
-    page.wait_for_function("document.getElementById('error').textContent !== ''")
+    wait_until(page, "document.getElementById('error').textContent !== ''")
     said = page.locator("#error")
     assert said.inner_text() == "The image (notes.txt): not a PNG, JPEG, WebP, BMP or GIF image."
     assert said.get_attribute("role") == "alert"
@@ -167,7 +176,7 @@ def test_where_a_token_is_asked_for_the_page_asks_for_it(finished, browser, tmp_
         page.locator("#token-form").wait_for(state="visible")
         page.fill("#token", "0123456789abcdef")
         page.keyboard.press("Enter")
-        page.wait_for_function("document.getElementById('model').textContent.includes('version 1')")
+        wait_until(page, "document.getElementById('model').textContent.includes('version 1')")
         page.set_input_files("#file", image)
         wait_for_explanation(page)
         page.close()
