@@ -12,6 +12,7 @@ import argparse
 import http.client
 import io
 import json
+import os
 import shlex
 import socket
 import statistics
@@ -136,10 +137,11 @@ def start_mlflow(place: Place, classifier: Classifier) -> Server:
     files = classifier.version.source.removeprefix("file://")
     words = ["models", "serve", "-m", files, "--env-manager", "local", "--port", str(port), "--workers", "1"]
     began = time.monotonic()
+    programs = Path(sys.executable).parent  # it starts `uvicorn`
     process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("mlflow")), *words],
+        [str(programs / "mlflow"), *words],
         cwd=place.root,
-        env=place.environ,
+        env=place.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -1,6 +1,7 @@
 """`seqpipe serve` on a model that the real commands have registered, asked over real connections."""
 
 import io
+import os
 import shutil
 import signal
 import socket
@@ -163,7 +164,7 @@ def test_a_new_champion_is_taken_without_a_failed_request(copy):
         (["--model", "@best"], 2, "has no best; aliases"),
         (["--host", "0.0.0.0"], 2, "it takes a token"),
         (["--host", "192.0.2.1", "--token-file", "/dev/null"], 2, "must have at least 16 letters"),
-        (["--port", "70000"], 2, "70000"),
+        (["--port", "70000"], 2, "Invalid value for '--port'"),
     ],
 )
 def test_what_cannot_be_served_is_told_in_one_line(finished, words, code, says):
@@ -192,10 +193,12 @@ def test_plain_mlflow_serves_the_registered_model_with_the_same_probabilities(fi
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = ["models", "serve", "-m", str(files), "--env-manager", "local", "--port", str(port), "--workers", "1"]
+    programs = Path(sys.executable).parent
+    environ = finished.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}  # it starts `uvicorn`
     with (tmp_path / "log").open("wb") as log:
         mlflow = subprocess.Popen(
-            [str(Path(sys.executable).with_name("mlflow")), *words],
-            cwd=tmp_path, env=finished.environ, stdout=log, stderr=log, start_new_session=True,
+            [str(programs / "mlflow"), *words],
+            cwd=tmp_path, env=environ, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
         pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).tolist()
@@ -207,9 +210,8 @@ def test_plain_mlflow_serves_the_registered_model_with_the_same_probabilities(fi
             assert one.pop("class") == other.pop("class")
             assert one == pytest.approx(other, abs=1e-5)
     finally:
-        children = psutil.Process(mlflow.pid).children(recursive=True)
-        for process in (mlflow, *children):
-            process.terminate()
+        if mlflow.poll() is None:
+            os.killpg(mlflow.pid, signal.SIGTERM)
         mlflow.wait(timeout=60)
 
 

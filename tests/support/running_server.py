@@ -34,6 +34,7 @@ def serving(place: Place, *words: str) -> Iterator[Server]:
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
+        alarm.cancel()
         assert line, process.stderr.read() if process.stderr else ""
         said = json.loads(line)
         with httpx.Client(base_url=said["url"], timeout=60, trust_env=False) as client:
