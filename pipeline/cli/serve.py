@@ -51,8 +51,9 @@ def serve(
 ) -> None:
     """Serve a registered model over HTTP, by default the champion, until Ctrl-C.
 
-    POST /predict takes image files, base64 in JSON, and the formats of MLflow's /invocations. / is a page to drop
-    images on, /docs says the rest. SIGTERM lets the requests that were begun end.
+    POST /predict takes image files, base64 in JSON, and the formats of MLflow's server.
+
+    / is a page to drop images on, /docs describes the interface. A signal lets requests that were begun end.
     """
     from pipeline.listening import listen
     from pipeline.serving.token import token_for
