@@ -25,7 +25,7 @@ class Bounds:
     """For which a batch waits for requests that are on their way."""
     reading_s: float = 30.0
     """In which a request has to have arrived."""
-    values: int = 1_000_000
+    values: int = 1_200_000
     """Numbers and strings in one JSON or CSV document: somewhat more than so many images have."""
 
 

@@ -67,7 +67,7 @@ def read_csv(body: bytes | bytearray, bounds: Bounds) -> SentImages:
 
 
 def _require_few_values(body: bytes | bytearray, bounds: Bounds) -> None:
-    if body.count(b",") + body.count(b"[") + body.count(b"{") + body.count(b"\n") > 2 * bounds.values:
+    if body.count(b",") + body.count(b"[") + body.count(b"{") + body.count(b"\n") > bounds.values:
         raise Refusal(413, f"more values than {bounds.images} images have")
 
 

@@ -25,7 +25,8 @@ def serve(app: ASGIApp, listener: socket.socket, on_ready: Callable[[], object])
     After the first signal no new connection is taken and the requests that were begun are answered; a second one ends
     them. Call it from the main thread.
     """
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is no HTTP is its sender's fault
+    for name in ("uvicorn.error", "python_multipart"):  # what is no HTTP or no form is its sender's fault
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     config = uvicorn.Config(
         app,
         loop="asyncio",
