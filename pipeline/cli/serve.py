@@ -93,7 +93,7 @@ def _serve(
 ) -> int:
     """Serve a model until a signal; the exit code. With a registry, new champions of it are taken."""
     from pipeline.serving import run
-    from pipeline.serving.allocation import use_few_arenas
+    from pipeline.serving.allocation import settle
     from pipeline.serving.app import build
     from pipeline.serving.bounds import Bounds
     from pipeline.serving.champion_watch import ChampionWatch
@@ -101,10 +101,10 @@ def _serve(
     from pipeline.serving.served_model import ServedModel
     from pipeline.training.resolve_numerics import available_cores
 
-    use_few_arenas()
     metrics = Metrics()
     served = ServedModel(classifier, told=lambda one: metrics.model(one.version))
     watch = None if registry is None else ChampionWatch(registry, served, metrics, complain)
+    settle()
     app = build(served, metrics, Bounds(), token=token, readers=available_cores(), watch=watch, report=complain)
     return run.serve(app, listener, ready)
 
