@@ -13,7 +13,7 @@ ARENAS = 2
 def settle() -> None:
     """Call it when all is loaded, before threads are started: what loading took is returned, and threads share heaps.
 
-    What is loaded stays, so Python's collector looks at it no more: that would take tens of milliseconds of a request.
+    What is loaded stays, so Python's collector looks at it no more: that would cost a request tens of milliseconds.
     Heaps are glibc's; with another C library they stay as they are.
     """
     give_back_freed_memory()
