@@ -200,23 +200,29 @@ def one_image(classifier: Classifier, servers: dict[str, Server], rounds: int) -
     say(f"an image alone, {rounds} rounds of {ASKED_PER_ROUND}")
     pixels = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     seconds: dict[str, list[float]] = {"model": [], **{name: [] for name in servers}}
-    connections = {name: http.client.HTTPConnection("127.0.0.1", server.port) for name, server in servers.items()}
     requests = {name: request_of(name, 1) for name in servers}
     for number in range(-1, rounds):
         for name in seconds:
-            taken = []
-            for _ in range(ASKED_PER_ROUND):
-                if name == "model":
-                    began = time.perf_counter()
-                    classifier.probabilities(pixels)
-                    taken.append(time.perf_counter() - began)
-                else:
-                    taken.append(ask(connections[name], requests[name]))
+            taken = of_model(classifier, pixels) if name == "model" else of_server(servers[name].port, requests[name])
             if number >= 0:
                 seconds[name] += taken
-    for connection in connections.values():
-        connection.close()
     return {name: _spread(taken) for name, taken in seconds.items()}
+
+
+def of_model(classifier: Classifier, pixels: np.ndarray) -> list[float]:
+    taken = []
+    for _ in range(ASKED_PER_ROUND):
+        began = time.perf_counter()
+        classifier.probabilities(pixels)
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+def of_server(port: int, request: Request) -> list[float]:
+    """Over a connection that is open: servers close those that are idle for some seconds."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.connect()
+        return [ask(connection, request) for _ in range(ASKED_PER_ROUND)]
 
 
 def own_speed(classifier: Classifier, rounds: int) -> dict[str, float]:
