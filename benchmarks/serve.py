@@ -240,7 +240,7 @@ def own_speed(classifier: Classifier, rounds: int) -> dict[str, float]:
 def busy(name: str, server: Server) -> dict[str, Any]:
     """Clients that ask as fast as they can: many with an image each, and few with a batch each."""
     found: dict[str, Any] = {}
-    for words, clients, count in (("one image a request", 32, 1), ("a batch a request", 3, BATCH)):
+    for words, clients, count in (("one image a request", 96, 1), ("a batch a request", 3, BATCH)):
         say(f"{name}: {words}, {clients} clients for {BUSY_S:.0f} s")
         request = request_of(name, count)
         load = Load(server.port, request, clients)
@@ -354,7 +354,7 @@ def tables(record: Record) -> list[Table]:
         )
         notes.append(machine_in_words(part["machine"]))
     columns = [
-        "", "start", "memory, idle / busy", "an image alone, median / 99 %", "32 clients, an image each",
+        "", "start", "memory, idle / busy", "an image alone, median / 99 %", "96 clients, an image each",
         f"3 clients, {BATCH} images each",
     ]  # fmt: skip
     return [Table("Serving small over loopback, fp32", columns, rows, notes)]
