@@ -65,6 +65,10 @@ class ImageError(SeqpipeError):
     """An image file that cannot be read as one. The message is the reason alone: whoever asked knows the file."""
 
 
+class ImageTooLargeError(ImageError):
+    """An image that would take more memory to decode than is allowed."""
+
+
 class GateRefusedError(SeqpipeError):
     """The gate refused a promotion."""
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import cluster, config, doctor, gc, models, predict, run, runs, status, tune, ui
+from pipeline.cli import cluster, config, doctor, gc, models, predict, run, runs, serve, status, tune, ui
 
 app = typer.Typer(
     name="seqpipe",
@@ -20,6 +20,7 @@ cluster.add_to(app)
 status.add_to(app)
 runs.add_to(app)
 predict.add_to(app)
+serve.add_to(app)
 models.add_to(app)
 config.add_to(app)
 doctor.add_to(app)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, ImageTooLargeError
 
 SIDE = 32
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -52,43 +52,46 @@ def read_image(name: str | os.PathLike[str]) -> NDArray[np.uint8]:
         if not status.st_size:
             raise ImageError("empty (0 bytes)")
         if status.st_size > MOST_BYTES:
-            raise ImageError(f"larger than {_megabytes(MOST_BYTES)}")
+            raise ImageTooLargeError(f"larger than {_megabytes(MOST_BYTES)}")
         with path.open("rb") as file:
             return decode(file)
     except OSError as error:
         raise ImageError(why_unreadable(path, error)) from None
 
 
-def decode(file: BinaryIO) -> NDArray[np.uint8]:
-    """The image in an open file: 32 x 32 x 3 pixels.
+def decode(file: BinaryIO, most_bytes: int = MOST_BYTES) -> NDArray[np.uint8]:
+    """The image in an open file: 32 x 32 x 3 pixels; decoding it holds at most `most_bytes`.
 
     Raises:
         ImageError: there is no image in it; the reason alone.
+        ImageTooLargeError: decoding it would hold more.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
             image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))  # other formats than JPEG ignore it
-            return fit(image)
+            return fit(image, most_bytes)
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"not a {FORMATS_IN_WORDS} image") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"too many pixels (at most {_megabytes(MOST_BYTES)} are decoded)") from None
+        raise ImageTooLargeError(f"too many pixels (at most {_megabytes(most_bytes)} are decoded)") from None
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
         raise ImageError(f"damaged: {' '.join(str(error).split())[:200] or type(error).__name__}") from None
 
 
-def fit(image: Image.Image) -> NDArray[np.uint8]:
+def fit(image: Image.Image, most_bytes: int = MOST_BYTES) -> NDArray[np.uint8]:
     """An opened image as 32 x 32 x 3 pixels.
 
     Raises:
-        ImageError: it has too many pixels.
+        ImageTooLargeError: it has too many pixels.
     """
     held_bytes = _bytes_to_decode(image)
-    if held_bytes > MOST_BYTES:
+    if held_bytes > most_bytes:
         width, height = image.size
-        raise ImageError(f"too many pixels: {width} x {height} (at most {_megabytes(MOST_BYTES)} are decoded)")
+        raise ImageTooLargeError(
+            f"too many pixels: {width} x {height} (at most {_megabytes(most_bytes)} are decoded)"
+        )
     with _ONE_AT_A_TIME if held_bytes > SMALL_BYTES else nullcontext():
         square = ImageOps.fit(_in_8_bits(image), (SIDE, SIDE), Image.Resampling.BICUBIC)
     square = ImageOps.exif_transpose(square)  # a centred square turns as the whole image would

@@ -21,6 +21,8 @@ class ModelCard:
     """On the test split."""
     weights_sha256: str | None = None
     """Of the file of weights; None if an older release registered it."""
+    git_commit: str | None = None
+    """Of the code that trained it; None if it is not known."""
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "ModelCard":
@@ -35,6 +37,7 @@ class ModelCard:
             mirrored=bool(content.get("mirrored", False)),
             accuracy=content.get("test", {}).get("accuracy"),
             weights_sha256=content.get("weights_sha256"),
+            git_commit=content.get("lineage", {}).get("git_commit"),
         )
         if not card.classes or len(set(card.classes)) != len(card.classes):
             raise ValueError("classes must be different names")

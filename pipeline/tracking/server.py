@@ -5,7 +5,6 @@ is two processes and half a gigabyte, instead of ten and 1.7.
 """
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline import environment
-from pipeline.errors import ConfigError, MachineUnfitError, TrackingError, WorkspaceError
+from pipeline.errors import MachineUnfitError, TrackingError, WorkspaceError
+from pipeline.listening import require_free
 from pipeline.tracking import experiment_page, file_access, store_file
 from pipeline.tracking.mlflow_variables import quiet
 from pipeline.tracking.server_child import Request
@@ -26,7 +26,6 @@ from pipeline.workspace.paths import Workspace
 from tuning import loopback
 
 TRAINING_PAGES = "/#/experiments?workflowType=machine_learning"  # else the UI opens on its pages for language models
-_PORTS_TRIED = 100
 
 
 def serve_ui(
@@ -51,7 +50,7 @@ def serve_ui(
     if settings.is_http:
         on_ready(settings.address)
         return 0
-    _require_free(host, port)
+    require_free(host, port)
     _require_reachable(host)
     address = f"http://{host}:{port}"
     with ExitStack() as stack:
@@ -105,14 +104,6 @@ def _log(workspace: Workspace, stack: ExitStack) -> tuple[Path, int]:
     return path, stack.enter_context(file).fileno()
 
 
-def _require_free(host: str, port: int) -> None:
-    if _is_free(host, port):
-        return
-    free = next((other for other in range(port + 1, port + _PORTS_TRIED) if _is_free(host, other)), None)
-    advice = f"use --port {free}" if free else "choose another with --port"
-    raise ConfigError(f"{host}:{port} cannot be listened on (in use, or not this machine's); {advice}")
-
-
 def _require_reachable(host: str) -> None:
     try:
         loopback.check(host)
@@ -121,16 +112,6 @@ def _require_reachable(host: str) -> None:
             f"this machine does not reach itself at {host} ({error.strerror or error}), so nobody could see the UI; "
             "let the firewall or the VPN allow it"
         ) from error
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError):
-            return False
-        return True
 
 
 def _start(request: Request, log: int, folder: str) -> "subprocess.Popen[bytes]":

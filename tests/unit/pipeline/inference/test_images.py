@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, ImageTooLargeError
 from pipeline.inference import images
 from pipeline.inference.images import decode, read_image, why_unreadable
 
@@ -138,7 +138,7 @@ def test_an_image_is_turned_as_its_orientation_tag_says(format, tag):
 def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size_and_looks_the_same(monkeypatch):
     sizes = []
     original = images.fit
-    monkeypatch.setattr(images, "fit", lambda image: sizes.append(image.size) or original(image))
+    monkeypatch.setattr(images, "fit", lambda image, most: sizes.append(image.size) or original(image, most))
     pixels = smooth(1200, 1600)
     found = decode(saved(Image.fromarray(pixels), "JPEG", quality=95))
     assert sizes == [(200, 150)]
@@ -171,6 +171,14 @@ def test_what_may_be_transparent_holds_more_and_may_have_fewer_pixels():
         decode(io.BytesIO(png_header(6000, 6000, colour_type=6)))
     with pytest.raises(ImageError, match="damaged"):  # allowed to begin
         decode(io.BytesIO(png_header(6000, 6000)))
+
+
+def test_who_asks_can_allow_less():
+    file = saved(Image.new("RGB", (100, 100)))
+    assert decode(file, most_bytes=40_000).shape == (32, 32, 3)
+    file.seek(0)
+    with pytest.raises(ImageTooLargeError, match=r"too many pixels: 100 x 100 \(at most 0 MB are decoded\)"):
+        decode(file, most_bytes=39_999)
 
 
 def test_large_images_take_turns(monkeypatch):

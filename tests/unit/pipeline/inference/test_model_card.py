@@ -19,8 +19,9 @@ def test_a_card_of_an_older_release_has_no_hash_and_no_figures():
 
 
 def test_what_else_is_in_a_card_is_no_trouble():
-    card = ModelCard.from_json({**CARD, "test": {"accuracy": 0.9}, "weights_sha256": "f00", "of the future": 1})
-    assert (card.accuracy, card.weights_sha256) == (0.9, "f00")
+    more = {"test": {"accuracy": 0.9}, "weights_sha256": "f00", "lineage": {"git_commit": "c0"}, "of the future": 1}
+    card = ModelCard.from_json({**CARD, **more})
+    assert (card.accuracy, card.weights_sha256, card.git_commit) == (0.9, "f00", "c0")
 
 
 @pytest.mark.parametrize(

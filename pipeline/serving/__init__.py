@@ -1,0 +1,1 @@
+"""Serving: a registered model answers over HTTP, to programs and to people."""
