@@ -47,9 +47,7 @@ class Check:
         )
 
 
-def check(
-    exported: Probabilities, pixels: NDArray[np.uint8], expected: NDArray[np.float32], runtime: str
-) -> Check:
+def check(exported: Probabilities, pixels: NDArray[np.uint8], expected: NDArray[np.float32], runtime: str) -> Check:
     """Compare what an export says of pixels with what is expected (N x K).
 
     Raises:
@@ -67,7 +65,8 @@ def check(
 
 def in_batches(model: Probabilities, pixels: NDArray[np.uint8], sizes: Sequence[int]) -> NDArray[np.float32]:
     """The probabilities of pixels (N x K), computed in batches of these sizes in turn."""
-    parts, begin = [], 0
+    parts: list[NDArray[np.float32]] = []
+    begin = 0
     while begin < len(pixels):
         size = sizes[len(parts) % len(sizes)]
         parts.append(model.probabilities(pixels[begin : begin + size]))

@@ -5,6 +5,7 @@ Legend: N images of 32 x 32 pixels in 3 channels.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from pipeline.workspace.paths import Workspace
 
 @dataclass(frozen=True, eq=False)
 class EvaluationImages:
-    """The test split: `pixels` (N x 32 x 32 x 3, uint8), `labels` (N), and their `ids` in the official test file (N)."""
+    """The test split: `pixels` (N x 32 x 32 x 3, uint8), `labels` (N), and `ids` in the official test file (N)."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -51,7 +52,7 @@ def evaluation_images(card: Mapping[str, Any], workspace: Workspace) -> Evaluati
     )
 
 
-def _prepared(folder: Any) -> PreparedData | None:
+def _prepared(folder: Path) -> PreparedData | None:
     """The prepared data in a folder; None if it is something else, or not whole."""
     try:
         manifest = read_manifest(folder)

@@ -69,7 +69,8 @@ def int8_cost(
     """Compare the two graphs on all test images, and time them on one."""
     models = [OnnxClassifier(path, threads) for path in (whole, quantised)]
     first, second = (
-        Predictions(images.ids, images.labels, in_batches(model, images.pixels, _AT_ONCE), classes) for model in models
+        Predictions(images.ids, images.labels, in_batches(model, images.pixels, _AT_ONCE), classes)
+        for model in models
     )
     one = images.pixels[:1]
     latency = paired_latency(lambda: models[0].probabilities(one), lambda: models[1].probabilities(one))

@@ -6,9 +6,7 @@ from pipeline.exporting.formats import CARD_FILE, ExportFormat
 
 LINES = 10
 """Of code, without blank lines, comments and the docstring."""
-_IMAGE = (
-    "ImageOps.exif_transpose(ImageOps.fit(Image.open(name).convert(\"RGB\"), (32, 32), Image.Resampling.BICUBIC))"
-)
+_IMAGE = 'ImageOps.exif_transpose(ImageOps.fit(Image.open(name).convert("RGB"), (32, 32), Image.Resampling.BICUBIC))'
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def write_onnx(model: PixelClassifier, path: Path, about: Mapping[str, str]) -> 
         torch.onnx.export(
             model,
             (example(),),
-            content,
+            content,  # type: ignore[arg-type]  # the exporter of traces takes open files too
             dynamo=False,
             opset_version=OPSET,
             input_names=[INPUT],
@@ -47,7 +47,7 @@ def write_onnx(model: PixelClassifier, path: Path, about: Mapping[str, str]) -> 
 def write_int8(whole: Path, path: Path) -> None:
     """Write a copy of a graph whose weights have 8 bits; activations become so while it runs.
 
-    One scale for each row of a weight. 7 of the 8 bits are used: on processors without VNNI sums of more would overflow.
+    One scale for each row of a weight. 7 of the 8 bits are used: without VNNI, sums of more would overflow.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
