@@ -33,13 +33,14 @@ class Classifier:
         version: which version of which registered model it is.
         card: how it was built, what it was trained on and how well it did.
         classes: the names of its K classes.
+        network: what computes its logits.
     """
 
     def __init__(self, network: nn.Module, card: ModelCard, version: StoredVersion) -> None:
         self.version = version
         self.card = card
         self.classes = card.classes
-        self._network = network
+        self.network = network
 
     def __repr__(self) -> str:
         return f"<{self.card.model} of {self.version}: {', '.join(self.classes)}>"
@@ -70,7 +71,7 @@ class Classifier:
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (images.SIDE, images.SIDE, 3):
             raise ValueError(f"pixels must be N x 32 x 32 x 3 of uint8, not {pixels.dtype} of shape {pixels.shape}")
         card = self.card
-        found = probabilities(self._network, pixels, card.mean, card.std, mirrored=card.mirrored, batch_size=BATCH)
+        found = probabilities(self.network, pixels, card.mean, card.std, mirrored=card.mirrored, batch_size=BATCH)
         return found.reshape(len(pixels), len(self.classes))  # for no images too
 
 

@@ -1,0 +1,1 @@
+"""Exporting: a registered model as files that work where seqpipe is not."""
