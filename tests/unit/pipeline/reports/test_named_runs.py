@@ -41,7 +41,7 @@ def one(finder, word):
 
 
 def test_a_run_is_found_by_its_name_its_key_and_the_beginning_of_it(finder):
-    run = one(finder, "seed 1, 11 epochs")
+    run = one(finder, "seed 1, 9 epochs")
     assert one(finder, run.key) == one(finder, run.key[:8]) == run
     assert run.settings["seed"] == 1
     assert run.settings["data"]["split_seed"] == 0, "its data are among its settings"
@@ -50,7 +50,7 @@ def test_a_run_is_found_by_its_name_its_key_and_the_beginning_of_it(finder):
 
 
 def test_a_run_is_found_by_its_id_in_the_store_of_this_workspace(finder, place):
-    run = one(finder, "seed 2, 11 epochs")
+    run = one(finder, "seed 2, 9 epochs")
     delivery_state.write_store(place.workspace, run.key, StoreRecord(place.context.mlflow.address, "f00ba4", "1"))
     assert one(finder, "f00ba4").key == one(finder, "f00b").key == run.key
     elsewhere = RunFinder(place.workspace, "http://other")
@@ -59,14 +59,14 @@ def test_a_run_is_found_by_its_id_in_the_store_of_this_workspace(finder, place):
 
 
 def test_runs_joined_by_a_plus_are_a_group(finder):
-    [side] = finder.find(["seed 0, 11 epochs + seed 2, 11 epochs"])
+    [side] = finder.find(["seed 0, 9 epochs + seed 2, 9 epochs"])
     assert [run.settings["seed"] for run in side.runs] == [0, 2]
     with pytest.raises(ConfigError, match="named twice"):
-        finder.find(["seed 0, 11 epochs+seed 0, 11 epochs"])
+        finder.find(["seed 0, 9 epochs+seed 0, 9 epochs"])
 
 
 def test_the_seeds_of_a_run_are_all_that_differ_from_it_in_nothing_else(finder):
-    [side] = finder.find(["seed 1, 11 epochs:seeds"])
+    [side] = finder.find(["seed 1, 9 epochs:seeds"])
     assert sorted(run.settings["seed"] for run in side.runs) == [0, 1, 2]
     assert side.name.startswith("3 runs: ")
     [other] = finder.find(["seed 0, 5 epochs:seeds"])
@@ -79,7 +79,7 @@ def test_the_seeds_of_a_run_are_all_that_differ_from_it_in_nothing_else(finder):
 
 def test_a_registered_version_is_asked_for_and_is_the_run_of_this_workspace_if_it_is_here(finder, place):
     assert one(finder, "champion").name == "task/9"
-    run = one(finder, "seed 0, 11 epochs")
+    run = one(finder, "seed 0, 9 epochs")
     local = RunFinder(place.workspace, "", lambda word: NamedRun(run.key, "task/1", "vanilla", 1, None))
     assert one(local, "champion").name == run.name
 
@@ -94,8 +94,8 @@ def test_a_name_that_several_runs_have_is_refused_with_their_keys(finder, place)
 
 
 def test_an_unknown_name_comes_with_the_nearest_known_one_and_a_trial_with_why_it_cannot_be_compared(finder, place):
-    with pytest.raises(ConfigError, match="did you mean seed 1, 11 epochs"):
-        finder.find(["seed 1, 11 epoch"])
+    with pytest.raises(ConfigError, match="did you mean seed 1, 9 epochs"):
+        finder.find(["seed 1, 9 epoch"])
     delivery_state.write_run(place.workspace, RunRecord("s0-00003", "trial 003"))
     for word in ("trial 003", "s0-00003"):
         with pytest.raises(ConfigError, match="trials of a search are judged on validation images only"):
@@ -113,10 +113,10 @@ def test_without_trainings_it_says_so_and_what_is_damaged_is_passed_over(finder,
 def test_settings_of_data_that_are_gone_are_their_fingerprint(finder, place):
     manifest = json.loads((next(iter(place.workspace.stage("train").iterdir())) / "manifest.json").read_bytes())
     (place.workspace.stage("prepare") / manifest["inputs"]["prepare"] / "manifest.json").unlink()
-    run = one(finder, "seed 1, 11 epochs")
+    run = one(finder, "seed 1, 9 epochs")
     assert (run.settings["prepare"], run.prepared) == (manifest["inputs"]["prepare"], None)
 
 
 def test_a_run_without_predictions_says_how_to_make_them(finder):
     with pytest.raises(ConfigError, match=r"has no predictions of the test images; `seqpipe run evaluate`"):
-        one(finder, "seed 1, 11 epochs").load_predictions()
+        one(finder, "seed 1, 9 epochs").load_predictions()

@@ -165,4 +165,4 @@ def test_rates_of_a_model_count_only_as_zero_or_not():
     assert of("model.drop_path=0.1") != of("model.drop_path=0")
     assert of("model.dims=[32,64]") != of("model.dims=[64,64]")
     assert of("train.learning_rate=0.1") == of("train.learning_rate=0.2")
-    assert of("train.optimizer=muon") != of()
+    assert of("train.optimizer=adamw") != of()
