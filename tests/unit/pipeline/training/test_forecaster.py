@@ -35,7 +35,9 @@ def forecasts(process):
 
 
 def config_of(*settings: str, model: str = "small"):
-    return resolve(model, None, ["train.batch_size=128", "train.ema_decay=null", *settings], {})
+    return resolve(
+        model, None, ["train.batch_size=128", "train.ema_decay=null", "train.optimizer=adamw", *settings], {}
+    )
 
 
 def test_a_training_that_fits_has_every_figure(forecasts, process):

@@ -88,8 +88,8 @@ def test_what_changes_the_speed_is_timed_anew(folder, measured, of, words):
     ],
 )
 def test_settings_count_only_if_they_change_a_step(folder, measured, of, setting, times):
-    of("train.ema_decay=0.9")
-    of("train.ema_decay=0.9", setting)
+    of("train.ema_decay=0.9", "model.drop_path=0.1")
+    of("train.ema_decay=0.9", "model.drop_path=0.1", setting)
     assert len(measured) == times
 
 
