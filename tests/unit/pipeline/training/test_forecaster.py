@@ -112,7 +112,7 @@ def test_what_the_config_asks_for_is_forecast(forecasts):
 
 
 def test_an_architecture_is_asked_for_once(forecasts, process):
-    for settings in ([], ["train.learning_rate=0.1"], ["train.batch_size=64"], ["model.drop_path=0.01"]):
+    for settings in ([], ["train.learning_rate=0.1"], ["train.batch_size=64"], ["model.dropout=0.0"]):
         forecasts.memory(config_of(*settings), 10)
     assert len(process.requests) == 1
     for config, classes in (
