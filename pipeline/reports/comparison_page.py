@@ -1,6 +1,5 @@
 """A comparison of runs as one HTML file that needs no other: its tables, and the images that runs disagree on."""
 
-import base64
 import io
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -15,6 +14,7 @@ from pipeline.errors import WorkspaceError
 from pipeline.evaluation.chart_style import SMALL, in_own_style
 from pipeline.promotion.comparison import Disagreement
 from pipeline.reports.comparison_words import Section, letter, sections
+from pipeline.reports.page import data_uri, document, table, text
 from pipeline.reports.run_comparison import SHOWN_DISAGREEMENTS, RunComparison
 from pipeline.workspace.durable_files import write_atomically
 
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COLUMNS = 6
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse}td,th{padding:.2rem .7rem;border-bottom:1px solid #ccc;text-align:left}"
-    "h2{font-size:1.1rem;margin-top:2rem}img{max-width:100%}"
-)
 
 
 def write(path: Path, found: RunComparison, prepared: PreparedData | None) -> None:
@@ -42,10 +37,7 @@ def page(found: RunComparison, images: "NDArray[Any] | None") -> str:
     """The page; `images` are the test images (N x H x W x 3, uint8) in the order of the first run's predictions."""
     body = "".join(map(_section, sections(found))) + "".join(_pictures(found, images))
     title = " and ".join(side.name for side in found.sides)
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style><body><h1>{escape(title)}</h1>{body}</body></html>\n"
-    )
+    return document(title, f"<h1>{escape(title)}</h1>{body}")
 
 
 def _images(prepared: PreparedData | None) -> "NDArray[Any] | None":
@@ -58,11 +50,8 @@ def _images(prepared: PreparedData | None) -> "NDArray[Any] | None":
 def _section(section: Section) -> str:
     parts = [f"<h2>{escape(section.heading)}</h2>"]
     if section.columns:
-        head = "".join(f"<th>{escape(column)}</th>" for column in section.columns)
-        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in section.rows)
-        parts.append(f"<table><tr>{head}</tr>{rows}</table>")
-    parts += [f"<p>{escape(line)}</p>" for line in section.lines]
-    return "".join(parts)
+        parts.append(table(section.heading, section.columns, section.rows))
+    return "".join([*parts, *map(text, section.lines)])
 
 
 def _pictures(found: RunComparison, images: "NDArray[Any] | None") -> Iterator[str]:
@@ -75,7 +64,7 @@ def _pictures(found: RunComparison, images: "NDArray[Any] | None") -> Iterator[s
             continue
         shown = against.paired.disagreements[:SHOWN_DISAGREEMENTS]
         png = _png(gallery(images, shown, found.class_names, letter(number)))
-        yield f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        yield f'<img alt="" src="{data_uri("image/png", png)}">'
 
 
 @in_own_style

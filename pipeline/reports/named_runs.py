@@ -45,10 +45,6 @@ class NamedRun:
     """The same for trainings that differ in their seed alone."""
     prepared: PreparedData | None = None
     """Its data, if they are still here."""
-    trained: TrainedModel | None = None
-    """The training itself; None if it is elsewhere."""
-    created: str = ""
-    """When it was done, ISO 8601 in UTC."""
 
     def load_predictions(self) -> "Predictions":
         """Its predictions of the test images.
@@ -97,12 +93,8 @@ class RunFinder:
         Raises:
             ConfigError: a word names none, or more than one.
         """
-        known = self.every()
+        known = list(self._trainings())
         return [Side(word, tuple(self._runs(word, known))) for word in words]
-
-    def every(self) -> list[NamedRun]:
-        """Every training of the workspace that is whole and can be read."""
-        return list(self._trainings())
 
     def _runs(self, word: str, known: Sequence[NamedRun]) -> list[NamedRun]:
         if word.startswith(SEED_GROUP) and len(word) >= len(SEED_GROUP) + _SHORTEST_PREFIX:
@@ -176,8 +168,6 @@ class RunFinder:
             settings={**(prepared[0] if prepared else {"prepare": manifest.inputs.get(PREPARE)}), **manifest.reads},
             seed_group=fingerprint(TRAIN, manifest.version, without_seed, manifest.inputs),
             prepared=prepared[1] if prepared else None,
-            trained=trained,
-            created=manifest.created,
         )
 
     def _prepared(self, name: str) -> tuple[Mapping[str, Any], PreparedData] | None:

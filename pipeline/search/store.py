@@ -192,8 +192,6 @@ class StoredSearch:
     """A started search of a workspace, under whatever settings."""
 
     folder: Path
-    key: str
-    """Of its MLflow run."""
     model: str
     created: str
     data: Mapping[str, Any]
@@ -228,7 +226,6 @@ def stored_searches(workspace: Workspace) -> list[StoredSearch]:
             found.append(
                 StoredSearch(
                     folder=folder,
-                    key=str(content.get("key", "")),
                     model=str(identity.get("model")),
                     created=str(content.get("created", "")),
                     data=identity.get("data", {}),

@@ -39,7 +39,6 @@ def charts(random_predictions) -> Sequence[Figure]:
         plots.learning_curves(epochs, 1),
         search_plots.history([(0, 0.5, 0.5), (3, 0.6, 0.6)], rows),
         search_plots.importance({"train.learning_rate": 0.7, "model.dims": 0.3}),
-        search_plots.memory([(410, 400), (420, 425)], 500),
     ]
 
 
