@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pipeline.cli import models_champion, models_draw, models_gate, options
+from pipeline.cli import models_champion, models_draw, models_export, models_gate, options
 from pipeline.cli.console import emit, emit_json, percent, table
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
     models_champion.add_to(models)
     models_gate.add_to(models)
     models_draw.add_to(models)
+    models_export.add_to(models)
     app.add_typer(models, name="models")
 
 

@@ -3,10 +3,8 @@
 Legend: N images of 32 x 32 pixels in 3 channels.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +12,7 @@ from pydantic import ValidationError
 
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import DataError, WorkspaceError
+from pipeline.inference.model_card import ModelCard
 from pipeline.stages.prepare import NAME as PREPARE
 from pipeline.workspace.manifests import read_manifest
 from pipeline.workspace.paths import Workspace
@@ -33,17 +32,16 @@ class EvaluationImages:
         return np.ascontiguousarray(self.pixels[rows])
 
 
-def evaluation_images(card: Mapping[str, Any], workspace: Workspace) -> EvaluationImages:
-    """The test images of the data that a version was trained on, as its model card names it.
+def evaluation_images(card: ModelCard, workspace: Workspace) -> EvaluationImages:
+    """The test images of the data that a version was trained on, as its model card names them.
 
     Raises:
         DataError: this workspace does not have them.
         WorkspaceError: they are damaged.
     """
-    wanted = card.get("lineage", {}).get("data_hash")
     for folder in sorted(workspace.stage(PREPARE).glob("*")):
         prepared = _prepared(folder)
-        if prepared is not None and prepared.data_hash == wanted:
+        if prepared is not None and prepared.data_hash == card.data_hash:
             arrays = [np.array(prepared.array(name)) for name in ("test_images", "test_labels", "test_ids")]
             return EvaluationImages(arrays[0], arrays[1].astype(np.int64), arrays[2].astype(np.int64))
     raise DataError(

@@ -16,6 +16,7 @@ class Loader:
     requires: tuple[str, ...]
     """Packages, as pip knows them."""
     imports: str
+    """After `import`."""
     model: str
     """The lines that load the model."""
     compute: str
@@ -25,20 +26,20 @@ class Loader:
 LOADERS = {
     ExportFormat.onnx: Loader(
         ("onnxruntime", "numpy", "pillow"),
-        "import numpy as np, onnxruntime",
+        "numpy as np, onnxruntime",
         'model = onnxruntime.InferenceSession(folder / "model.onnx")',
         'model.run(None, {"pixels": pixels})[0]',
     ),
     ExportFormat.pt2: Loader(
         ("torch", "numpy", "pillow"),
-        "import numpy as np, torch",
+        "numpy as np, torch",
         'model = torch.export.load(folder / "model.pt2").module()',
         "model(torch.from_numpy(pixels))",
     ),
     ExportFormat.safetensors: Loader(
         ("torch", "numpy", "pillow", "safetensors"),
-        "import numpy as np, safetensors.torch; from sequencer_models import catalog, inference  # in this folder",
-        'model = catalog.build(classes=len(card["classes"]), **card["architecture"])\n'
+        "numpy as np, safetensors.torch; from sequencer_models import catalog, inference  # in this folder",
+        'model = catalog.build(card["architecture"].pop("name"), len(card["classes"]), **card["architecture"])\n'
         'model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))',
         'inference.probabilities(model, pixels, card["mean"], card["std"], mirrored=card["mirrored"])',
     ),
@@ -57,8 +58,7 @@ def source_of(format: ExportFormat) -> str:
 
 Needs: pip install {" ".join(loader.requires)}
 """
-import json, pathlib, sys
-{loader.imports}
+import json, pathlib, sys, {loader.imports}
 from PIL import Image, ImageOps
 
 folder = pathlib.Path(__file__).parent

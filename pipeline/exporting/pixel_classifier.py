@@ -38,12 +38,16 @@ class PixelClassifier(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """The same arithmetic in the same order as `sequencer_models.inference.probabilities`."""
+        """As `sequencer_models.inference.probabilities`, but for both views as one batch.
+
+        With the network twice in the graph, ONNX Runtime's quantiser would take the weights of an LSTM twice.
+        """
         normalised = (pixels.permute(0, 3, 1, 2).float() - self.shift) * self.scale  # N x 3 x 32 x 32
-        found = torch.softmax(self.network(normalised), dim=1)
-        if self.mirrored:
-            found = (found + torch.softmax(self.network(normalised.flip(3)), dim=1)) / 2
-        return found
+        if not self.mirrored:
+            return torch.softmax(self.network(normalised), dim=1)
+        views = torch.cat([normalised, normalised.flip(3)])  # 2 N x 3 x 32 x 32
+        found = torch.softmax(self.network(views), dim=1)
+        return found.reshape(2, -1, found.shape[1]).mean(dim=0)
 
 
 def example() -> Tensor:

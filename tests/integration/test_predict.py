@@ -204,3 +204,31 @@ def test_a_model_is_fetched_from_a_server(finished, split, tmp_path):
     finally:
         ui.send_signal(signal.SIGINT)
         ui.communicate(timeout=30)
+
+
+def test_the_champion_is_exported_and_told_with_what_was_measured(finished, tmp_path):
+    done = finished.run("models", "export", "--int8", "--json", "--out", str(tmp_path / "out"))
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert 0 < found["checks"]["model.onnx"]["largest_difference"] < 1e-5
+    assert found["int8"]["images"] == found["checks"]["model.onnx"]["images"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "README.md", "load_onnx.py", "model-int8.onnx", "model.json", "model.onnx",
+    }  # fmt: skip
+    again = finished.run("models", "export", "--out", str(tmp_path / "out"))
+    assert again.code == 2
+    assert "is there already" in again.err
+
+
+def test_altered_weights_and_lost_test_images_are_not_exported(copy, tmp_path):
+    [images] = (copy.stages / "prepare").glob("*/test_images.npy")
+    images.parent.rename(tmp_path / "elsewhere")
+    done = copy.run("models", "export", "--out", str(tmp_path / "out"))
+    assert done.code == 1
+    assert "an export cannot be checked" in done.err
+    [weights] = (copy.root / "mlartifacts").rglob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    done = copy.run("models", "export", "--out", str(tmp_path / "out"))
+    assert done.code == 1
+    assert "its weights were altered" in done.err
+    assert not (tmp_path / "out").exists()
