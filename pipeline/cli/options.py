@@ -86,7 +86,8 @@ Seeds = Annotated[
     typer.Option(
         "--seeds",
         metavar="0-2",
-        help="Several seeds, one after another, and how their figures spread; 0-2, or 0,3,7.",
+        help="Several seeds, one after another, and how their figures spread; 0-2, or 0,3,7. That the gate refuses "
+        "one is only said: exit code 0.",
         show_default=False,
     ),
 ]

@@ -121,6 +121,54 @@ def test_a_champion_whose_predictions_are_lost_stays(place, tmp_path):
     copy.end()
 
 
+def test_a_rollback_goes_back_without_mlflow_and_says_what_files_are_gone(place, tmp_path):
+    copy = Place(tmp_path / "copy", mlflow=True)
+    shutil.copytree(place.root, copy.root, dirs_exist_ok=True)
+    assert copy.run("runs", "list").code == 0  # it is at home here now
+    copy.set(PYTHONPROFILEIMPORTTIME="1")
+    done = copy.run("models", "rollback", "--why", "zu früh: 早すぎ")
+    copy.set(PYTHONPROFILEIMPORTTIME=None)
+    assert done.code == 0, done.err
+    assert "pipeline.tracking.champion_store" in done.err
+    assert not any(line.rpartition("|")[2].strip() in ("mlflow", "torch") for line in done.err.splitlines())
+    assert aliases(copy)["champion"] == 1
+    assert "zu früh: 早すぎ" in copy.run("models", "history").out
+    assert copy.run("models", "promote", "3").code == 0
+    [(source,)] = rows(
+        copy, "SELECT coalesce(nullif(storage_location, ''), source) FROM model_versions WHERE version = 1"
+    )
+    shutil.rmtree(source.removeprefix("file://"))
+    done = copy.run("models", "rollback")
+    assert (done.code, aliases(copy)["champion"]) == (1, 3)
+    assert "version 1 was champion before, but its files are gone" in done.errors[0]
+    copy.end()
+
+
+def test_the_present_champion_stays_champion_and_a_long_reason_is_refused(place):
+    done = place.run("models", "promote", "champion")
+    assert (done.code, done.out) == (0, f"{NAME}: version 3 is champion already\n")
+    done = place.run("models", "promote", "2", "--why", "x" * 1001)
+    assert done.code == 2
+    assert "at most 1000 are kept" in done.err
+    assert aliases(place)["champion"] == 3
+
+
+def test_seeds_that_the_gate_refuses_are_told_and_no_failure(place, tmp_path):
+    copy = Place(tmp_path / "copy", mlflow=True)
+    shutil.copytree(place.root, copy.root, dirs_exist_ok=True)
+    words = [*tiny(train__epochs=1, **SLOW), *settings(registry__gate__least_accuracy=0.999)]
+    done = copy.run("run", "all", *words, "--seeds", "0-1")
+    assert done.code == 0, done.err
+    assert aliases(copy)["champion"] == 3
+    copy.end()
+
+
+@pytest.mark.parametrize("name", ["a/b", "a/b/3", "a:b", "../x@champion"])
+def test_a_name_that_no_model_can_have_is_refused_in_one_line(place, name):
+    done = place.run("models", "promote", name)
+    assert (done.code, len(done.errors)) == (2, 1), done.err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
