@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.errors import SeqpipeError
+from pipeline.errors import SeqpipeError, TrackingError
 from pipeline.inference.classifier import Classifier
 from pipeline.inference.loading import read_classifier
 from pipeline.serving.metrics import Metrics
@@ -71,6 +71,9 @@ class ChampionWatch:
             return
         try:
             self._model.replace(self._registry.load(version))
+        except TrackingError as error:  # the registry is away, so it is tried again
+            self._complain(f"warning: version {served} is served on: {error}")
+            return
         except Exception as error:  # the one that is served goes on, whatever is wrong with this one
             self._refused = version.number
             self._metrics.reload("refused")

@@ -220,7 +220,7 @@ def ask_when_it_answers(process, url, pixels):
     while True:
         try:
             return httpx.post(url, json={"inputs": pixels}, timeout=60, trust_env=False)
-        except httpx.ConnectError:
+        except httpx.TransportError:  # not there yet, or about to end, which is looked at next
             assert process.poll() is None, "it ended"
             assert time.monotonic() < end
             time.sleep(0.2)

@@ -62,6 +62,17 @@ def test_one_that_cannot_be_loaded_is_told_once_and_the_old_one_is_served_on(wor
     assert 'seqpipe_model_reloads_total{outcome="refused"} 1.0' in world.metrics.text().decode()
 
 
+def test_one_whose_files_cannot_be_fetched_now_is_tried_again(world):
+    load, world.champion = world.load, "2"
+    world.load = lambda version: (_ for _ in ()).throw(TrackingError("the server is down"))
+    world.watch.look()
+    world.watch.look()
+    assert world.said == ["warning: version 1 is served on: the server is down"]
+    world.load = load
+    world.watch.look()
+    assert world.served.current() is world.models["2"]
+
+
 def test_one_of_other_classes_is_refused(world):
     world.models["2"] = Brightness("2", ("light", "dark"))
     world.champion = "2"
