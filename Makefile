@@ -26,11 +26,14 @@ help:
 	@echo "make map            write the map of the modules in docs/design.md anew"
 	@echo "make clean          remove .venv and caches; data, runs and models stay"
 
+# Two processes, whose tests of one file stay together: more take 0.6 GB each.
+WORKERS = -n 2 --dist loadfile
+
 run: setup
 	$(BIN)/seqpipe run all $(ARGS)
 
 test: setup-dev
-	$(BIN)/pytest --durations=10 $(ARGS)
+	$(BIN)/pytest --durations=10 $(WORKERS) $(ARGS)
 
 test-integration: setup-dev
 	$(BIN)/pytest --durations=10 tests/integration $(ARGS)
@@ -41,10 +44,10 @@ MACHINE_TESTS = tests/unit/sequencer_models tests/unit/pipeline/training tests/u
 test-machines: test-avx2 test-no-compiler
 
 test-avx2: setup-dev
-	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/pytest $(MACHINE_TESTS) $(ARGS)
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/pytest $(WORKERS) $(MACHINE_TESTS) $(ARGS)
 
 test-no-compiler: setup-dev
-	SEQPIPE_COMPILERS= $(BIN)/pytest $(MACHINE_TESTS) $(ARGS)
+	SEQPIPE_COMPILERS= $(BIN)/pytest $(WORKERS) $(MACHINE_TESTS) $(ARGS)
 
 test-faults: setup-dev
 	$(BIN)/pytest tests/faults $(ARGS)
@@ -60,7 +63,7 @@ format: setup-dev
 	$(BIN)/ruff format .
 
 # Those that take seconds or minutes, those of the search, those that train whole models; table.py and measuring/ are no benchmarks.
-BENCH_short = cli_start gate checkpoint_cost inference predict serve batches step_profile optimizer_share waiting cold_start mixer_and_block training_step
+BENCH_short = cli_start gate checkpoint_cost inference predict serve batches step_profile optimizer_share attention_cost depth_gradients waiting cold_start mixer_and_block training_step
 BENCH_search = forecast search_fit search_caps search_time search_nodes search_growth
 BENCH_long = default_run time_to_accuracy precision
 BENCH = short

@@ -22,7 +22,7 @@ from pipeline.inference.classifier import Classifier
 from pipeline.serving.bounds import Bounds
 from pipeline.serving.refusal import too_busy
 
-SIZES = (1, 2, 4, 8, 16, 32, 48, 64)
+SIZES = (1, 2, 4, 8, 16, 24, 32)
 """Of batches as the model sees them: what oneDNN prepares for each size it keeps, 8 MB of small."""
 
 Observer = Callable[[int, float], object]

@@ -19,7 +19,7 @@ class Bounds:
     """In one request."""
     queued_images: int = 512
     """That wait to be classified."""
-    batch_images: int = 64
+    batch_images: int = 32
     """Classified at once: more are no faster, and take more memory."""
     gathering_s: float = 0.005
     """For which a batch waits for requests that are on their way."""

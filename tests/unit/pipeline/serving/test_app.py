@@ -162,7 +162,7 @@ def test_an_explanation_says_where_covering_a_square_lowers_the_probability(clie
     assert answer["drops"]["dark"][0][0] == pytest.approx(-light[0][0])
     assert answer["image"]["class"] == "dark"
     assert Image.open(io.BytesIO(base64.b64decode(answer["seen"].partition(",")[2]))).size == (32, 32)
-    assert sum(model.batches[1:]) == 64 + 32, "82, filled up"
+    assert sum(model.batches[1:]) == 32 + 32 + 24, "82, filled up"
 
 
 def test_one_image_at_a_time_is_explained(client):
