@@ -60,7 +60,7 @@ MOVES: dict[str, Move] = {
 
 def measure(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
     set_up(setting)
-    classifier = load_model(options.model, options.workspace)
+    classifier = load_model(options.model, workspace=options.workspace)
     network, card = classifier.network, classifier.card
     assert isinstance(network, Sequencer2D), "the tokens of a Sequencer2D are moved"
     prepared = _prepared(Workspace.find(options.workspace), card.data_hash)

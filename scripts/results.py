@@ -90,9 +90,14 @@ class Result:
         return ALL if names == CIFAR10_CLASSES else FOUR
 
     @property
+    def what(self) -> str:
+        """What seeds of the same training share, wherever each was trained."""
+        return str(what_counts(self.settings))
+
+    @property
     def kind(self) -> tuple[str, ...]:
         """What the results share that are one line of a table: all but the seed, and the machine."""
-        return (str(what_counts(self.settings)), self.processor, self.device, self.precision, str(self.threads))
+        return (self.what, self.processor, self.device, self.precision, str(self.threads))
 
 
 def main(words: Sequence[str]) -> None:
@@ -234,7 +239,20 @@ def table(results: Iterable[Result]) -> str:
         runs = ", ".join(f"`{one.run}`" for one in seeds)
         commits = ", ".join(dict.fromkeys((one.commit or "unknown")[:12] for one in seeds))
         notes.append(f"- [{number}] `{shlex.join(command_of(seeds))}`; runs {runs}; commit {commits}")
-    return "\n".join(["", *lines, "", *notes, ""]) + "\n"
+    return "\n".join(["", *lines, "", *notes, *_over_machines(ordered), ""]) + "\n"
+
+
+def _over_machines(groups: Sequence[Sequence[Result]]) -> Iterator[str]:
+    """A note on each training whose seeds were trained on several kinds of machine."""
+    trainings: dict[str, list[Sequence[Result]]] = {}
+    for seeds in groups:
+        trainings.setdefault(seeds[0].what, []).append(seeds)
+    for parts in trainings.values():
+        by_seed = {one.settings.seed: one for seeds in parts for one in seeds}
+        if len(parts) > 1 and len(by_seed) > 1:
+            seeds = [by_seed[seed] for seed in sorted(by_seed)]
+            recipe, model, _, numbers, accuracy, validation = _cells(seeds)[:6]
+            yield f"- {recipe}, {model}, on all of these machines: seeds {numbers}: {accuracy}, validation {validation}"
 
 
 def _order(seeds: Sequence[Result]) -> tuple[Any, ...]:

@@ -164,6 +164,16 @@ def test_figures_of_two_kinds_of_machine_are_two_lines(results, tmp_path):
     assert [row[-2] for row in rows(results.table(merged))] == [PROCESSOR, "Ryzen (AVX2)"]
 
 
+def test_seeds_from_two_kinds_of_machine_are_averaged_below_the_table(results, tmp_path):
+    merged = []
+    for number, (processor, accuracy) in enumerate(((PROCESSOR, 0.8), ("Ryzen (AVX2)", 0.9)), 1):
+        place = Workspace(tmp_path / str(number))
+        trained(place, processor=processor, number=number, seed=number, accuracy=accuracy)
+        merged += found(results, place)
+    [line] = [line for line in results.table(merged).splitlines() if "all of these machines" in line]
+    assert "seeds 1, 2: **85.00** (" in line
+
+
 def test_of_a_seed_that_was_trained_again_the_newest_counts(results, tmp_path):
     merged = []
     for number, accuracy in ((1, 0.8), (2, 0.9)):
