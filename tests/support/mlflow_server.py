@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 
+START_S = 600
+"""On a machine that is busy a server takes minutes."""
 Break = Literal["unheard", "unanswered"]
 """The server never gets the request, or does what it says and its answer is lost."""
 
@@ -27,7 +29,7 @@ def mlflow_server(folder: Path) -> Iterator[int]:
     environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     process = subprocess.Popen([sys.executable, *words], env=environ, cwd=folder, start_new_session=True)
     try:
-        until = time.monotonic() + 180
+        until = time.monotonic() + START_S
         while not _answers(port):
             assert time.monotonic() < until
             assert process.poll() is None
@@ -35,7 +37,11 @@ def mlflow_server(folder: Path) -> Iterator[int]:
         yield port
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 class BreakingProxy:
