@@ -52,9 +52,12 @@ class TrackingError(SeqpipeError):
 
     is_of_one_seed = True  # what is trained meanwhile is registered by the next command
 
-    def __init__(self, message: str, *, passes: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, of_runs: str = "", passes: bool = False) -> None:
+        """`of_runs` ends the message with what becomes of runs that cannot be recorded now."""
+        super().__init__(f"{message}; {of_runs}" if of_runs else message)
         self.passes = passes
+        self.message = message
+        self.of_runs = of_runs
 
 
 class ModelError(SeqpipeError):

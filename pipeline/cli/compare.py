@@ -26,7 +26,7 @@ def compare(
         list[str],
         typer.Argument(
             help="Two or more, each against the first: a key or the beginning of one, a name, an id of MLflow, "
-            "`champion`, MODEL@champion, MODEL/3; A+B is a group, A:seeds that of all seeds of A.",
+            "`champion`, MODEL@champion, MODEL/3, `trial 003`; A+B is a group, A:seeds that of all seeds of A.",
             metavar="A B ...",
         ),
     ],
@@ -37,11 +37,13 @@ def compare(
 ) -> None:
     """Compare runs on the same test images: settings, figures with intervals, and where they disagree.
 
-    Looking does not count as a use of the test images; a decision of the gate does.
+    Looking does not count as a use of the test images; a decision of the gate does. With a trial of a search among
+    the runs they are compared on the validation images, since trials see no others.
     """
     from pipeline.cli import compare_view
     from pipeline.errors import ConfigError
-    from pipeline.reports.run_comparison import compare_sides
+    from pipeline.reports.run_comparison import RunComparison, compare_sides
+    from pipeline.reports.validation_comparison import ValidationComparison, compare_on_validation, has_trials
     from pipeline.workspace.paths import Workspace
 
     if len(runs) < 2:
@@ -50,7 +52,8 @@ def compare(
     mlflow = store_of(workspace)
     with tempfile.TemporaryDirectory() as scratch:
         sides = _finder(workspace, mlflow, Path(scratch)).find(runs)
-        found = compare_sides(sides)
+        found: RunComparison | ValidationComparison
+        found = compare_on_validation(sides) if has_trials(sides) else compare_sides(sides)
     if html is not None:
         from pipeline.reports import comparison_page
 
@@ -64,6 +67,7 @@ def compare(
 
 def _finder(workspace: "Workspace", mlflow: "ResolvedMlflow", scratch: Path) -> "RunFinder":
     from pipeline.reports.named_runs import NamedRun, RunFinder
+    from pipeline.reports.trials import named
     from pipeline.tracking.connection import StoreConnection
     from pipeline.tracking.registry_names import PARAMETERS_TAG, RUN_KEY_TAG
     from pipeline.tracking.version_words import find_version
@@ -82,4 +86,7 @@ def _finder(workspace: "Workspace", mlflow: "ResolvedMlflow", scratch: Path) -> 
             predictions=found.version.predictions(),
         )
 
-    return RunFinder(workspace, mlflow.address, registered)
+    def trials(word: str) -> list[NamedRun]:
+        return named(workspace, word, mlflow.address)
+
+    return RunFinder(workspace, mlflow.address, registered, trials)

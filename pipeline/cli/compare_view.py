@@ -6,9 +6,10 @@ from pipeline.cli.console import emit, table
 
 if TYPE_CHECKING:
     from pipeline.reports.run_comparison import RunComparison
+    from pipeline.reports.validation_comparison import ValidationComparison
 
 
-def show(found: "RunComparison") -> None:
+def show(found: "RunComparison | ValidationComparison") -> None:
     """Every section: its table under its heading, then its lines."""
     from pipeline.reports.comparison_words import sections
 

@@ -34,7 +34,7 @@ def gate(
     from pipeline.errors import GateRefusedError
     from pipeline.stages.register import judge_again
     from pipeline.tracking.delivery import Tracker
-    from pipeline.tracking.model_versions import find_version
+    from pipeline.tracking.model_versions import find_version, require_files
     from pipeline.tracking.settings import require_usable
     from pipeline.tracking.version_choice import VersionChoice
     from pipeline.workspace.paths import Workspace
@@ -46,6 +46,7 @@ def gate(
         require_usable(mlflow)
     tracker = Tracker(mlflow, workspace, on_problem=complain)
     found = find_version(VersionChoice.parse(version), tracker.connection)
+    require_files(found)
     words = f"{found.name}/{found.number}"
     made, decision = judge_again(found.name, int(found.number), settings, tracker, dry_run=dry_run)
     if as_json:

@@ -26,10 +26,10 @@ def registry(*, to_write: bool = False) -> "Iterator[StoreConnection]":
 
     workspace = Workspace.find()
     settings = store_of(workspace)
-    if settings.is_gone:
+    if settings.is_gone and settings.registry_uri is None:
         raise ModelError("no model is registered here yet: `seqpipe run all` trains one and registers it")
     if to_write:
         require_usable(settings)
     connection = StoreConnection(settings, workspace, complain)
-    with connection.explaining():
+    with connection.explaining_to_repeat():
         yield connection

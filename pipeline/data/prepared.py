@@ -33,8 +33,16 @@ class PreparedData(StageResult):
     @property
     def test_hash(self) -> str:
         """A hash of the images and labels that a model is evaluated on."""
-        evaluated_on = {name: self.sha256[name] for name in ("test_images", "test_labels")}
-        return hashlib.sha256(canonical_json(evaluated_on)).hexdigest()
+        return self._hash_of("test")
+
+    @property
+    def validation_hash(self) -> str:
+        """A hash of the images and labels that choices are made on."""
+        return self._hash_of("validation")
+
+    def _hash_of(self, split: str) -> str:
+        arrays = {name: self.sha256[name] for name in (f"{split}_images", f"{split}_labels")}
+        return hashlib.sha256(canonical_json(arrays)).hexdigest()
 
     @property
     def contact_sheet(self) -> Path:

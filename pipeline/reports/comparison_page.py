@@ -16,6 +16,7 @@ from pipeline.promotion.comparison import Disagreement
 from pipeline.reports.comparison_words import Section, letter, sections
 from pipeline.reports.page import data_uri, document, table, text
 from pipeline.reports.run_comparison import SHOWN_DISAGREEMENTS, RunComparison
+from pipeline.reports.validation_comparison import ValidationComparison
 from pipeline.workspace.durable_files import write_atomically
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _COLUMNS = 6
 
 
-def write(path: Path, found: RunComparison, prepared: PreparedData | None) -> None:
+def write(path: Path, found: RunComparison | ValidationComparison, prepared: PreparedData | None) -> None:
     """Write the page; `prepared` has the images, None if they are not known here.
 
     Raises:
@@ -33,9 +34,10 @@ def write(path: Path, found: RunComparison, prepared: PreparedData | None) -> No
     write_atomically(path, page(found, _images(prepared)).encode())
 
 
-def page(found: RunComparison, images: "NDArray[Any] | None") -> str:
+def page(found: RunComparison | ValidationComparison, images: "NDArray[Any] | None") -> str:
     """The page; `images` are the test images (N x H x W x 3, uint8) in the order of the first run's predictions."""
-    body = "".join(map(_section, sections(found))) + "".join(_pictures(found, images))
+    pictures = _pictures(found, images) if isinstance(found, RunComparison) else ()
+    body = "".join(map(_section, sections(found))) + "".join(pictures)
     title = " and ".join(side.name for side in found.sides)
     return document(title, f"<h1>{escape(title)}</h1>{body}")
 

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pipeline.config.difference import Difference
 from pipeline.promotion.bootstrap import Interval
 from pipeline.promotion.comparison import Comparison, Disagreement
 from pipeline.promotion.seeds import Estimate
 from pipeline.reports.run_comparison import Against, Figures, RunComparison
+from pipeline.reports.validation_comparison import ValidationComparison, ValidationFigures
 
 _FEW = 5
 
@@ -26,8 +28,12 @@ def letter(number: int) -> str:
     return chr(ord("A") + number) if number < 26 else str(number + 1)
 
 
-def sections(found: RunComparison) -> Iterator[Section]:
+def sections(found: RunComparison | ValidationComparison) -> Iterator[Section]:
     """First every side, then each against the first."""
+    return _on_validation(found) if isinstance(found, ValidationComparison) else _on_test(found)
+
+
+def _on_test(found: RunComparison) -> Iterator[Section]:
     yield Section(
         f"{len(found.class_names)} classes, {found.images} test images",
         ["", "run", "model", "parameters", "test accuracy", "95 % interval", "loss", "calibration error"],
@@ -52,19 +58,59 @@ def _figure_row(name: str, side: Figures) -> list[str]:
 
 
 def _against(name: str, against: Against, class_names: Sequence[str]) -> Iterator[Section]:
-    if against.settings is None:
-        yield Section(
-            f"settings of A and {name}", lines=["the settings of one of them are not known in this workspace"]
-        )
-    elif against.settings:
-        rows = [[one.key, _value(one.before), _value(one.after)] for one in against.settings]
-        yield Section(f"settings of A and {name}", ["setting", "A", name], rows)
-    else:
-        yield Section(f"settings of A and {name}", lines=["they are the same"])
+    yield _settings(name, against.settings)
     if against.paired is not None:
         yield from _paired(name, against.paired, class_names)
     elif against.accuracy is not None and against.log_loss is not None:
         yield _groups(name, against.accuracy, against.log_loss)
+
+
+def _settings(name: str, differing: Sequence[Difference] | None) -> Section:
+    heading = f"settings of A and {name}"
+    if differing is None:
+        return Section(heading, lines=["the settings of one of them are not known in this workspace"])
+    if not differing:
+        return Section(heading, lines=["they are the same"])
+    rows = [[one.key, _value(one.before), _value(one.after)] for one in differing]
+    return Section(heading, ["setting", "A", name], rows)
+
+
+def _on_validation(found: ValidationComparison) -> Iterator[Section]:
+    yield Section(
+        f"{len(found.class_names)} classes, {found.images} validation images",
+        ["", "run", "model", "trained", "validation accuracy", "95 % interval", "loss", "at epoch"],
+        [_validation_row(letter(number), side) for number, side in enumerate(found.sides)],
+        [
+            "on validation images, since a trial of a search predicts no test images: to choose among trials by test "
+            "figures would spend them",
+            "each figure is of the best epoch, and the best of many trials owes some of its own to luck: train its "
+            "settings with `seqpipe run all --config FILE`, and compare that on the test images",
+            "the intervals of accuracy are over images",
+        ],
+    )
+    for number, against in enumerate(found.against, start=1):
+        name = letter(number)
+        yield _settings(name, against.settings)
+        yield Section(
+            f"{name} less A",
+            lines=[
+                f"accuracy {_points(against.accuracy)} (Newcombe, as if on different images: which ones a trial got "
+                "right is not kept, so no test is paired, and the interval is rather too wide)"
+            ],
+        )
+
+
+def _validation_row(name: str, side: ValidationFigures) -> list[str]:
+    return [
+        name,
+        side.name,
+        side.model,
+        side.trained,
+        f"{100 * side.accuracy:.2f} %",
+        f"{100 * side.accuracy_low:.2f} to {100 * side.accuracy_high:.2f} %",
+        "-" if side.loss is None else f"{side.loss:.4f}",
+        str(side.epoch),
+    ]
 
 
 def _paired(name: str, paired: Comparison, class_names: Sequence[str]) -> Iterator[Section]:

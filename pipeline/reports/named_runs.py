@@ -1,4 +1,4 @@
-"""The trainings that a user names: by key, MLflow id, name, alias of a registered model, or as a group of seeds."""
+"""The runs that a user names: by key, MLflow id, name, alias of a registered model, or as a group of seeds."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,12 +25,25 @@ if TYPE_CHECKING:
 GROUP = "+"
 SEEDS = ":seeds"
 SEED_GROUP = "seeds-"
-_SHORTEST_PREFIX = 4
+SHORTEST_PREFIX = 4
+
+
+@dataclass(frozen=True)
+class OnValidation:
+    """How well a run did on the validation split, at its best epoch."""
+
+    split: str
+    """The fingerprint of the prepared data."""
+    accuracy: float
+    loss: float | None
+    epoch: int
+    trained: str
+    """How far, in words."""
 
 
 @dataclass(frozen=True)
 class NamedRun:
-    """A training of this workspace, or a registered version of one elsewhere."""
+    """A training of this workspace, a trial of a search, or a registered version of a training elsewhere."""
 
     key: str
     name: str
@@ -45,6 +58,10 @@ class NamedRun:
     """The same for trainings that differ in their seed alone."""
     prepared: PreparedData | None = None
     """Its data, if they are still here."""
+    on_validation: OnValidation | None = None
+    """None where it is not known here."""
+    is_trial: bool = False
+    """Whether it is a trial of a search, which predicts no test images."""
 
     def load_predictions(self) -> "Predictions":
         """Its predictions of the test images.
@@ -79,13 +96,15 @@ class Side:
 
 @dataclass(frozen=True)
 class RunFinder:
-    """Finds runs in a workspace; `find_registered` answers for what may be the name of a registered version."""
+    """Finds runs in a workspace, and asks others for what may name a registered version, or a trial of a search."""
 
     workspace: Workspace
     address: str
     """Of the MLflow store, whose ids count."""
     find_registered: Callable[[str], NamedRun | None] = field(default=lambda word: None)
     """None for a word that names no registered version."""
+    find_trials: Callable[[str], Sequence[NamedRun]] = field(default=lambda word: ())
+    """Every trial that a word names."""
 
     def find(self, words: Sequence[str]) -> list[Side]:
         """The run or group that each word names.
@@ -97,14 +116,18 @@ class RunFinder:
         return [Side(word, tuple(self._runs(word, known))) for word in words]
 
     def _runs(self, word: str, known: Sequence[NamedRun]) -> list[NamedRun]:
-        if word.startswith(SEED_GROUP) and len(word) >= len(SEED_GROUP) + _SHORTEST_PREFIX:
+        if word.startswith(SEED_GROUP) and len(word) >= len(SEED_GROUP) + SHORTEST_PREFIX:
             found = [run for run in known if run.seed_group.startswith(word.removeprefix(SEED_GROUP))]
             if not found:
                 raise ConfigError(f"no training here belongs to the group {word}; `seqpipe runs list` lists the runs")
             return found
         if word.endswith(SEEDS):
-            group = self._one(word.removesuffix(SEEDS), known).seed_group
-            return [run for run in known if run.seed_group == group]
+            one = self._one(word.removesuffix(SEEDS), known)
+            if not one.seed_group:
+                raise ConfigError(
+                    f"{word}: {one.name} was not trained here by `seqpipe run`, so its seeds are not known"
+                )
+            return [run for run in known if run.seed_group == one.seed_group]
         if (single := self._matching(word, known)) or GROUP not in word:  # names may hold any character
             return [self._only(word, single, known)]
         runs = [self._one(part.strip(), known) for part in word.split(GROUP)]
@@ -123,8 +146,8 @@ class RunFinder:
             raise ConfigError(f"{word!r} names {len(found)} runs; say which by its key: {keys}")
         if any(word in (record.key, record.name) for record in delivery_state.every(self.workspace)):
             raise ConfigError(
-                f"{word!r} is no whole training of `seqpipe run`: trials of a search are judged on validation images "
-                "only, and what is unfinished on none; train its settings with `seqpipe run all --config FILE`"
+                f"{word!r} has nothing to compare: it is no whole training and no trial of a search that is here; "
+                "`seqpipe runs list` says how far it is"
             )
         names = [text for run in known for text in (run.key, run.name)]
         if not names:
@@ -138,9 +161,11 @@ class RunFinder:
             return exact
         if (registered := self.find_registered(word)) is not None:
             return [next((run for run in known if run.key == registered.key), registered)]
-        if len(word) < _SHORTEST_PREFIX:
-            return []
-        return [run for run in known if run.key.startswith(word) or (run.run_id or "").startswith(word)]
+        if len(word) >= SHORTEST_PREFIX:
+            found = [run for run in known if run.key.startswith(word) or (run.run_id or "").startswith(word)]
+            if found:
+                return found
+        return list(self.find_trials(word))
 
     def _trainings(self) -> Iterator[NamedRun]:
         for folder in sorted(self.workspace.stage(TRAIN).glob("*")):
@@ -154,7 +179,8 @@ class RunFinder:
     def _run(self, folder: Path, manifest: Manifest) -> NamedRun:
         trained = TrainedModel.model_validate({**manifest.result, "folder": folder})
         store = delivery_state.read_store(self.workspace, trained.run_key, self.address)
-        prepared = self._prepared(manifest.inputs.get(PREPARE, "-"))
+        split = manifest.inputs.get(PREPARE, "-")
+        prepared = prepared_data(self.workspace, split)
         without_seed = {key: value for key, value in manifest.reads.items() if key != "seed"}
         kept = [predictions_file(self.workspace, trained, mirrored=mirrored) for mirrored in (False, True)]
         predictions = next((path for path in kept if path.exists()), kept[0])
@@ -168,15 +194,23 @@ class RunFinder:
             settings={**(prepared[0] if prepared else {"prepare": manifest.inputs.get(PREPARE)}), **manifest.reads},
             seed_group=fingerprint(TRAIN, manifest.version, without_seed, manifest.inputs),
             prepared=prepared[1] if prepared else None,
+            on_validation=OnValidation(
+                split=split,
+                accuracy=trained.validation_accuracy,
+                loss=trained.validation_loss,
+                epoch=trained.best_epoch,
+                trained=f"{trained.epochs} epochs",
+            ),
         )
 
-    def _prepared(self, name: str) -> tuple[Mapping[str, Any], PreparedData] | None:
-        """The settings and the result of prepared data that are still here."""
-        folder = self.workspace.stage(PREPARE) / name
-        try:
-            manifest = read_manifest(folder)
-            if manifest is None:
-                return None
-            return manifest.reads, PreparedData.model_validate({**manifest.result, "folder": folder})
-        except (WorkspaceError, ValidationError):
+
+def prepared_data(workspace: Workspace, name: str) -> tuple[Mapping[str, Any], PreparedData] | None:
+    """The settings and the result of prepared data of that fingerprint, if they are still here."""
+    folder = workspace.stage(PREPARE) / name
+    try:
+        manifest = read_manifest(folder)
+        if manifest is None:
             return None
+        return manifest.reads, PreparedData.model_validate({**manifest.result, "folder": folder})
+    except (WorkspaceError, ValidationError):
+        return None

@@ -62,7 +62,7 @@ class RunComparison:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; of the images that a pair disagrees on the first few, and their number."""
-        content = asdict(self)
+        content = {"split": "test", **asdict(self)}
         for pair in content["against"]:
             if (paired := pair["paired"]) is not None:
                 paired["disagreements_in_all"] = len(paired["disagreements"])
@@ -130,10 +130,10 @@ def _against(
     else:
         accuracy = group_difference(_right(first_found), _right(second_found))
         log_loss = group_difference(_losses(first_found), _losses(second_found))
-    return Against(_setting_differences(first, second), paired, accuracy, log_loss)
+    return Against(setting_differences(first, second), paired, accuracy, log_loss)
 
 
-def _setting_differences(first: Side, second: Side) -> tuple[Difference, ...] | None:
+def setting_differences(first: Side, second: Side) -> tuple[Difference, ...] | None:
     """The settings in which two sides differ; within a group only the seed is expected to."""
     known = [_settings(side) for side in (first, second)]
     return tuple(differences(known[0], known[1])) if known[0] is not None and known[1] is not None else None

@@ -16,7 +16,7 @@ from pipeline.provenance import git_commit, versions
 from pipeline.search.report import memory_in_words
 from pipeline.search.run_journal import RunJournal
 from pipeline.search.space import configuration, in_words
-from pipeline.search.store import NAME, SearchFolder
+from pipeline.search.store import NAME, SearchFolder, trial_folder, trial_key
 from pipeline.tracking.delivery import RunIdentity, Tracker
 from pipeline.tracking.delivery_state import Status
 from pipeline.workspace.durable_files import write_atomically, writing
@@ -199,10 +199,10 @@ class SearchRuns(Observer):
             run.forget()
 
     def _open_trial(self, row: Row) -> RunJournal:
-        folder = self._folder.path / "trials" / f"{row.number:03d}"
+        folder = trial_folder(self._folder.path, row.number)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        key = f"{self.identity.key}-{row.number:05d}"
+        key = trial_key(self.identity.key, row.number)
         identity = RunIdentity(key, f"trial {row.number:03d}", self.identity.key, self._folder.lock_name)
         run = RunJournal(self._tracker, identity, folder, f"{NAME}/{self._folder.fingerprint}/{row.number:05d}")
         if not run.has("params"):

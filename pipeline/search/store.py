@@ -200,11 +200,21 @@ class StoredSearch:
     lock: Path
     is_of_this_version: bool
     """Whether this version of seqpipe could continue it."""
+    key: str
+    """Of its MLflow run."""
 
     @property
     def state(self) -> str:
         """`running`, `finished` or `unfinished`."""
         return "running" if is_held(self.lock) else "finished" if self.status.is_done else "unfinished"
+
+    def trial_key(self, number: int) -> str:
+        """The key of a trial's MLflow run."""
+        return trial_key(self.key, number)
+
+    def trial_folder(self, number: int) -> Path:
+        """The folder with the config and the journal of a trial."""
+        return trial_folder(self.folder, number)
 
     @property
     def journals(self) -> str:
@@ -215,6 +225,16 @@ class StoredSearch:
     def prepared(self) -> str:
         """The fingerprint of the prepared data that its trials read."""
         return fingerprint(prepare.NAME, prepare.VERSION, {"data": self.data}, {})
+
+
+def trial_key(search_key: str, number: int) -> str:
+    """The key of the MLflow run of a trial, below that of its search."""
+    return f"{search_key}-{number:05d}"
+
+
+def trial_folder(search_folder: Path, number: int) -> Path:
+    """The folder of a trial in that of its search."""
+    return search_folder / "trials" / f"{number:03d}"
 
 
 def stored_searches(workspace: Workspace) -> list[StoredSearch]:
@@ -232,6 +252,7 @@ def stored_searches(workspace: Workspace) -> list[StoredSearch]:
                     status=status,
                     lock=workspace.lock(_lock_name(folder.name)),
                     is_of_this_version=identity.get("versions") == _versions(),
+                    key=str(content.get("key", "")),
                 )
             )
     return sorted(found, key=lambda one: one.created, reverse=True)

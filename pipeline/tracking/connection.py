@@ -72,6 +72,17 @@ class StoreConnection:
         except Exception as error:  # a store, a server or MLflow itself may fail in any way
             raise self.explain(error) from error
 
+    @contextmanager
+    def explaining_to_repeat(self) -> Iterator[None]:
+        """The same for what is asked of the registry: no journal keeps that, so the command has to be repeated."""
+        try:
+            with self.explaining():
+                yield
+        except TrackingError as error:
+            if not error.of_runs:
+                raise
+            raise TrackingError(f"{error.message}; then repeat the command", passes=error.passes) from error
+
     def explain(self, error: Exception) -> SeqpipeError:
         """The error that says in one line what a failure of the store means and what to do."""
         return store_faults.explain(error, self.settings)

@@ -16,24 +16,32 @@ VIEW = "seqpipe"
 KIND_TAG = "mlflow.experimentKind"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 
-_METRICS = (
-    "test/accuracy", "test/loss", "best/validation_accuracy", "best/epoch", "validation/accuracy",
-    "system/process_tree_memory_megabytes",
-)  # fmt: skip
-_PARAMETERS = ("model.name", "model.parameters", "seed", "train.epochs")
-_COLUMNS = (
-    "attributes.`Duration`",
-    *(f"metrics.`{name}`" for name in _METRICS),
-    *(f"params.`{name}`" for name in _PARAMETERS),
-)
+_WIDTHS: Mapping[str, int | None] = {
+    "attributes.`Duration`": 85,
+    "metrics.`test/accuracy`": 110,
+    "metrics.`test/loss`": 90,
+    "metrics.`peak_memory_mb`": 135,
+    "params.`model.name`": 105,
+    "params.`model.parameters`": 145,
+    "metrics.`best/validation_accuracy`": 190,
+    "metrics.`best/epoch`": 95,
+    "metrics.`validation/accuracy`": 150,
+    "params.`seed`": None,
+    "params.`train.epochs`": None,
+}
+"""The columns in their order, those that matter most first, each as wide as its heading (None: as the UI has it)."""
+_IN_TABLE = {"attributes.`Duration`": "duration"}
+"""What the UI's table calls a column that has another name in the list of those that are shown."""
+_FIRST = ("0", "attributes.`Run Name`", "runDateAndNestInfo")
+"""The columns of the table before ours: a box to tick, the name, when."""
 
 
 def tags() -> dict[str, str]:
     """The tags that an experiment of ours has."""
     view = {
-        "selectedColumns": ["attributes.`Created`", *_COLUMNS],
-        "columnOrder": [],
-        "columnWidths": {},
+        "selectedColumns": ["attributes.`Created`", *_WIDTHS],
+        "columnOrder": [*_FIRST, *(_IN_TABLE.get(name, name) for name in _WIDTHS)],
+        "columnWidths": {_IN_TABLE.get(name, name): width for name, width in _WIDTHS.items() if width is not None},
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
         "groupBy": None,

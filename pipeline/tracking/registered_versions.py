@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def standing(client: "MlflowClient", name: str, number: str, scratch: Path) -> Iterator[Standing]:
-    """How a version stands among the others; predictions can be fetched within this, into a folder in `scratch`."""
+def standing(client: "MlflowClient", name: str, number: str, scratch: Path | None) -> Iterator[Standing]:
+    """How a version stands among the others; predictions can be fetched within this, into a folder in `scratch`.
+
+    Where that is None, into one of the system's.
+    """
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         every = all_pages(client.search_model_versions, f"name = '{name}'")
         versions = {int(one.version): version_of(client, one, Path(folder)) for one in every}

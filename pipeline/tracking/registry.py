@@ -5,8 +5,10 @@ MLflow is imported inside functions.
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SeqpipeError, TrackingError
@@ -27,7 +29,6 @@ from pipeline.tracking.registry_names import (
     RUN_KEY_TAG,
     TEST_HASH_TAG,
 )
-from pipeline.workspace.paths import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,13 +67,14 @@ def register(tracker: Tracker, run_id: str, name: str, candidate: Candidate, gat
                     version = _create_version(client, name, source, run_id, model_id, candidate)
                     _link(client, model_id, name, str(version.version))
             number, hashes = str(version.version), candidate.earlier_test_hashes
-            return _promote(client, name, number, gate, hashes, tracker.workspace, "registered")
+            return _promote(client, name, number, gate, hashes, tracker.workspace.hidden, "registered")
     except SeqpipeError:
         raise
     except Exception as error:  # a store, a server or MLflow itself may fail in any way
         fault = tracker.connection.explain(error)
+        what = fault.message if isinstance(fault, TrackingError) else str(fault)
         raise TrackingError(
-            f"the model could not be registered as {name!r}: {fault}; then repeat the command", passes=fault.passes
+            f"the model could not be registered as {name!r}: {what}; then repeat the command", passes=fault.passes
         ) from error
 
 
@@ -82,9 +84,10 @@ def judge(tracker: Tracker, name: str, number: str, gate: Gate, *, dry_run: bool
     Raises:
         TrackingError: the registry cannot be reached or used.
     """
-    with tracker.connection.explaining(), registry_lock(tracker.workspace):
+    with tracker.connection.explaining_to_repeat(), nullcontext() if dry_run else registry_lock(tracker.workspace):
         client = tracker.connection.client(to_write=not dry_run)
-        return _promote(client, name, number, gate, {}, tracker.workspace, "promoted", dry_run=dry_run)
+        scratch = None if dry_run else tracker.workspace.hidden
+        return _promote(client, name, number, gate, {}, scratch, "promoted", dry_run=dry_run)
 
 
 def registered_run_keys(connection: StoreConnection) -> frozenset[str]:
@@ -135,7 +138,7 @@ def _promote(
     number: str,
     gate: Gate,
     earlier_test_hashes: Mapping[str, str],
-    workspace: Workspace,
+    scratch: Path | None,
     kind: Kind,
     *,
     dry_run: bool = False,
@@ -143,7 +146,7 @@ def _promote(
     champions = MlflowChampions(client)
     for _ in range(_ATTEMPTS):
         before = champions.model(name).champion
-        with standing(client, name, number, workspace.hidden) as found:
+        with standing(client, name, number, scratch) as found:
             asked = found if dry_run else replace(found, write_tag=partial(_write_tag, champions, name))
             promotion = promote(asked, gate, earlier_test_hashes)
         if dry_run:

@@ -11,7 +11,8 @@ from pipeline.errors import ConfigError
 from pipeline.tracking import journal
 
 Value = int | float | str
-_MEMORY = "system/process_tree_memory_megabytes"
+_MEMORY = ("peak_memory_mb", "system/process_tree_memory_megabytes")
+"""Runs of earlier versions have only the second, and not if they were short."""
 
 COLUMNS = (
     "name", "model", "seed", "epochs", "status", "accuracy", "validation", "loss", "parameters", "minutes",
@@ -43,8 +44,9 @@ def read(name: str, status: str, journals: Iterable[tuple[Path, int]]) -> RunFig
                 continue
             values = event.content["values"]
             last |= {key: _plain(value) for key, value in values.items()}
-            best = max(best, values.get("validation/accuracy", -math.inf) if event.kind == "metrics" else best)
-            memory = max(memory, values.get(_MEMORY, -math.inf) if event.kind == "metrics" else memory)
+            if event.kind == "metrics":
+                best = max(best, values.get("validation/accuracy", -math.inf))
+                memory = max(memory, *(values.get(name, -math.inf) for name in _MEMORY))
     known: dict[str, Value | None] = {
         "name": name,
         "model": last.get("model.name"),

@@ -12,12 +12,12 @@ _KEPT = "what was measured is kept, and `seqpipe runs deliver` delivers it then"
 
 def passing(where: str, what: str) -> TrackingError:
     """A failure that passes by itself."""
-    return TrackingError(f"MLflow store {where}: {what}; {_LATER}", passes=True)
+    return TrackingError(f"MLflow store {where}: {what}", of_runs=_LATER, passes=True)
 
 
 def lasting(where: str, what: str, advice: str) -> TrackingError:
     """A failure that stays until the user has done something."""
-    return TrackingError(f"MLflow store {where}: {what}; {advice}; {_KEPT}")
+    return TrackingError(f"MLflow store {where}: {what}; {advice}", of_runs=_KEPT)
 
 
 def damaged(database: Path) -> TrackingError:

@@ -115,8 +115,12 @@ class Training:
         row = self._epoch_figures()
         is_best = row["validation/accuracy"] > self.progress.best_accuracy
         self._begin_next_epoch(row, is_best)
-        best = {"best/validation_accuracy": self.progress.best_accuracy, "best/epoch": self.progress.best_epoch}
-        self.journal.metrics({**row, **best}, step=self.progress.epoch)
+        so_far = {
+            "best/validation_accuracy": self.progress.best_accuracy,
+            "best/epoch": self.progress.best_epoch,
+            "peak_memory_mb": round(self.progress.peak_memory_mb, 1),
+        }
+        self.journal.metrics({**row, **so_far}, step=self.progress.epoch)
         self.reporter.epoch({"epoch": self.progress.epoch, **row})
         self.save(best=self._evaluated_weights() if is_best and self.writer.keeps_best else None)
 

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 
 import pytest
+from mlflow import MlflowClient
 from product import Place, settings, tiny
 
 SLOW = {
@@ -45,6 +46,13 @@ def decisions(place):
 
 def aliases(place):
     return dict(rows(place, "SELECT alias, version FROM registered_model_aliases"))
+
+
+def files_of(place, version):
+    """The folder of a version's files."""
+    query = "SELECT coalesce(nullif(storage_location, ''), source) FROM model_versions WHERE version = "
+    [(source,)] = rows(place, f"{query}{version}")
+    return source.removeprefix("file://")
 
 
 def test_the_gate_promotes_what_is_first_and_better_and_refuses_the_rest_with_3(place):
@@ -134,10 +142,7 @@ def test_a_rollback_goes_back_without_mlflow_and_says_what_files_are_gone(place,
     assert aliases(copy)["champion"] == 1
     assert "zu früh: 早すぎ" in copy.run("models", "history").out
     assert copy.run("models", "promote", "3").code == 0
-    [(source,)] = rows(
-        copy, "SELECT coalesce(nullif(storage_location, ''), source) FROM model_versions WHERE version = 1"
-    )
-    shutil.rmtree(source.removeprefix("file://"))
+    shutil.rmtree(files_of(copy, 1))
     done = copy.run("models", "rollback")
     assert (done.code, aliases(copy)["champion"]) == (1, 3)
     assert "version 1 was champion before, but its files are gone" in done.errors[0]
@@ -164,9 +169,46 @@ def test_seeds_that_the_gate_refuses_are_told_and_no_failure(place, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a/b", "a/b/3", "a:b", "../x@champion"])
-def test_a_name_that_no_model_can_have_is_refused_in_one_line(place, name):
-    done = place.run("models", "promote", name)
+@pytest.mark.parametrize("command", ["promote", "gate", "show", "rollback", "history"])
+def test_a_name_that_no_model_can_have_is_refused_in_one_line(place, command, name):
+    done = place.run("models", command, name)
     assert (done.code, len(done.errors)) == (2, 1), done.err
+
+
+def test_a_version_without_files_can_be_looked_at_and_neither_promoted_nor_judged(place, tmp_path):
+    copy = Place(tmp_path / "copy", mlflow=True)
+    shutil.copytree(place.root, copy.root, dirs_exist_ok=True)
+    assert copy.run("models", "history").code == 0  # it is at home here now
+    shutil.rmtree(files_of(copy, 2))
+    for words in (["promote", "2"], ["gate", "2"], ["gate", "2", "--dry-run"]):
+        done = copy.run("models", *words)
+        assert (done.code, len(done.errors)) == (1, 1), done.err
+        assert f"the files of {NAME}, version 2 are gone from " in done.errors[0]
+    done = copy.run("models", "show", "2")
+    assert (done.code, "gone from " in done.out) == (0, True), done.err
+    assert aliases(copy)["champion"] == 3
+    assert decisions(copy) == decisions(place)
+    copy.end()
+
+
+def test_a_champion_that_was_deleted_by_hand_is_noticed_and_rolled_back_from(place, tmp_path):
+    copy = Place(tmp_path / "copy", mlflow=True)
+    shutil.copytree(place.root, copy.root, dirs_exist_ok=True)
+    MlflowClient(f"sqlite:///{copy.root / 'mlflow.db'}").delete_model_version(NAME, "3")
+    for words in (["show", "champion"], ["promote", "3"], ["gate", "challenger", "--dry-run"]):
+        done = copy.run("models", *words)
+        assert (done.code, len(done.errors)) == (2, 1), done.err
+        assert f"{NAME} has no " in done.errors[0]
+    done = copy.run("models", "rollback", "--json")
+    assert (done.code, json.loads(done.out)["version"]) == (0, "1"), done.err
+    changes = json.loads(copy.run("models", "history", "--json").out)["changes"]
+    assert [(change["version"], change["kind"]) for change in changes[-3:]] == [
+        ("3", "registered"), (None, "by hand"), ("1", "rolled back"),
+    ]  # fmt: skip
+    done = copy.run("run", "register", *BETTER, "--json")
+    assert done.code == 0, done.err
+    assert aliases(copy) == {"champion": 4, "challenger": 4}
+    copy.end()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ TINY = {
     "small": ["--model", "small", "--set", "model.dims=[16,32]", "--set", "model.depths=[1,1]"],
     "medium": ["--model", "medium", "--set", "model.dims=[16,32,32]", "--set", "model.depths=[1,1,1]"],
 }
-TIMINGS = ("images_per_second",)
+TIMINGS = ("images_per_second", "peak_memory_mb")
 
 
 def settings(**values: object) -> list[str]:
@@ -156,7 +156,7 @@ class Place:
 
 
 def figures(journal: Path) -> list[tuple[int, str, float]]:
-    """Every figure of a journal in its order, timings and the machine's load aside."""
+    """Every figure of a journal in its order, timings, memory and the machine's load aside."""
     events = [json.loads(line) for line in journal.read_text().splitlines()]
     return [
         (event["step"], key, value)

@@ -93,12 +93,12 @@ def test_a_name_that_several_runs_have_is_refused_with_their_keys(finder, place)
         finder.find(["the same"])
 
 
-def test_an_unknown_name_comes_with_the_nearest_known_one_and_a_trial_with_why_it_cannot_be_compared(finder, place):
+def test_an_unknown_name_comes_with_the_nearest_known_one_and_what_is_unfinished_with_why(finder, place):
     with pytest.raises(ConfigError, match="did you mean seed 1, 9 epochs"):
         finder.find(["seed 1, 9 epoch"])
     delivery_state.write_run(place.workspace, RunRecord("s0-00003", "trial 003"))
     for word in ("trial 003", "s0-00003"):
-        with pytest.raises(ConfigError, match="trials of a search are judged on validation images only"):
+        with pytest.raises(ConfigError, match="has nothing to compare: it is no whole training and no trial"):
             finder.find([word])
 
 

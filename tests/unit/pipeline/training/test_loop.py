@@ -169,8 +169,9 @@ def test_an_epoch_is_one_row_of_figures_in_the_journal_and_for_the_reporter(benc
     }  # fmt: skip
     events = list(read(tmp_path / FILE_NAME))
     assert [event.content["step"] for event in events] == [1, 2, 3]
-    best = {"best/validation_accuracy", "best/epoch"}
-    assert all(set(event.content["values"]) == figures | best for event in events)
+    so_far = {"best/validation_accuracy", "best/epoch", "peak_memory_mb"}
+    assert all(set(event.content["values"]) == figures | so_far for event in events)
+    assert all(event.content["values"]["peak_memory_mb"] > 0 for event in events)
     assert reports == training.progress.rows
     assert training.progress.rows[2]["learning_rate"] == learning_rate_at(8, 9, bench.config)
 
