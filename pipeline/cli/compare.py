@@ -49,7 +49,7 @@ def compare(
     workspace = Workspace.find()
     mlflow = store_of(workspace)
     with tempfile.TemporaryDirectory() as scratch:
-        sides = _finder(workspace, mlflow, Path(scratch)).find(runs)
+        sides = run_finder(workspace, mlflow, Path(scratch)).find(runs)
         found = compare_sides(sides)
     if html is not None:
         from pipeline.reports import comparison_page
@@ -62,7 +62,8 @@ def compare(
         compare_view.show(found)
 
 
-def _finder(workspace: "Workspace", mlflow: "ResolvedMlflow", scratch: Path) -> "RunFinder":
+def run_finder(workspace: "Workspace", mlflow: "ResolvedMlflow", scratch: Path) -> "RunFinder":
+    """Finds the runs that a user names, registered versions included; `scratch` is for what has to be fetched."""
     from pipeline.reports.named_runs import NamedRun, RunFinder
     from pipeline.tracking.connection import StoreConnection
     from pipeline.tracking.registry_names import PARAMETERS_TAG, RUN_KEY_TAG

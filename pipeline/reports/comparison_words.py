@@ -35,7 +35,7 @@ def sections(found: RunComparison) -> Iterator[Section]:
         sorted({f"the intervals of accuracy are over {side.interval_of}" for side in found.sides}),
     )
     for number, against in enumerate(found.against, start=1):
-        yield from _against(letter(number), against, found.class_names)
+        yield from against_sections(letter(number), against, found.class_names)
 
 
 def _figure_row(name: str, side: Figures) -> list[str]:
@@ -51,7 +51,8 @@ def _figure_row(name: str, side: Figures) -> list[str]:
     ]
 
 
-def _against(name: str, against: Against, class_names: Sequence[str]) -> Iterator[Section]:
+def against_sections(name: str, against: Against, class_names: Sequence[str]) -> Iterator[Section]:
+    """The differences of a side, called `name`, from the first one, A."""
     if against.settings is None:
         yield Section(
             f"settings of A and {name}", lines=["the settings of one of them are not known in this workspace"]

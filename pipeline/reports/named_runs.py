@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GROUP = "+"
 SEEDS = ":seeds"
 SEED_GROUP = "seeds-"
-_SHORTEST_PREFIX = 4
+SHORTEST_PREFIX = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class NamedRun:
     """The same for trainings that differ in their seed alone."""
     prepared: PreparedData | None = None
     """Its data, if they are still here."""
+    trained: TrainedModel | None = None
+    """The training itself; None if it is elsewhere."""
+    created: str = ""
+    """When it was done, ISO 8601 in UTC."""
 
     def load_predictions(self) -> "Predictions":
         """Its predictions of the test images.
@@ -93,11 +97,15 @@ class RunFinder:
         Raises:
             ConfigError: a word names none, or more than one.
         """
-        known = list(self._trainings())
+        known = self.every()
         return [Side(word, tuple(self._runs(word, known))) for word in words]
 
+    def every(self) -> list[NamedRun]:
+        """Every training of the workspace that is whole and can be read."""
+        return list(self._trainings())
+
     def _runs(self, word: str, known: Sequence[NamedRun]) -> list[NamedRun]:
-        if word.startswith(SEED_GROUP) and len(word) >= len(SEED_GROUP) + _SHORTEST_PREFIX:
+        if word.startswith(SEED_GROUP) and len(word) >= len(SEED_GROUP) + SHORTEST_PREFIX:
             found = [run for run in known if run.seed_group.startswith(word.removeprefix(SEED_GROUP))]
             if not found:
                 raise ConfigError(f"no training here belongs to the group {word}; `seqpipe runs list` lists the runs")
@@ -138,7 +146,7 @@ class RunFinder:
             return exact
         if (registered := self.find_registered(word)) is not None:
             return [next((run for run in known if run.key == registered.key), registered)]
-        if len(word) < _SHORTEST_PREFIX:
+        if len(word) < SHORTEST_PREFIX:
             return []
         return [run for run in known if run.key.startswith(word) or (run.run_id or "").startswith(word)]
 
@@ -168,6 +176,8 @@ class RunFinder:
             settings={**(prepared[0] if prepared else {"prepare": manifest.inputs.get(PREPARE)}), **manifest.reads},
             seed_group=fingerprint(TRAIN, manifest.version, without_seed, manifest.inputs),
             prepared=prepared[1] if prepared else None,
+            trained=trained,
+            created=manifest.created,
         )
 
     def _prepared(self, name: str) -> tuple[Mapping[str, Any], PreparedData] | None:

@@ -192,10 +192,12 @@ class StoredSearch:
     """A started search of a workspace, under whatever settings."""
 
     folder: Path
+    key: str
+    """Of its MLflow run."""
     model: str
     created: str
-    data: Mapping[str, Any]
-    """The settings that its prepared data depend on."""
+    identity: Mapping[str, Any]
+    """What makes it another search than others, in JSON."""
     status: SearchStatus
     lock: Path
     is_of_this_version: bool
@@ -212,6 +214,12 @@ class StoredSearch:
         return f"{NAME}/{self.folder.name}"
 
     @property
+    def data(self) -> Mapping[str, Any]:
+        """The settings that its prepared data depend on."""
+        found: Mapping[str, Any] = self.identity.get("data", {})
+        return found
+
+    @property
     def prepared(self) -> str:
         """The fingerprint of the prepared data that its trials read."""
         return fingerprint(prepare.NAME, prepare.VERSION, {"data": self.data}, {})
@@ -226,9 +234,10 @@ def stored_searches(workspace: Workspace) -> list[StoredSearch]:
             found.append(
                 StoredSearch(
                     folder=folder,
+                    key=str(content.get("key", "")),
                     model=str(identity.get("model")),
                     created=str(content.get("created", "")),
-                    data=identity.get("data", {}),
+                    identity=identity,
                     status=status,
                     lock=workspace.lock(_lock_name(folder.name)),
                     is_of_this_version=identity.get("versions") == _versions(),
