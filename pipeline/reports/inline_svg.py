@@ -7,9 +7,12 @@ from html import escape
 import matplotlib
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.chart_style import GREY, INK, PAPER, RULE, TINT, in_own_style
+from pipeline.evaluation.chart_style import BLUE, GREEN, GREY, INK, ORANGE, PAPER, RULE, SKY, TINT, in_own_style
 
-COLOURS = {INK: "--ink", GREY: "--muted", RULE: "--rule", PAPER: "--paper", TINT: "--tint"}
+COLOURS = {
+    INK: "--ink", GREY: "--muted", RULE: "--rule", PAPER: "--paper", TINT: "--tint",
+    BLUE: "--blue", SKY: "--sky", ORANGE: "--orange", GREEN: "--green",
+}  # fmt: skip
 """What of a chart is in the page's own colours: the variable of the page's style for each."""
 _REFERENCE = re.compile(r'(?:url\(#|href="#)([^")]+)')
 

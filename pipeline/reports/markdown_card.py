@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.reports.group_facts import GroupFacts
-from pipeline.reports.report_words import commands_again, percent
+from pipeline.reports.report_words import arithmetic, commands_again, percent
 from pipeline.reports.training_facts import TrainingFacts
 
 MARK = "<!-- made by `seqpipe report` -->"
@@ -32,7 +32,7 @@ def _lines(group: GroupFacts, one: TrainingFacts) -> Iterator[str]:
         [
             ("architecture", one.run.model),
             ("parameters", "" if one.run.parameters is None else f"{one.run.parameters:,}"),
-            ("arithmetic of the training", f"{trained.pflop:.3g} PFLOP" if trained and trained.pflop else ""),
+            ("arithmetic of the training", arithmetic(trained.pflop) if trained and trained.pflop else ""),
             ("one image", f"{one.latency.ms:.2f} ms on {one.latency.machine}" if one.latency else ""),
             ("views of an image", "it and its mirror image" if one.is_mirrored else ""),
         ],

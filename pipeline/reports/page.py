@@ -10,9 +10,9 @@ from html import escape
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--muted:#5b636b;--rule:#d7dbe0;--paper:#fff;--tint:#f2f6fa;
---accent:#0072b2}
+--accent:#0072b2;--blue:#0072b2;--sky:#56b4e9;--orange:#d55e00;--green:#009e73}
 @media (prefers-color-scheme:dark){:root{--ink:#e6e9ec;--muted:#a3abb3;--rule:#3a4149;--paper:#14171a;--tint:#1f262d;
---accent:#6cb8e8}}
+--accent:#6cb8e8;--blue:#3d9fdc;--sky:#8ccdf2;--orange:#f08444;--green:#2cc295}}
 *{box-sizing:border-box}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:72rem;margin:0 auto;
 padding:1rem 1rem 4rem}
@@ -28,18 +28,19 @@ nav a{display:inline-block;padding:.2rem 0}
 .wide{overflow-x:auto;margin:.6rem 0}
 .wide:focus-visible,a:focus-visible,summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+td.short{white-space:nowrap}
 td,th{padding:.25rem .8rem .25rem 0;border-bottom:1px solid var(--rule);text-align:left;vertical-align:top}
 thead th{color:var(--muted);font-weight:600;font-size:.87rem;border-bottom-width:2px}
-table.facts th{font-weight:400;color:var(--muted);min-width:7rem}
+table.facts th{font-weight:400;color:var(--muted);width:11rem;max-width:40vw}
 table.facts td{overflow-wrap:anywhere;padding-right:0}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:1rem 2rem;
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22.5rem),1fr));gap:1rem 2rem;
 align-items:start;margin:.8rem 0}
 figure{margin:0}
 .charts figure{max-width:31rem;width:100%}
 svg,img{display:block;max-width:100%;height:auto}
 svg{width:100%;font-family:system-ui,"DejaVu Sans",sans-serif}
 .wide>svg{min-width:44rem;max-width:52rem}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(6.5rem,1fr));gap:.9rem .7rem;max-width:62rem;
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(5.6rem,1fr));gap:.9rem .7rem;max-width:62rem;
 margin:.6rem 0}
 .tiles img{width:100%;max-width:8rem;image-rendering:pixelated;border-radius:3px}
 pre{background:var(--tint);border:1px solid var(--rule);border-radius:4px;padding:.6rem .8rem;overflow-x:auto;
@@ -48,7 +49,8 @@ code{font-family:ui-monospace,monospace;font-size:.95em}
 pre code{overflow-wrap:normal}
 summary{cursor:pointer;color:var(--accent);padding:.2rem 0}
 @media print{
-:root{color-scheme:light;--ink:#000;--muted:#444;--rule:#bbb;--paper:#fff;--tint:#f6f6f6;--accent:#0072b2}
+:root{color-scheme:light;--ink:#000;--muted:#444;--rule:#bbb;--paper:#fff;--tint:#f6f6f6;--accent:#0072b2;
+--blue:#0072b2;--sky:#56b4e9;--orange:#d55e00;--green:#009e73}
 body{font-size:10pt;max-width:none;padding:0}
 nav{display:none}
 h2{margin-top:1.6rem}
@@ -56,12 +58,14 @@ h2,h3{break-after:avoid}
 figure,img,tr,pre{break-inside:avoid}
 .charts{grid-template-columns:1fr 1fr}
 .wide{overflow:visible}.wide>svg{min-width:0}
-table{font-size:8.5pt}td,th{padding-right:.5rem}
+table{font-size:8pt}td,th{padding-right:.45rem}td.short{white-space:normal}
 pre{white-space:pre-wrap;overflow-wrap:anywhere}pre code{overflow-wrap:anywhere}
 details::details-content{content-visibility:visible;block-size:auto}
 }
 @page{margin:15mm}
 """
+_SHORT = 26
+"""Letters of a cell that is not broken into lines."""
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -79,7 +83,7 @@ def document(title: str, body: str, generator: str = "") -> str:
 def table(label: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table, which scrolls by itself where it is wider than the screen; `label` is for who cannot see it."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return wide(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", label)
 
 
@@ -138,6 +142,12 @@ def code(words: str) -> str:
 def folded(summary: str, inside: str) -> str:
     """Something that is long, and shown when it is asked for."""
     return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
+
+
+def _cell(words: str) -> str:
+    """A cell; a figure with its unit stays on one line."""
+    kind = ' class="short"' if len(words) <= _SHORT else ""
+    return f"<td{kind}>{escape(words)}</td>"
 
 
 def data_uri(kind: str, content: bytes) -> str:

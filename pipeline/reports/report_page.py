@@ -102,12 +102,12 @@ def _costs(report: Report) -> str:
             continue
         label = f"{group.letter}: {group.first.run.model}"
         memory.append(ForecastRow(label, forecast.peak_mb if forecast else None, trained.peak_memory_mb))
-        seconds = forecast.seconds if forecast else None
-        time.append(ForecastRow(label, _minutes(seconds), _minutes(trained.trained_s)))
+        time.append(ForecastRow(label, forecast.seconds if forecast else None, trained.trained_s))
     parts = []
     if memory:
         drawn = [("memory", forecast_chart(memory, "peak memory", "MB"), memory, "MB")]
-        drawn.append(("time", forecast_chart(time, "time", "min"), time, "minutes"))
+        time, unit = _readable(time)
+        drawn.append(("time", forecast_chart(time, "time", unit), time, unit))
         parts.append(page.charts(inline_svg(chart, name, _alt(rows, unit)) for name, chart, rows, unit in drawn))
         parts.append(
             page.text(
@@ -131,5 +131,12 @@ def _alt(rows: list[ForecastRow], unit: str) -> str:
     return "; ".join(f"{row.label}: forecast {known(row.forecast)}, measured {known(row.measured)}" for row in rows)
 
 
-def _minutes(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds / 60
+def _readable(rows: list[ForecastRow]) -> tuple[list[ForecastRow], str]:
+    """Times in seconds, in the unit that suits the longest of them."""
+    longest = max(value for row in rows for value in (row.forecast, row.measured) if value is not None)
+    size, unit = (1.0, "s") if longest < 180 else (60.0, "min") if longest < 3 * 3600 else (3600.0, "h")
+
+    def of(value: float | None) -> float | None:
+        return None if value is None else value / size
+
+    return [ForecastRow(row.label, of(row.forecast), of(row.measured)) for row in rows], unit

@@ -11,8 +11,8 @@ from pipeline.stages.last_runs import changes
 from pipeline.stages.run_page import CONFIG_FILE
 
 TABLE_COLUMNS = (
-    "", "model", "seeds", "parameters", "validation accuracy", "test accuracy", "deviation", "95 % interval", "loss",
-    "calibration error", "published", "difference", "one image", "arithmetic",
+    "", "model", "test accuracy", "95 % interval", "published", "difference", "seeds", "deviation",
+    "validation accuracy", "loss", "calibration error", "parameters", "one image", "arithmetic",
 )  # fmt: skip
 SEED_COLUMNS = (
     "seed", "validation accuracy", "test accuracy", "95 % interval", "loss", "calibration error", "epochs", "time",
@@ -30,18 +30,18 @@ def table_row(group: GroupFacts) -> list[str]:
     return [
         group.letter,
         first.run.model,
-        ", ".join(str(one.seed) for one in group.trainings if one.seed is not None) or "-",
-        "-" if parameters is None else f"{parameters:,}",
-        percent(group.validation.mean) if group.validation else "-",
         percent(test.mean) if test else "-",
-        "-" if test is None or test.deviation is None else f"{100 * test.deviation:.2f} points",
         _interval(group),
-        "-" if group.loss is None else f"{group.loss:.4f}",
-        percent(group.ece),
         percent(row.published_accuracy) if row and row.published_accuracy is not None else "-",
         "-" if over is None else f"{over:+.2f} points",
+        ", ".join(str(one.seed) for one in group.trainings if one.seed is not None) or "-",
+        "-" if test is None or test.deviation is None else f"{100 * test.deviation:.2f} points",
+        percent(group.validation.mean) if group.validation else "-",
+        "-" if group.loss is None else f"{group.loss:.4f}",
+        percent(group.ece),
+        "-" if parameters is None else f"{parameters:,}",
         f"{median.latency.ms:.2f} ms" if median.latency else "-",
-        "-" if pflop is None else f"{pflop:.3g} PFLOP",
+        "-" if pflop is None else arithmetic(pflop),
     ]
 
 
@@ -128,6 +128,14 @@ def in_one_command(group: GroupFacts) -> str:
         words += ["--recipe", value] if key == "recipe" else [] if key == "seed" else ["--set", change]
     seeds = ",".join(str(one.seed) for one in group.trainings)
     return shlex.join([*words, "--seeds" if len(group.trainings) > 1 else "--seed", seeds])
+
+
+def arithmetic(pflop: float) -> str:
+    """Floating point operations, in the unit that needs the fewest zeros."""
+    for unit, size in (("PFLOP", 1.0), ("TFLOP", 1e-3)):
+        if pflop >= 0.1 * size:
+            return f"{pflop / size:.3g} {unit}"
+    return f"{pflop / 1e-6:.3g} GFLOP"
 
 
 def percent(share: float | None) -> str:

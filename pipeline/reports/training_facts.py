@@ -111,10 +111,9 @@ class TrainingFacts:
             **self.versions,
         }
         for one in self.registrations:
-            aliases = f" ({', '.join(one.aliases)} when it was registered)" if one.aliases else ""
-            found[f"{one.name}/{one.version}{aliases}"] = (
-                f"gate: {summary(one.decision)}" if one.decision else ("the gate was not asked")
-            )
+            aliases = f", {' and '.join(one.aliases)} when it was registered" if one.aliases else ""
+            gate = summary(one.decision) if one.decision else "not asked"
+            found[f"version {one.version}"] = f"of {one.name}{aliases}; gate: {gate}"
         return {name: value for name, value in found.items() if value}
 
     def to_json(self) -> dict[str, Any]:

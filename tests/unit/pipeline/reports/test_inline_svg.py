@@ -4,7 +4,6 @@ import re
 
 from pipeline.evaluation.plots import learning_curves
 from pipeline.reports.inline_svg import COLOURS, inline_svg
-from pipeline.reports.page import document, table
 
 ROWS = [{"epoch": 1.0, "train/loss": 1.0, "validation/loss": 0.9}, {"epoch": 2.0, "train/loss": 0.5}]
 
@@ -27,11 +26,3 @@ def test_two_charts_of_a_page_share_no_id_and_refer_to_their_own():
         ids.append(own)
     assert ids[0]
     assert not ids[0] & ids[1]
-
-
-def test_a_page_names_no_address_forbids_fetching_and_escapes_what_it_shows():
-    page = document("<a>", table(["<b>"], [["<script>"]]))
-    assert "://" not in page
-    assert "default-src 'none'" in page
-    assert "<script>" not in page
-    assert "<title>&lt;a&gt;</title>" in page
