@@ -146,9 +146,14 @@ def _forecasts() -> "Iterator[Callable[[RunConfig], TrainingForecast]]":
 
 def _log(found: "Report", page: str, card: str | None, workspace: "Workspace", mlflow: "ResolvedMlflow") -> None:
     """Log the page to MLflow; where that cannot be, a later command does."""
+    from pipeline.errors import WorkspaceError
     from pipeline.reports.report_run import keep
     from pipeline.tracking.delivery import Tracker
 
     tracker = Tracker(mlflow, workspace, on_problem=lambda line: complain(f"warning: {line}"))
-    identity = keep(found, page, card, tracker)
+    try:
+        identity = keep(found, page, card, tracker)
+    except WorkspaceError as error:  # a workspace that cannot be written can be reported on
+        complain(f"warning: not logged to MLflow: {error}")
+        return
     complain(f"in MLflow: {tracker.location(identity)}")

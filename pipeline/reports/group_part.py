@@ -109,7 +109,7 @@ def _png(image: np.ndarray[Any, Any]) -> bytes:
 
 
 def _confidence(share: float) -> str:
-    return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
+    return ">99\N{NO-BREAK SPACE}%" if 0.995 <= share < 1 else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _model(group: GroupFacts) -> Iterator[str]:

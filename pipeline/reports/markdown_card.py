@@ -77,7 +77,7 @@ def _figures(group: GroupFacts, one: TrainingFacts) -> Iterator[str]:
     if row is not None and row.published_accuracy is not None:
         rows.append(("published", f"{percent(row.published_accuracy)} ({row.difference_points:+.2f} points here)"))
     if len(group.trainings) > 1 and group.test is not None:
-        rows.append(("with other seeds", group.test.in_words()))
+        rows.append(("over its seeds", group.test.in_words()))
     yield from _table(("figure", "value"), rows)
     if row is not None and row.reason:
         yield from ("", f"No published figure stands beside it: {row.reason}.")

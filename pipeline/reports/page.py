@@ -27,12 +27,13 @@ nav ul{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.3rem 1.3rem}
 nav a{display:inline-block;padding:.2rem 0}
 .wide{overflow-x:auto;margin:.6rem 0}
 .wide:focus-visible,a:focus-visible,summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+table{border-collapse:collapse;font-size:.94rem;font-variant-numeric:tabular-nums}
 td.short{white-space:nowrap}
-td,th{padding:.25rem .8rem .25rem 0;border-bottom:1px solid var(--rule);text-align:left;vertical-align:top}
+td:not(.short){min-width:12rem}
+td,th{padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--rule);text-align:left;vertical-align:top}
 thead th{color:var(--muted);font-weight:600;font-size:.87rem;border-bottom-width:2px}
 table.facts th{font-weight:400;color:var(--muted);width:11rem;max-width:40vw}
-table.facts td{overflow-wrap:anywhere;padding-right:0}
+table.facts td{min-width:0;overflow-wrap:anywhere;padding-right:0}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22.5rem),1fr));gap:1rem 2rem;
 align-items:start;margin:.8rem 0}
 figure{margin:0}
@@ -43,10 +44,9 @@ svg{width:100%;font-family:system-ui,"DejaVu Sans",sans-serif}
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(5.6rem,1fr));gap:.9rem .7rem;max-width:62rem;
 margin:.6rem 0}
 .tiles img{width:100%;max-width:8rem;image-rendering:pixelated;border-radius:3px}
-pre{background:var(--tint);border:1px solid var(--rule);border-radius:4px;padding:.6rem .8rem;overflow-x:auto;
-font-size:.87rem;line-height:1.4;margin:.6rem 0}
+pre{background:var(--tint);border:1px solid var(--rule);border-radius:4px;padding:.6rem .8rem;font-size:.87rem;
+line-height:1.4;margin:.6rem 0;white-space:pre-wrap;overflow-wrap:anywhere}
 code{font-family:ui-monospace,monospace;font-size:.95em}
-pre code{overflow-wrap:normal}
 summary{cursor:pointer;color:var(--accent);padding:.2rem 0}
 @media print{
 :root{color-scheme:light;--ink:#000;--muted:#444;--rule:#bbb;--paper:#fff;--tint:#f6f6f6;--accent:#0072b2;
@@ -58,8 +58,7 @@ h2,h3{break-after:avoid}
 figure,img,tr,pre{break-inside:avoid}
 .charts{grid-template-columns:1fr 1fr}
 .wide{overflow:visible}.wide>svg{min-width:0}
-table{font-size:8pt}td,th{padding-right:.45rem}td.short{white-space:normal}
-pre{white-space:pre-wrap;overflow-wrap:anywhere}pre code{overflow-wrap:anywhere}
+table{font-size:8pt}td,th{padding-right:.45rem}td.short{white-space:normal}td:not(.short){min-width:0}
 details::details-content{content-visibility:visible;block-size:auto}
 }
 @page{margin:15mm}
@@ -136,7 +135,7 @@ def tiles(pictures: Iterable[tuple[bytes, str, str]]) -> str:
 
 def code(words: str) -> str:
     """Lines to copy."""
-    return f'<pre tabindex="0"><code>{escape(words)}</code></pre>'
+    return f"<pre><code>{escape(words)}</code></pre>"
 
 
 def folded(summary: str, inside: str) -> str:

@@ -14,7 +14,7 @@ def test_a_card_has_figures_limits_lineage_and_how_to_make_it_again():
     card = card_of(GroupFacts("A", (training(RIGHT, 0), one)), one)
     assert is_card(card.encode())
     assert "| test accuracy | 70.00 % of 100 images (95 % interval 60.42 % to 78.11 %) |" in card
-    assert "| with other seeds | 70.00 %, mean of 2 seeds" in card
+    assert "| over its seeds | 70.00 %, mean of 2 seeds" in card
     assert "Mistaken most often: airplane for bird (15); bird for airplane (15)." in card
     assert "## What it is not for" in card
     assert "| code (commit) | c0ffee |" in card

@@ -120,7 +120,7 @@ def test_mistakes_are_shown_as_images_where_these_are_the_ones_that_were_predict
     made = group_part(GroupFacts("A", (one,)))
     assert made.count("<img ") == 24
     assert 'alt="test image 70, airplane"' in made
-    assert "airplane taken for bird, 75 %" in made
+    assert "airplane taken for bird, 75\N{NO-BREAK SPACE}%" in made
     arrays["test_ids"] = np.arange(100)[::-1]
     made = group_part(GroupFacts("A", (one,)))
     assert "The images cannot be shown: the test images here are not those that were predicted." in made
