@@ -114,6 +114,8 @@ def _check_target(path: Path | None, flag: str, is_ours: Callable[[bytes], bool]
     try:
         content = path.read_bytes()
     except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise ConfigError(f"{flag}: there is no folder {path.parent}") from None
         return
     except OSError as error:
         raise ConfigError(f"{flag}: {path} cannot be written: {error.strerror}") from None

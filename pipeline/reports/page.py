@@ -58,7 +58,10 @@ h2,h3{break-after:avoid}
 figure,img,tr,pre{break-inside:avoid}
 .charts{grid-template-columns:1fr 1fr}
 .wide{overflow:visible}.wide>svg{min-width:0}
-table{font-size:8pt}td,th{padding-right:.45rem}td.short{white-space:normal}td:not(.short){min-width:0}
+table{font-size:8pt;max-width:100%}thead th{font-size:7pt}
+td,th{padding-right:.4rem}td{overflow-wrap:anywhere}
+td.short{white-space:normal}td:not(.short){min-width:0}
+details pre{columns:2;font-size:7.5pt}
 details::details-content{content-visibility:visible;block-size:auto}
 }
 @page{margin:15mm}

@@ -39,8 +39,8 @@ def _parts(report: Report) -> Iterator[tuple[str, str, str]]:
         yield f"group-{group.letter}", group.title, group_part(group)
     for number, search in enumerate(report.searches, start=1):
         yield f"search-{number}", f"Search {search.name}: {search.search.model}", search_part(search, f"s{number}")
-    if report.groups:
-        yield "costs", "Memory and time", _costs(report)
+    if costs := _costs(report):
+        yield "costs", "Memory and time", costs
 
 
 def _results(report: Report) -> str:

@@ -11,7 +11,7 @@ from pipeline.stages.last_runs import changes
 from pipeline.stages.run_page import CONFIG_FILE
 
 TABLE_COLUMNS = (
-    "", "model", "test accuracy", "95 % interval", "published", "difference", "seeds", "deviation",
+    "", "model", "test accuracy", "95 % interval", "published", "difference", "seeds",
     "validation accuracy", "loss", "calibration error", "parameters", "one image", "arithmetic",
 )  # fmt: skip
 SEED_COLUMNS = (
@@ -35,7 +35,6 @@ def table_row(group: GroupFacts) -> list[str]:
         percent(row.published_accuracy) if row and row.published_accuracy is not None else "-",
         "-" if over is None else f"{over:+.2f} points",
         ", ".join(str(one.seed) for one in group.trainings if one.seed is not None) or "-",
-        "-" if test is None or test.deviation is None else f"{100 * test.deviation:.2f} points",
         percent(group.validation.mean) if group.validation else "-",
         "-" if group.loss is None else f"{group.loss:.4f}",
         percent(group.ece),
@@ -51,8 +50,8 @@ def table_lines(groups: Sequence[GroupFacts]) -> Iterator[str]:
         yield "In the order of the accuracy on validation images, on which every choice was made; A is the best."
     if any(len(group.trainings) > 1 for group in groups):
         yield (
-            "Of several seeds: the mean, the deviation of one seed from another, and the interval of the mean over "
-            "seeds (Student's t). Of one seed: the interval over test images (Wilson)."
+            "Of several seeds: the mean, and the interval of the mean over seeds (Student's t). Of one seed: the "
+            "interval over test images (Wilson)."
         )
     elif any(group.test for group in groups):
         yield "The interval of one seed is over test images (Wilson); another seed may lie outside of it."

@@ -88,10 +88,9 @@ def test_words_and_charts_stand_out_from_the_ground_in_the_light_and_in_the_dark
     letters = "[id] svg text, .charts svg text"
     of_cells = "svg[aria-label^='Confusion'] text"  # which lie on colours of their own
     assert min(page.evaluate(CONTRASTS, f":is({letters}):not({of_cells})")) >= 4.5
-    curves = (
-        "svg[aria-label^='Learning'] path[style*='var(--blue)'], svg[aria-label^='Learning'] path[style*='orange']"
-    )
-    assert page.locator(curves).count() > 0
+    lines = "svg[aria-label^='Learning'] path[style*='fill: none']"
+    curves = ", ".join(f"{lines}[style*='var(--{colour})']" for colour in ("blue", "orange", "green"))
+    assert page.locator(curves).count() >= 5
     assert min(page.evaluate(CONTRASTS, curves)) >= 3
 
 
