@@ -252,7 +252,8 @@ def _over_machines(groups: Sequence[Sequence[Result]]) -> Iterator[str]:
         if len(parts) > 1 and len(by_seed) > 1:
             seeds = [by_seed[seed] for seed in sorted(by_seed)]
             recipe, model, _, numbers, accuracy, validation = _cells(seeds)[:6]
-            yield f"- {recipe}, {model}, on all of these machines: seeds {numbers}: {accuracy}, validation {validation}"
+            about = f"{recipe}, {model}, on all of these machines"
+            yield f"- {about}: seeds {numbers}: {accuracy}, validation {validation}"
 
 
 def _order(seeds: Sequence[Result]) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import cluster, config, doctor, gc, models, predict, run, runs, serve, status, tune, ui
+from pipeline.cli import cluster, config, doctor, gc, models, predict, report, run, runs, serve, status, tune, ui
 
 app = typer.Typer(
     name="seqpipe",
@@ -19,6 +19,7 @@ tune.add_to(app)
 cluster.add_to(app)
 status.add_to(app)
 runs.add_to(app)
+report.add_to(app)
 predict.add_to(app)
 serve.add_to(app)
 models.add_to(app)

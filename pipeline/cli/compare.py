@@ -51,7 +51,7 @@ def compare(
     workspace = Workspace.find()
     mlflow = store_of(workspace)
     with tempfile.TemporaryDirectory() as scratch:
-        sides = _finder(workspace, mlflow, Path(scratch)).find(runs)
+        sides = run_finder(workspace, mlflow, Path(scratch)).find(runs)
         found: RunComparison | ValidationComparison
         found = compare_on_validation(sides) if has_trials(sides) else compare_sides(sides)
     if html is not None:
@@ -65,7 +65,8 @@ def compare(
         compare_view.show(found)
 
 
-def _finder(workspace: "Workspace", mlflow: "ResolvedMlflow", scratch: Path) -> "RunFinder":
+def run_finder(workspace: "Workspace", mlflow: "ResolvedMlflow", scratch: Path) -> "RunFinder":
+    """Finds the runs that a user names, registered versions included; `scratch` is for what has to be fetched."""
     from pipeline.reports.named_runs import NamedRun, RunFinder
     from pipeline.reports.trials import named
     from pipeline.tracking.connection import StoreConnection

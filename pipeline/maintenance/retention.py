@@ -64,6 +64,7 @@ def decide(workspace: Workspace, address: str, registered_keys: RegisteredKeys) 
         *retention.stage_folders(),
         *retention.searches(),
         *retention.predictions(),
+        *retention.reports(),
         *retention.temporary_files(),
     ]
 
@@ -109,6 +110,13 @@ class _Retention:
             else:
                 removable, why = True, "its training goes or is gone"
             yield Decision("predictions", folder, bytes_in(folder), removable, why, lock)
+
+    def reports(self) -> Iterator[Decision]:
+        for folder in sorted((self._workspace.hidden / "reports").glob("*")):
+            waits = folder.name in self._undelivered
+            why = "MLflow does not have it yet" if waits else "MLflow has it"
+            lock = self._workspace.lock(folder.name)
+            yield Decision("report", folder, bytes_in(folder), not waits and not is_held(lock), why, lock)
 
     def temporary_files(self) -> Iterator[Decision]:
         for stage in stages_through():

@@ -41,7 +41,7 @@ def _on_test(found: RunComparison) -> Iterator[Section]:
         sorted({f"the intervals of accuracy are over {side.interval_of}" for side in found.sides}),
     )
     for number, against in enumerate(found.against, start=1):
-        yield from _against(letter(number), against, found.class_names)
+        yield from against_sections(letter(number), against, found.class_names)
 
 
 def _figure_row(name: str, side: Figures) -> list[str]:
@@ -57,7 +57,8 @@ def _figure_row(name: str, side: Figures) -> list[str]:
     ]
 
 
-def _against(name: str, against: Against, class_names: Sequence[str]) -> Iterator[Section]:
+def against_sections(name: str, against: Against, class_names: Sequence[str]) -> Iterator[Section]:
+    """The differences of a side, called `name`, from the first one, A."""
     yield _settings(name, against.settings)
     if against.paired is not None:
         yield from _paired(name, against.paired, class_names)

@@ -62,6 +62,10 @@ class NamedRun:
     """None where it is not known here."""
     is_trial: bool = False
     """Whether it is a trial of a search, which predicts no test images."""
+    trained: TrainedModel | None = None
+    """The training itself; None if it is elsewhere."""
+    created: str = ""
+    """When it was done, ISO 8601 in UTC."""
 
     def load_predictions(self) -> "Predictions":
         """Its predictions of the test images.
@@ -112,8 +116,12 @@ class RunFinder:
         Raises:
             ConfigError: a word names none, or more than one.
         """
-        known = list(self._trainings())
+        known = self.every()
         return [Side(word, tuple(self._runs(word, known))) for word in words]
+
+    def every(self) -> list[NamedRun]:
+        """Every training of the workspace that is whole and can be read."""
+        return list(self._trainings())
 
     def _runs(self, word: str, known: Sequence[NamedRun]) -> list[NamedRun]:
         if word.startswith(SEED_GROUP) and len(word) >= len(SEED_GROUP) + SHORTEST_PREFIX:
@@ -201,6 +209,8 @@ class RunFinder:
                 epoch=trained.best_epoch,
                 trained=f"{trained.epochs} epochs",
             ),
+            trained=trained,
+            created=manifest.created,
         )
 
 

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.evaluation.chart_style import (
     BLUE,
     GREY,
+    INK,
     ORANGE,
     SKY,
     SMALL,
@@ -76,4 +77,22 @@ def importance(shares: Mapping[str, float]) -> Figure:
     axes.set(xlabel="share of the spread that it explains (%)", title="What made the difference")
     in_percent(axes.xaxis)
     axes.margins(x=0.12)
+    return figure
+
+
+@in_own_style
+def memory(measured: Sequence[tuple[float, float]], cap_mb: float | None) -> Figure:
+    """The peak memory of each trial (second) against its forecast (first), in MB, and the cap of a trial."""
+    figure = Figure(figsize=(WIDTH_INCHES, 4.0), layout="constrained")
+    axes = figure.subplots()
+    highest = max(max(pair) for pair in measured)
+    axes.plot([0, highest], [0, highest], linestyle="--", color=INK, linewidth=1.2, label="as forecast")
+    axes.plot(*zip(*measured, strict=True), linestyle="none", marker="o", color=BLUE, label="a trial")
+    if cap_mb is not None:
+        axes.axhline(cap_mb, linestyle=":", color=ORANGE, label=f"cap of a trial ({cap_mb:.0f} MB)")
+    axes.set(xlabel="forecast (MB)", ylabel="measured peak (MB)", title="Memory of the trials")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.grid(visible=True)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure

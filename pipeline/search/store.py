@@ -192,16 +192,16 @@ class StoredSearch:
     """A started search of a workspace, under whatever settings."""
 
     folder: Path
+    key: str
+    """Of its MLflow run."""
     model: str
     created: str
-    data: Mapping[str, Any]
-    """The settings that its prepared data depend on."""
+    identity: Mapping[str, Any]
+    """What makes it another search than others, in JSON."""
     status: SearchStatus
     lock: Path
     is_of_this_version: bool
     """Whether this version of seqpipe could continue it."""
-    key: str
-    """Of its MLflow run."""
 
     @property
     def state(self) -> str:
@@ -220,6 +220,12 @@ class StoredSearch:
     def journals(self) -> str:
         """The prefix of its journals' names."""
         return f"{NAME}/{self.folder.name}"
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The settings that its prepared data depend on."""
+        found: Mapping[str, Any] = self.identity.get("data", {})
+        return found
 
     @property
     def prepared(self) -> str:
@@ -246,13 +252,13 @@ def stored_searches(workspace: Workspace) -> list[StoredSearch]:
             found.append(
                 StoredSearch(
                     folder=folder,
+                    key=str(content.get("key", "")),
                     model=str(identity.get("model")),
                     created=str(content.get("created", "")),
-                    data=identity.get("data", {}),
+                    identity=identity,
                     status=status,
                     lock=workspace.lock(_lock_name(folder.name)),
                     is_of_this_version=identity.get("versions") == _versions(),
-                    key=str(content.get("key", "")),
                 )
             )
     return sorted(found, key=lambda one: one.created, reverse=True)

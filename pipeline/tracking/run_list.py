@@ -13,6 +13,9 @@ from pipeline.tracking.run_figures import RunFigures
 from pipeline.tracking.settings import ResolvedMlflow
 from pipeline.workspace.paths import Workspace
 
+REPORT_KEY = "report-"
+"""The keys of reports begin so: MLflow has them as runs, but they are none of a model."""
+
 
 @dataclass(frozen=True)
 class ListedRun:
@@ -42,9 +45,11 @@ class DeliveryResult:
 
 
 def list_runs(workspace: Workspace, settings: ResolvedMlflow) -> list[ListedRun]:
-    """Every run of a workspace, by key."""
+    """Every run of a workspace, by key; reports are none."""
     listed = []
     for record in delivery_state.every(workspace):
+        if record.key.startswith(REPORT_KEY):
+            continue
         store = None if settings.is_gone else delivery_state.read_store(workspace, record.key, settings.address)
         run_id = store.run_id if store else None
         journals = [(workspace.root / each.folder / FILE_NAME, each.upto) for each in record.journals.values()]

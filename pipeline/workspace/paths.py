@@ -6,6 +6,7 @@
     .seqpipe/stages/<stage>/<fingerprint>[.partial]/    a stage's work; `.partial` until it is whole
     .seqpipe/predictions/<run key>/                     a trained model's predictions of the test split
     .seqpipe/cluster/             the cluster that is run from here: where its head is, and its join code
+    .seqpipe/reports/             pages of reports, as MLflow gets them
     .seqpipe/runs/                delivery state: what each MLflow store has of each run
     .seqpipe/last_runs.json       the settings that each model was last run with
     .seqpipe/locks/               a lock per stage folder, search and run

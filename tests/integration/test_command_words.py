@@ -36,7 +36,7 @@ FLAGS = st.one_of(
 COMMANDS = st.sampled_from([
     ["run", "all", "--dry-run"], ["run", "train", "--dry-run"], ["run", "nothing", "--dry-run"], ["run", "--dry-run"],
     ["config"], ["config", "show"], ["config", "schema"], ["config", "recipes"], ["status"],
-    ["gc", "--dry-run"], ["nonsense"], [],
+    ["gc", "--dry-run"], ["report"], ["report", "--all"], ["nonsense"], [],
 ])  # fmt: skip
 WORDS = st.builds(
     lambda command, options: [*command, *(word for option in options for word in option)],

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from pipeline.evaluation import chart_style, plots
 from pipeline.evaluation.chart_style import FIRST, SECOND, THIRD, WIDTH_INCHES
 from pipeline.evaluation.metrics import compute
+from pipeline.reports import charts as report_charts
+from pipeline.reports.charts import ForecastRow, SeedsRow
 from pipeline.search import plots as search_plots
 from tuning.ledger import Finish, Row
 
@@ -39,6 +41,11 @@ def charts(random_predictions) -> Sequence[Figure]:
         plots.learning_curves(epochs, 1),
         search_plots.history([(0, 0.5, 0.5), (3, 0.6, 0.6)], rows),
         search_plots.importance({"train.learning_rate": 0.7, "model.dims": 0.3}),
+        search_plots.memory([(410, 400), (420, 425)], 500),
+        report_charts.seeds_chart(
+            [SeedsRow("A", [0.8, 0.9], 0.85, 0.7, 0.99, 0.84), SeedsRow("B", [1], 1, 1, 1, None)]
+        ),
+        report_charts.forecast_chart([ForecastRow("A", 3.0, 4.0), ForecastRow("B", None, 2.0)], "time", "s"),
     ]
 
 

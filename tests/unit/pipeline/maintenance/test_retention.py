@@ -12,6 +12,7 @@ from pipeline.search.store import SearchFolder
 from pipeline.stages.results import TrainedModel
 from pipeline.tracking import delivery_state
 from pipeline.tracking.delivery_state import JournalRecord, RunRecord
+from pipeline.tracking.run_list import REPORT_KEY
 from pipeline.workspace.locks import exclusive
 from pipeline.workspace.manifests import MANIFEST, StageFolder, read_manifest, remove_folder
 from tuning.space import Space
@@ -234,3 +235,17 @@ def test_temporary_files_go_when_they_are_old_and_no_command_writes_them(house):
     assert torn() == set(old)
     with exclusive(working.lock_path, print, what="it"):
         assert torn() == set(old[:2])
+
+
+def test_a_report_goes_once_mlflow_has_it(house):
+    key = f"{REPORT_KEY}0a1b"
+    folder = house.workspace.hidden / "reports" / key
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("the page")
+    waiting = RunRecord(key, "report on 1 training", "FINISHED", {key: JournalRecord("reports", 10)})
+    delivery_state.write_run(house.workspace, waiting)
+    [one] = decisions(house, told=False)
+    assert (one.what, one.removable, one.why) == ("report", False, "MLflow does not have it yet")
+    with exclusive(house.workspace.lock(key), print, what="the report"):
+        assert going(house) == []
+    assert going(house) == ["report"]

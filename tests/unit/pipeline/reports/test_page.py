@@ -1,4 +1,4 @@
-from pipeline.reports.page import document, table, text
+from pipeline.reports.page import code, contents, document, facts, folded, heading, table, text, tiles
 
 
 def test_a_page_names_no_address_forbids_fetching_and_escapes_what_it_shows():
@@ -8,3 +8,20 @@ def test_a_page_names_no_address_forbids_fetching_and_escapes_what_it_shows():
     assert "<script>" not in page
     assert not any(tag in page for tag in ("<i>", "<u>"))
     assert "<title>&lt;a&gt;</title>" in page
+
+
+def test_every_piece_escapes_what_it_shows_and_says_what_an_image_is():
+    mean = "<i>&\"'"
+    made = (
+        facts([(mean, mean), ("not known", "")]) + heading(2, mean, mean) + contents([(mean, mean)])
+        + code(mean) + folded(mean, "") + tiles([(b"png", mean, mean)])
+    )  # fmt: skip
+    assert "<i>" not in made
+    assert "&quot;" in made
+    assert "not known" not in made
+    assert '<img alt="&lt;i&gt;' in made
+
+
+def test_a_figure_with_its_unit_stays_on_one_line_and_words_do_not():
+    made = table("figures", ["a", "b"], [["36.18 to 60.69 %", "a sentence that is longer than a figure"]])
+    assert '<td class="short">36.18 to 60.69 %</td><td>a sentence' in made
