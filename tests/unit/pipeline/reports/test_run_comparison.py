@@ -113,7 +113,7 @@ def test_the_page_has_the_tables_and_the_pictures_and_needs_no_other_file(side):
     images = np.zeros((100, 32, 32, 3), dtype=np.uint8)
     html = page(found, images)
     assert "run &lt;0&gt;" in html
-    assert "<td>airplane</td>" in html
+    assert ">airplane</td>" in html
     assert html.count("data:image/png;base64,") == 1
     assert "://" not in html
     assert "The test images are not in this workspace" in page(found, None)
