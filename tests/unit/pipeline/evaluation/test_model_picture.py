@@ -95,5 +95,5 @@ def test_a_matplotlibrc_changes_nothing(portrait, tmp_path):
 
 def test_a_portrait_says_what_its_figures_are(portrait):
     assert len(portrait.notes) == 3
-    assert "LSTM; weights do not count" in portrait.notes[1]
+    assert "LSTM; weights do not count" in portrait.notes[2]
     assert portrait.to_json()["layers"][0]["name"] == "stem.proj"
