@@ -25,7 +25,7 @@ from urllib.request import ProxyHandler, build_opener
 import numpy as np
 import typer
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 from rich.console import Console
 from rich.text import Text
 
@@ -36,7 +36,10 @@ SEQPIPE = Path(sys.executable).parent / "seqpipe"
 COLUMNS = 110
 PHOTOS = 4
 UI_PORT = 5057
-WINDOW = {"width": 1200, "height": 760}
+WINDOW = ViewportSize(width=1100, height=1130)
+SHOWN = ViewportSize(width=1100, height=1040)
+CURVE = ".js-plotly-plot"
+CURVES = "^(train|validation)/(loss|accuracy)$"
 MOST_BYTES = 200_000
 WAIT_MS = 240_000
 
@@ -57,11 +60,15 @@ def main(folder: str, *words: str) -> None:
         page = browser.new_page(viewport=WINDOW, color_scheme="light")
         page.set_default_timeout(WAIT_MS)
         with mlflow_ui(workspace):
-            picture_of_curves(page, f"http://127.0.0.1:{UI_PORT}/{run[0]}/model-metrics", OUT / "mlflow.png")
+            picture_of_curves(
+                page,
+                f"http://127.0.0.1:{UI_PORT}/{run[0]}/model-metrics?workflowType=machine_learning",
+                OUT / "mlflow.png",
+            )
         if "report" in typer.main.get_command(app).commands:
             subprocess.run([SEQPIPE, "report", "--html", "report.html"], cwd=workspace, check=True)
             page.goto((workspace / "report.html").as_uri())
-            save(page.screenshot(), OUT / "report.png")
+            save(page.screenshot(clip={"x": 0, "y": 0, **SHOWN}), OUT / "report.png")
         browser.close()
 
 
@@ -96,7 +103,7 @@ def write_terminal(shown: Sequence[tuple[Sequence[str], str]], path: Path) -> No
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, highlight=False)
     for words, text in shown:
         console.print(Text(f"$ seqpipe {shlex.join(words)}", style="bold"))
-        console.print(Text.from_ansi(text.rstrip()), soft_wrap=True)
+        console.print(Text.from_ansi(text.rstrip()))
         console.print()
     picture = console.export_svg(title="seqpipe")
     picture = re.sub(r"@font-face\s*{.*?}\s*", "", picture, flags=re.DOTALL).replace("Fira Code, ", "")
@@ -123,11 +130,14 @@ def mlflow_ui(workspace: Path) -> Iterator[None]:
 
 
 def picture_of_curves(page: Page, address: str, path: Path) -> None:
-    """The tab of a run that has its curves."""
+    """The tab of a run that has its curves, without the panel that MLflow opens beside it."""
     page.goto(address)
-    page.locator(".js-plotly-plot").nth(2).wait_for(state="visible")
-    page.wait_for_timeout(5000)  # curves are drawn one by one
-    save(page.screenshot(), path)
+    page.locator(CURVE).first.wait_for()
+    page.get_by_role("button", name="Close", exact=True).click()
+    page.get_by_placeholder("Search metric charts").fill(CURVES)
+    page.locator(CURVE).nth(3).wait_for()
+    page.wait_for_timeout(10_000)  # they are drawn one by one
+    save(page.screenshot(clip={"x": 0, "y": 0, **SHOWN}), path)
 
 
 def save(screenshot: bytes, path: Path) -> None:

@@ -46,7 +46,7 @@ def pattern_of(line: str) -> "re.Pattern[str]":
     """What a line of a page has to match: any figures, any of the classes, anything where it has `...`."""
     classes = "|".join(CLASSES)
     parts = [
-        ("\\.\\.\\.", ".*"),
+        (r"\s*\.\.\.\s*", ".*"),
         (rf"\b(?:{classes})\b(?!-)(?<!-)", f"(?:{classes})"),
         (r"[-+]?\d[\d.,:]*", r"[-+]?\\d[\\d.,:]*"),
         (r"\s+", r"\\s+"),
