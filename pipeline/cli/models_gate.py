@@ -16,7 +16,13 @@ def add_to(models: typer.Typer) -> None:
 
 def gate(
     version: Annotated[
-        str, typer.Argument(metavar="CHALLENGER", help="`challenger`, NAME@challenger or NAME/3.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="CHALLENGER",
+            help="`challenger`, NAME@challenger or NAME/3.",
+            show_default=False,
+            autocompletion=options.registered_versions,
+        ),
     ] = "challenger",
     config: options.ConfigFile = None,
     set_: options.Sets = None,

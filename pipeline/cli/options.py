@@ -34,7 +34,34 @@ def names_of(models: Sequence[Model] | None) -> list[str]:
 
 
 def registered_versions(incomplete: str) -> list[str]:
-    """What a shell offers for a registered version: those of a local registry that have an alias."""
+    """What a shell offers for a registered version: those of a local registry that have an alias.
+
+    Where there is one model, its champion and its challenger are offered by these words alone, too: bash takes `@`
+    for the end of a word.
+    """
+    from pipeline.tracking.registry_names import CHALLENGER, CHAMPION
+
+    known = _known_versions()
+    lone = [one for one in (CHAMPION, CHALLENGER) if one in map(_alias_of, known)]
+    offered = [*(lone if len(_names_in(known)) == 1 else ()), *known]
+    return [one for one in offered if one.startswith(incomplete)]
+
+
+def registered_names(incomplete: str) -> list[str]:
+    """What a shell offers for a registered model."""
+    return [one for one in _names_in(_known_versions()) if one.startswith(incomplete)]
+
+
+def _names_in(versions: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(one.split("@")[0] for one in versions))
+
+
+def _alias_of(version: str) -> str:
+    return version.split("@")[1]
+
+
+def _known_versions() -> list[str]:
+    """`NAME@ALIAS` of every alias in a local registry; nothing where it cannot be read."""
     import os
 
     from pipeline.errors import SeqpipeError
@@ -43,10 +70,9 @@ def registered_versions(incomplete: str) -> list[str]:
     from pipeline.workspace.paths import Workspace
 
     try:
-        known = known_choices(settings.load(Workspace.find(), os.environ))
+        return known_choices(settings.load(Workspace.find(), os.environ))
     except SeqpipeError:  # the command itself says what is wrong
         return []
-    return [one for one in known if one.startswith(incomplete)]
 
 
 Models = Annotated[
@@ -107,10 +133,18 @@ RegisteredVersion = Annotated[
 VersionWord = Annotated[
     str,
     typer.Argument(
-        metavar="VERSION", help="`champion`, `challenger`, `3`, `NAME@champion` or `NAME/3`.", show_default=False
+        metavar="VERSION",
+        help="`champion`, `challenger`, `3`, `NAME@champion` or `NAME/3`.",
+        show_default=False,
+        autocompletion=registered_versions,
     ),
 ]
 ModelName = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="The registered model; left out: the only one.", show_default=False),
+    typer.Argument(
+        metavar="[NAME]",
+        help="The registered model; left out: the only one.",
+        show_default=False,
+        autocompletion=registered_names,
+    ),
 ]

@@ -65,7 +65,8 @@ def predict(
         classifier = _load(model, watcher) if found.files else None
         with Views(classifier, top, csv_name=csv, as_json=as_json) as views:
             done = _predict(found, classifier, views, copy_to, watcher)
-        watcher.note(done.in_words)
+        if done.classified:
+            watcher.note(done.in_words)
     _require_whole(done)  # after the files are closed: they hold what was done
 
 
@@ -141,6 +142,8 @@ def _require_whole(done: _Done) -> None:
             f"interrupted after {count} of {done.total} images; what was done is written",
             done.interruption.signal_number,
         )
+    if done.unreadable == done.total:
+        raise ImageError("nothing was classified: what is wrong with each is named above")
     if done.unreadable:
         raise ImageError(f"{done.unreadable} of {done.total} could not be read (named above); the rest is classified")
 

@@ -61,10 +61,18 @@ def portrait_of(config: RunConfig, depth: int) -> Portrait:
         layers=layers,
         parameters=sum(weight.numel() for weight in model.parameters()),
         notes=(
+            *_legend_of_shapes(layers),
             "Arithmetic: linear maps, convolutions and LSTMs of a forward pass, two operations a multiply-add.",
             f"Memory: what training keeps for the backward pass, in fp32 with the {lstm} LSTM; weights do not count.",
         ),
     )
+
+
+def _legend_of_shapes(layers: Sequence[LayerSummary]) -> Sequence[str]:
+    """What the numbers of a shape are, where some layers of the model give images of features."""
+    if not any(len(layer.output) == 3 for layer in layers):
+        return ()
+    return ("Gives: for an image, rows x columns x channels; a convolution gives channels x rows x columns.",)
 
 
 @in_own_style

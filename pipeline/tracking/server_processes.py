@@ -15,7 +15,8 @@ import psutil
 from pipeline import stop
 from pipeline.errors import TrackingError
 
-START_S = 120.0
+START_S = 600.0
+"""For a machine that others use: a server that got a twentieth of a core had not answered after 120 s."""
 IDLE_S = 30.0
 """A server that does not answer yet and has computed nothing for so long is given up."""
 GRACE_S = 5.0

@@ -171,13 +171,27 @@ def test_load_model_gives_a_typed_classifier(finished, split):
     np.testing.assert_allclose(eval(done.stdout), evaluated.probabilities[:3], atol=1e-6)
 
 
-def test_a_shell_completes_the_versions_that_have_an_alias(finished):
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("predict --model synth", [f"{NAME}@challenger", f"{NAME}@champion"]),
+        ("serve --model synth", [f"{NAME}@challenger", f"{NAME}@champion"]),
+        ("models export ch", ["champion", "challenger"]),
+        ("serve --model champ", ["champion"]),
+        ("models promote synth", [f"{NAME}@challenger", f"{NAME}@champion"]),
+        ("models gate cha", ["champion", "challenger"]),
+        ("models history syn", [NAME]),
+        ("models export --format o", ["onnx"]),
+        ("models draw --model s", ["small"]),
+    ],
+)
+def test_a_shell_completes_versions_models_and_formats(finished, typed, offered):
     environ = {
         **finished.environ, "_SEQPIPE_COMPLETE": "complete_bash",
-        "COMP_WORDS": "seqpipe predict --model synth", "COMP_CWORD": "3",
+        "COMP_WORDS": f"seqpipe {typed}", "COMP_CWORD": str(len(typed.split())),
     }  # fmt: skip
     done = subprocess.run([SEQPIPE], cwd=finished.root, env=environ, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == [f"{NAME}@challenger", f"{NAME}@champion"]
+    assert done.stdout.split() == offered
 
 
 def test_help_has_an_example(place):

@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_told_the_rest_goes_on_and_the_exit_code_is_1(pho
 def test_without_any_file_no_model_is_loaded(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "_load", lambda *words: 1 / 0)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match="1 of 1 could not be read"):
+    with pytest.raises(ImageError, match="nothing was classified: what is wrong with each is named above"):
         predict("empty", as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert (found["model"], found["complete"]) == (None, True)

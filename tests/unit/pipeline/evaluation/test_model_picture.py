@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from pipeline.config.resolution import resolve
-from pipeline.evaluation.model_picture import Portrait, draw_model, portrait_of, save_picture
+from pipeline.evaluation.model_picture import Portrait, _legend_of_shapes, draw_model, portrait_of, save_picture
+from sequencer_models.layer_summary import LayerSummary
 
 A4_INCHES = (8.27, 11.69)
 CONFIG = resolve("small", sets=["model.dims=[16, 32]", "model.depths=[2, 1]"])
@@ -35,6 +36,13 @@ def test_a_picture_names_every_layer_its_shape_its_parameters_and_its_shares(por
     assert f"{portrait.parameters:,}" in shown
     assert f"{2 * whole / 1e9:.3f} GFLOP an image" in shown
     assert shown[0] == "small, 4 classes"
+    assert "Gives: for an image, rows x columns x channels; a convolution gives channels x rows x columns." in shown
+
+
+@pytest.mark.parametrize(("layer", "is_told"), [((8, 8, 16), True), ((8, 32), False)])
+def test_the_numbers_of_a_shape_are_named_where_there_are_three(layer, is_told):
+    summary = LayerSummary("stem", "Conv2d", layer, 1, 1, 1)
+    assert bool(_legend_of_shapes([summary])) == is_told
 
 
 def test_the_shares_of_each_kind_add_up_to_the_whole(portrait):
@@ -86,6 +94,6 @@ def test_a_matplotlibrc_changes_nothing(portrait, tmp_path):
 
 
 def test_a_portrait_says_what_its_figures_are(portrait):
-    assert len(portrait.notes) == 2
-    assert "LSTM; weights do not count" in portrait.notes[1]
+    assert len(portrait.notes) == 3
+    assert "LSTM; weights do not count" in portrait.notes[2]
     assert portrait.to_json()["layers"][0]["name"] == "stem.proj"
