@@ -15,7 +15,8 @@ import psutil
 from pipeline import stop
 from pipeline.errors import TrackingError
 
-START_S = 120.0
+START_S = 600.0
+"""On a machine that is busy the start takes minutes."""
 IDLE_S = 30.0
 """A server that does not answer yet and has computed nothing for so long is given up."""
 GRACE_S = 5.0

@@ -72,7 +72,7 @@ def choose(
     if choice.alias not in by_alias:
         raise ConfigError(
             f"{name} has no {choice.alias}{_known('aliases', by_alias)}{_known('versions', versions)}: "
-            f"name another with --model {name}@ALIAS or {name}/NUMBER"
+            f"name another: {name}@ALIAS or {name}/NUMBER"
         )
     return by_alias[choice.alias]
 
