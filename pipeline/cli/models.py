@@ -65,7 +65,7 @@ def show(version: options.VersionWord = "champion", as_json: options.Json = Fals
         emit_json(found.to_json())
         return
     shown = {
-        "model": found.name,
+        "registered model": found.name,
         "version": " ".join([found.version, *found.aliases]),
         "description": found.description.partition("\n")[0],
         "registered": _when(found.created_ms),
@@ -73,7 +73,8 @@ def show(version: options.VersionWord = "champion", as_json: options.Json = Fals
         **dict(sorted(found.tags.items())),
         "files": f"gone from {found.files_gone_from}" if found.files_gone_from else "",
     }
-    table(["", ""], [[key, value] for key, value in shown.items() if value])
+    heading, *rows = [[key, value] for key, value in shown.items() if value]
+    table(heading, rows)
 
 
 def _rows(versions: "Sequence[ListedVersion]") -> Iterator[list[str]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.errors import SeqpipeError, TrackingError
 from pipeline.tracking.file_access import is_mounted_read_only, why_unusable
 from pipeline.tracking.settings import ResolvedMlflow
+from pipeline.tracking.sqlite_files import sqlite_path
 from pipeline.tracking.store_errors import damaged, lasting, passing, start_again
 
 _ADDRESS = "check tracking_uri in mlflow.yaml (or MLFLOW_TRACKING_URI)"
@@ -38,9 +39,10 @@ def explain(error: BaseException, settings: ResolvedMlflow) -> SeqpipeError:
         return error
     where = str(settings.database or settings.address)
     chain = list(_causes(error))
-    for one in chain:
-        if isinstance(one, sqlite3.Error) and settings.database:
-            return sqlite_fault(one, settings.database)
+    if (database := _file_at_fault(settings)) is not None:
+        for one in chain:
+            if isinstance(one, sqlite3.Error):
+                return sqlite_fault(one, database)
     for one in reversed(chain):  # the first cause says most
         if (found := _network_fault(one, settings, where) or _file_fault(one, where)) is not None:
             return found
@@ -48,6 +50,13 @@ def explain(error: BaseException, settings: ResolvedMlflow) -> SeqpipeError:
         if (found := _mlflow_fault(one, where)) is not None:
             return found
     return lasting(where, first_line(error), _MORE)
+
+
+def _file_at_fault(settings: ResolvedMlflow) -> Path | None:
+    """The SQLite file that an error of SQLite is about: of runs and registry the one that cannot be used."""
+    registry = sqlite_path(settings.registry_uri) if settings.registry_uri else None
+    files = [file for file in (registry, settings.database) if file is not None]
+    return next((file for file in files if why_unusable(file)), files[-1] if files else None)
 
 
 def sqlite_fault(error: sqlite3.Error, database: Path) -> TrackingError:

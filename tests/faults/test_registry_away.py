@@ -41,12 +41,14 @@ def changes_in(place, name):
 
 @pytest.mark.parametrize("only_the_registry", [False, True])
 def test_a_read_only_registry_can_be_looked_at_and_changes_of_it_are_refused(mounted, tmp_path, only_the_registry):
-    with_two_champions(mounted.root, NAME)
+    with_two_champions(tmp_path / "made", NAME)
     database = mounted.root / "mlflow.db"
+    shutil.copyfile(tmp_path / "made" / "mlflow.db", database)  # this process keeps its own open
     place = mounted
     place.set(MLFLOW_TRACKING_URI=None)
     if only_the_registry:
         place = Place(tmp_path / "another workspace", mlflow=True, MLFLOW_REGISTRY_URI=sqlite_uri(database))
+    assert len(changes_in(place, NAME)) == 2
     subprocess.run(["mount", "-o", "remount,ro", mounted.root], check=True)
     before = database.read_bytes()
     for words in (["models", "promote", "3"], ["models", "rollback"]):
@@ -64,13 +66,16 @@ def test_a_read_only_registry_can_be_looked_at_and_changes_of_it_are_refused(mou
 
 
 def test_what_a_read_only_registry_did_not_take_is_registered_once_it_can_be_written(mounted, finished, tmp_path):
-    with_versions(mounted.root, 1)
-    place = Place(tmp_path / "place", mlflow=True, MLFLOW_REGISTRY_URI=sqlite_uri(mounted.root / "mlflow.db"))
+    with_versions(tmp_path / "made", 1)
+    database = mounted.root / "registry.db"
+    shutil.copyfile(tmp_path / "made" / "mlflow.db", database)
+    place = Place(tmp_path / "place", mlflow=True, MLFLOW_REGISTRY_URI=sqlite_uri(database))
     shutil.copytree(finished.root, place.root, dirs_exist_ok=True)
+    assert changes_in(place, NAME) == [("1", "by hand")]
     subprocess.run(["mount", "-o", "remount,ro", mounted.root], check=True)
     done = place.run("run", "register", *ONE_EPOCH)
     assert (done.code, len(done.errors)) == (1, 1), done.err
-    assert "mounted read-only" in done.errors[0]
+    assert f"{database}: {mounted.root} is on a file system that is mounted read-only" in done.errors[0]
     assert done.errors[0].endswith("; then repeat the command")
     subprocess.run(["mount", "-o", "remount,rw", mounted.root], check=True)
     done = place.run("run", "register", *ONE_EPOCH, "--json")

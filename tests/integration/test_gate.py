@@ -186,6 +186,7 @@ def test_a_version_without_files_can_be_looked_at_and_neither_promoted_nor_judge
         assert f"the files of {NAME}, version 2 are gone from " in done.errors[0]
     done = copy.run("models", "show", "2")
     assert (done.code, "gone from " in done.out) == (0, True), done.err
+    assert done.out.splitlines()[0].split() == ["registered", "model", NAME]
     assert aliases(copy)["champion"] == 3
     assert decisions(copy) == decisions(place)
     copy.end()

@@ -12,7 +12,7 @@ if CHROMIUM is None:
     pytest.skip("needs Chromium", allow_module_level=True)
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
 
-WAIT_MS = 120_000
+WAIT_MS = 240_000
 ROOMY = {"width": 2600, "height": 900}
 """The table draws only the columns that there is room for."""
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.errors import TrackingError
-from pipeline.tracking import connection, experiment_page, store_file
+from pipeline.tracking import connection, experiment_page, store_errors, store_file
 from pipeline.tracking import settings as mlflow_settings
 from pipeline.tracking.connection import StoreConnection
 from pipeline.workspace.paths import Workspace
@@ -162,3 +162,15 @@ def test_behind_a_proxy_only_the_proxy_can_say_whether_a_server_is_there(workspa
     )
     connection.probe(mlflow_settings.load(workspace, {"MLFLOW_TRACKING_URI": "http://server"}))
     assert tried == ([("server", 80)] if asked else [])
+
+
+def test_what_no_journal_keeps_is_told_to_be_repeated(settings, workspace):
+    connected = StoreConnection(settings, workspace, print)
+    with (
+        pytest.raises(TrackingError, match=r"gone; then repeat the command$") as caught,
+        connected.explaining_to_repeat(),
+    ):
+        raise store_errors.passing("there", "it cannot be reached: gone")
+    assert caught.value.passes
+    with pytest.raises(TrackingError, match=r"^its files are gone$"), connected.explaining_to_repeat():
+        raise TrackingError("its files are gone")

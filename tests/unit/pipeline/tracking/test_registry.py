@@ -1,5 +1,6 @@
 """Which version a model becomes and which aliases it gets, with a stand-in for MLflow's client."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -250,12 +251,22 @@ def test_a_version_is_judged_again_and_a_dry_run_changes_nothing(registered):
     assert better.description == "a model\n\n---\n\nbetter: True", "the earlier ruling is replaced"
 
 
+def test_a_dry_run_of_the_gate_writes_nothing_into_the_workspace(registered):
+    registered.register("k1", 0.8)
+    registered.register("k2", 0.7)
+    hidden = registered.tracker.workspace.hidden
+    shutil.rmtree(hidden)
+    registry.judge(registered.tracker, "task", "2", by_accuracy, dry_run=True)
+    assert not hidden.exists()
+
+
 def test_a_failure_says_what_could_not_be_done_and_is_no_missing_alias(registered):
     registered.client.fails_with = INTERNAL_ERROR
     with pytest.raises(
         TrackingError, match=r"the model could not be registered as 'task': .*; then repeat the command"
-    ):
+    ) as caught:
         registered.register("k1")
+    assert "`seqpipe runs deliver` delivers it" not in str(caught.value), "no journal keeps a registration"
     assert registered.client.aliases == {}
 
 

@@ -175,6 +175,17 @@ def test_a_file_system_that_is_mounted_read_only_is_said(local, monkeypatch):
     assert "mounted read-only; mount that to be written" in str(fault)
 
 
+def test_of_runs_and_a_registry_apart_the_one_that_cannot_be_used_is_named(local, tmp_path, monkeypatch):
+    registry = tmp_path / "elsewhere" / "registry.db"
+    apart = replace(local, registry_uri=f"sqlite:///{registry}")
+    refused = sqlite_error("SQLITE_READONLY", "attempt to write a readonly database")
+    for bad in (registry, local.database):
+        monkeypatch.setattr(store_faults, "why_unusable", lambda file, bad=bad: "read-only" if file == bad else None)
+        assert f"MLflow store {bad}: read-only" in str(store_faults.explain(refused, apart))
+    on_a_server = replace(apart, database=None, tracking_uri="http://server")
+    assert f"MLflow store {registry}: " in str(store_faults.explain(refused, on_a_server))
+
+
 def test_only_of_a_server_it_is_said_that_it_may_have_to_be_started(server, local):
     refused = ConnectionRefusedError(111, "Connection refused")
     assert "start its server if it is not running, or check tracking_uri" in str(
