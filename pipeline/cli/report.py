@@ -51,7 +51,7 @@ def report(
             help="Trainings and searches: a key or the beginning of one, a name, an id of MLflow, `champion`, "
             "MODEL/3, A:seeds for all seeds of A, the id of a search. Default: the last run of each model, and its "
             "last search.",
-            metavar="[RUN|SEARCH]...",
+            metavar="RUN|SEARCH",
             show_default=False,
             autocompletion=reportable,
         ),
