@@ -1,6 +1,5 @@
 """`seqpipe report`: trainings and searches as one page that needs no other, and as a model card."""
 
-import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ def report(
             help="Trainings and searches: a key or the beginning of one, a name, an id of MLflow, `champion`, "
             "MODEL/3, A:seeds for all seeds of A, the id of a search. Default: the last run of each model, and its "
             "last search.",
-            metavar="[RUN|SEARCH]...",
+            metavar="RUN|SEARCH",
             show_default=False,
             autocompletion=reportable,
         ),
@@ -139,11 +138,12 @@ def _gather(
 
 @contextmanager
 def _forecasts() -> "Iterator[Callable[[RunConfig], TrainingForecast]]":
-    """Forecasts within whatever memory, as the training was computed."""
+    """Forecasts of trainings, while the process that makes them runs."""
+    from pipeline.reports.forecasting import PATIENCE_S, ReportForecasts
     from pipeline.training.forecaster import TrainingForecaster
 
-    with TrainingForecaster() as forecaster:
-        yield lambda config: forecaster.forecast(config, math.inf)
+    with TrainingForecaster(PATIENCE_S) as forecaster:
+        yield ReportForecasts(forecaster)
 
 
 def _log(found: "Report", page: str, card: str | None, workspace: "Workspace", mlflow: "ResolvedMlflow") -> None:

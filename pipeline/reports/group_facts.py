@@ -1,6 +1,5 @@
 """What is known of trainings that differ in their seed alone: how their figures spread, which one is the median."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -115,7 +114,7 @@ class GroupFacts:
             "ece": self.ece,
             "points_over_published": self.points_over_published,
             "median": self.median.run.key,
-            "forecast": _finite(self.forecast) if self.forecast else None,
+            "forecast": _plain(self.forecast) if self.forecast else None,
             "no_forecast": self.no_forecast,
             "trainings": [one.to_json() for one in self.trainings],
         }
@@ -145,11 +144,9 @@ def _as_computed(config: RunConfig, numerics: Any) -> RunConfig:
     return config.model_copy(update={"compute": config.compute.model_copy(update=known)})
 
 
-def _finite(forecast: TrainingForecast) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in forecast.to_json().items()
-    }
+def _plain(forecast: TrainingForecast) -> dict[str, Any]:
+    """In plain values; of limits a report says nothing."""
+    return {name: value for name, value in asdict(forecast).items() if name != "limit_mb"}
 
 
 def _spread(values: Sequence[float | None]) -> Spread | None:

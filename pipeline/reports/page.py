@@ -28,12 +28,12 @@ nav a{display:inline-block;padding:.2rem 0}
 .wide{overflow-x:auto;margin:.6rem 0}
 .wide:focus-visible,a:focus-visible,summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 table{border-collapse:collapse;font-size:.94rem;font-variant-numeric:tabular-nums}
-td.short{white-space:nowrap}
-td:not(.short){min-width:12rem}
+td{white-space:nowrap}
+td.words{white-space:normal;min-width:12rem}
 td,th{padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--rule);text-align:left;vertical-align:top}
 thead th{color:var(--muted);font-weight:600;font-size:.87rem;border-bottom-width:2px}
 table.facts th{font-weight:400;color:var(--muted);width:11rem;max-width:40vw}
-table.facts td{min-width:0;overflow-wrap:anywhere;padding-right:0}
+table.facts td{white-space:normal;overflow-wrap:anywhere;padding-right:0}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22.5rem),1fr));gap:1rem 2rem;
 align-items:start;margin:.8rem 0}
 figure{margin:0}
@@ -60,7 +60,7 @@ figure,img,tr,pre{break-inside:avoid}
 .wide{overflow:visible}.wide>svg{min-width:0}
 table{font-size:8pt;max-width:100%}thead th{font-size:7pt}
 td,th{padding-right:.4rem}td{overflow-wrap:anywhere}
-td.short{white-space:normal}td:not(.short){min-width:0}
+td{white-space:normal}td.words{min-width:0}
 details pre{columns:2;font-size:7.5pt}
 details::details-content{content-visibility:visible;block-size:auto}
 }
@@ -148,7 +148,7 @@ def folded(summary: str, inside: str) -> str:
 
 def _cell(words: str) -> str:
     """A cell; a figure with its unit stays on one line."""
-    kind = ' class="short"' if len(words) <= _SHORT else ""
+    kind = ' class="words"' if len(words) > _SHORT else ""
     return f"<td{kind}>{escape(words)}</td>"
 
 

@@ -118,6 +118,9 @@ def _costs(report: Report) -> str:
         )
     without = [group for group in report.groups if group.no_forecast]
     parts += [page.text(f"{group.letter}: no forecast: {group.no_forecast}.") for group in without]
+    untimed = [group.letter for group in report.groups if group.forecast and group.forecast.seconds is None]
+    if untimed:
+        parts.append(page.text(f"{', '.join(untimed)}: no forecast of the time, since this machine was too busy."))
     if report.nodes:
         parts.append(page.heading(3, "Who trained what"))
         parts.append(page.table("Who trained what", NODE_COLUMNS, [node_row(one) for one in report.nodes]))

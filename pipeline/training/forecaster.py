@@ -78,7 +78,8 @@ class TrainingForecaster:
         MachineUnfitError: what the config asks for is not here, or the process ended without an answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answer_s: float = ANSWER_S) -> None:
+        self._answer_s = answer_s
         self._child: subprocess.Popen[str] | None = None
         self._known: dict[bytes, ArchitectureMemory] = {}
 
@@ -153,9 +154,9 @@ class TrainingForecaster:
         try:
             child.stdin.write(json.dumps(request) + "\n")
             child.stdin.flush()
-            if not select.select([child.stdout], [], [], ANSWER_S)[0]:
+            if not select.select([child.stdout], [], [], self._answer_s)[0]:
                 raise MachineUnfitError(
-                    f"no forecast within {ANSWER_S:.0f} s; try again when the machine is less busy"
+                    f"no forecast within {self._answer_s:.0f} s; try again when the machine is less busy"
                 )
             line = child.stdout.readline()
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-from pipeline.reports.page import code, contents, document, facts, folded, heading, table, text, tiles
+from pipeline.reports.page import STYLE, code, contents, document, facts, folded, heading, table, text, tiles
 
 
 def test_a_page_names_no_address_forbids_fetching_and_escapes_what_it_shows():
@@ -24,4 +24,5 @@ def test_every_piece_escapes_what_it_shows_and_says_what_an_image_is():
 
 def test_a_figure_with_its_unit_stays_on_one_line_and_words_do_not():
     made = table("figures", ["a", "b"], [["36.18 to 60.69 %", "a sentence that is longer than a figure"]])
-    assert '<td class="short">36.18 to 60.69 %</td><td>a sentence' in made
+    assert '<td>36.18 to 60.69 %</td><td class="words">a sentence' in made
+    assert "td{white-space:nowrap}\ntd.words{white-space:normal;" in STYLE

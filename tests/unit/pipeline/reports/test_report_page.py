@@ -26,15 +26,16 @@ from tuning.space import Space
 RIGHT, LESS = [1] * 70 + [0] * 30, [1] * 60 + [0] * 40
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def groups():
     first = (training(RIGHT, 0, 0.7), training(LESS, 1, 0.6), training([*LESS[1:], 1], 2, 0.65))
     second = (training(LESS, 0, 0.5, name="f1", latency=Latency(1.25, "a processor"), missing=("it is <old>",)),)
     return GroupFacts("A", first), GroupFacts("B", second, no_forecast="no such device here")
 
 
-@pytest.fixture
-def search(tmp_path):
+@pytest.fixture(scope="module")
+def search(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("search")
     rows = [
         row(0, {"train.learning_rate": 0.001}, end(value=0.5), forecast_mb=290.0),
         row(1, {"train.learning_rate": 0.002}, end(value=0.7), forecast_mb=310.0),
@@ -49,7 +50,7 @@ def search(tmp_path):
     return SearchFacts(stored, tuple(rows), space, 700, ((0, 0.5, 0.5), (1, 0.7, 0.7)), {}, "r1")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(groups, search):
     pair = Pair(groups[0], groups[1], None, "their test images differ")
     return page_of(report_of(groups, [pair], [search]))
