@@ -77,8 +77,9 @@ def as_nobody(*folders):
 
 @pytest.fixture
 def open_to_all(tmp_path):
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        folder.chmod(0o755)
+    for folder in [tmp_path, *tmp_path.parents]:
+        if not folder.stat().st_mode & 0o001:  # pytest's own
+            folder.chmod(0o755)
     return tmp_path
 
 

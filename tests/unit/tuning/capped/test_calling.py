@@ -17,7 +17,7 @@ from tuning.capped.run_capped import run_capped
 
 
 def test_a_plain_function_is_back_soon():
-    assert min(run_capped(hogs.add, 1, cap_mb=100).duration_s for _ in range(3)) < 0.3
+    assert min(run_capped(hogs.add, 1, cap_mb=100).duration_s for _ in range(3)) < 1
 
 
 def test_what_cannot_be_pickled_is_refused_at_once():

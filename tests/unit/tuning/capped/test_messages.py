@@ -57,7 +57,9 @@ def test_the_cap_and_the_time_limit_hold_while_the_caller_is_busy_with_a_message
     busy_until = []
 
     def listen(message: object) -> None:
-        time.sleep(1.5)
+        deadline = time.monotonic() + 10
+        while psutil.pid_exists(message) and time.monotonic() < deadline:
+            time.sleep(0.02)
         busy_until.append(psutil.pid_exists(message))
 
     result = run_capped(hogs.send_pid_and_grow, cap_mb=CAP_MB, on_message=listen)
@@ -103,10 +105,10 @@ def test_a_function_that_is_asked_to_stop_can_leave_in_order():
 def test_a_function_that_ignores_a_stop_is_killed(function, number):
     ask_at = time.monotonic() + 0.5
     result = run_capped(
-        function, cap_mb=CAP_MB, grace_s=0.5, should_stop=lambda: "enough" if time.monotonic() > ask_at else None
+        function, cap_mb=CAP_MB, grace_s=2, should_stop=lambda: "enough" if time.monotonic() > ask_at else None
     )
     assert (result.outcome, result.signal, result.stop_reason) == ("killed", number, "enough")
-    assert result.duration_s < 3
+    assert result.duration_s < 10
 
 
 def test_another_thread_can_kill_the_tree_at_once_even_while_the_caller_is_busy(tmp_path):
