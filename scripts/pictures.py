@@ -23,13 +23,10 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
-import typer
 from PIL import Image
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 from rich.console import Console
 from rich.text import Text
-
-from pipeline.cli.commands import app
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 SEQPIPE = Path(sys.executable).parent / "seqpipe"
@@ -65,10 +62,9 @@ def main(folder: str, *words: str) -> None:
                 f"http://127.0.0.1:{UI_PORT}/{run[0]}/model-metrics?workflowType=machine_learning",
                 OUT / "mlflow.png",
             )
-        if "report" in typer.main.get_command(app).commands:
-            subprocess.run([SEQPIPE, "report", "--html", "report.html"], cwd=workspace, check=True)
-            page.goto((workspace / "report.html").as_uri())
-            save(page.screenshot(clip={"x": 0, "y": 0, **SHOWN}), OUT / "report.png")
+        subprocess.run([SEQPIPE, "report", "--html", "report.html"], cwd=workspace, check=True)
+        page.goto((workspace / "report.html").as_uri())
+        save(page.screenshot(clip={"x": 0, "y": 0, **SHOWN}), OUT / "report.png")
         browser.close()
 
 

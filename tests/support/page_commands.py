@@ -5,10 +5,6 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import typer
-
-from pipeline.cli.commands import app
-
 CODE = "    "
 PROMPT = f"{CODE}$ "
 ECHO_CODE = "echo $?"
@@ -74,8 +70,3 @@ def commands_in(page: str) -> Iterator[list[str]]:
         for one in typed:
             if re.match(r"(\.venv/bin/)?seqpipe\s", one):
                 yield shlex.split(one)[1:]
-
-
-def not_there_yet() -> list[str]:
-    """The commands that a page has a place for before they are there."""
-    return [name for name in ("report",) if name not in typer.main.get_command(app).commands]
