@@ -79,6 +79,8 @@ def report(
     if what and every:
         raise ConfigError("--all is everything here; name trainings and searches, or give --all")
     html = html if html is not None or as_json else PAGE
+    if html is not None and card is not None and html.resolve() == card.resolve():
+        raise ConfigError(f"--html and --card are both {card}; name two files")
     _check_target(html, "--html", is_ours)
     _check_target(card, "--card", is_card)
     workspace = Workspace.find()

@@ -82,3 +82,10 @@ def test_all_and_words_at_once_are_refused(keys):
 def test_a_shell_is_offered_what_there_is(keys):
     assert command.reportable("") == ["champion", *sorted(keys)]
     assert command.reportable(keys[0]) == [keys[0]]
+
+
+def test_page_and_card_in_one_file_are_refused(keys, house):
+    one = house.workspace.root / "both"
+    with pytest.raises(ConfigError, match="--html and --card are both .*both; name two files"):
+        command.report(keys, html=one, card=one)
+    assert not one.exists()
