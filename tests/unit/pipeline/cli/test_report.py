@@ -86,6 +86,6 @@ def test_a_shell_is_offered_what_there_is(keys):
 
 def test_page_and_card_in_one_file_are_refused(keys, house):
     one = house.workspace.root / "both"
-    with pytest.raises(ConfigError, match="--html and --card are both .*both; name two files"):
+    with pytest.raises(ConfigError, match=r"--html and --card are both .*both; name two files"):
         command.report(keys, html=one, card=one)
     assert not one.exists()
