@@ -1,6 +1,8 @@
 """The pictures of docs/pictures: what the terminal, the MLflow UI and the report of a workspace look like.
 
-python scripts/pictures.py WORKSPACE WORD ...     WORDs are those of the `seqpipe run all` that made the workspace
+python scripts/pictures.py WORKSPACE WORD ...        the terminal and the MLflow UI; WORDs are those of the
+                                                     `seqpipe run all` that made the workspace
+python scripts/pictures.py --report WORKSPACE RUN    the report on a run
 
 Everything in it has to be up to date, so that nothing is trained. Give it a copy: photos and a report are written
 there. Needs Chromium. Nothing is drawn by hand: each picture is of what a command has just shown.
@@ -35,6 +37,7 @@ PHOTOS = 4
 UI_PORT = 5057
 WINDOW = ViewportSize(width=1100, height=1130)
 SHOWN = ViewportSize(width=1100, height=1040)
+REPORT = ViewportSize(width=1300, height=1180)
 CURVE = ".js-plotly-plot"
 CURVES = "^(train|validation)/(loss|accuracy)$"
 MOST_BYTES = 200_000
@@ -42,7 +45,7 @@ WAIT_MS = 240_000
 
 
 def main(folder: str, *words: str) -> None:
-    """Make every picture of a workspace."""
+    """Make the pictures of the terminal and of the MLflow UI."""
     workspace = Path(folder).resolve()
     OUT.mkdir(exist_ok=True)
     photos = take_photos(workspace)
@@ -51,20 +54,29 @@ def main(folder: str, *words: str) -> None:
     write_terminal(shown, OUT / "terminal.svg")
     run = re.search(r"#/experiments/\d+/runs/\w+", re.sub(r"\s", "", Text.from_ansi(shown[0][1]).plain))
     assert run is not None, shown[0][1]
-    with sync_playwright() as started:
-        chromium = shutil.which("chromium") or shutil.which("google-chrome")
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport=WINDOW, color_scheme="light")
-        page.set_default_timeout(WAIT_MS)
-        with mlflow_ui(workspace):
-            picture_of_curves(
-                page,
-                f"http://127.0.0.1:{UI_PORT}/{run[0]}/model-metrics?workflowType=machine_learning",
-                OUT / "mlflow.png",
-            )
-        subprocess.run([SEQPIPE, "report", "--html", "report.html"], cwd=workspace, check=True)
+    with chromium(WINDOW) as page, mlflow_ui(workspace):
+        address = f"http://127.0.0.1:{UI_PORT}/{run[0]}/model-metrics?workflowType=machine_learning"
+        picture_of_curves(page, address, OUT / "mlflow.png")
+
+
+def report(folder: str, run: str) -> None:
+    """Make the picture of a report's beginning."""
+    workspace = Path(folder).resolve()
+    subprocess.run([SEQPIPE, "report", run, "--html", "report.html"], cwd=workspace, check=True)
+    with chromium(REPORT) as page:
         page.goto((workspace / "report.html").as_uri())
-        save(page.screenshot(clip={"x": 0, "y": 0, **SHOWN}), OUT / "report.png")
+        save(page.screenshot(), OUT / "report.png")
+
+
+@contextmanager
+def chromium(window: ViewportSize) -> Iterator[Page]:
+    """A page of a browser that is ended afterwards."""
+    with sync_playwright() as started:
+        program = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport=window, color_scheme="light")
+        page.set_default_timeout(WAIT_MS)
+        yield page
         browser.close()
 
 
@@ -153,4 +165,4 @@ def tell(path: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    report(*sys.argv[2:]) if sys.argv[1] == "--report" else main(*sys.argv[1:])
