@@ -156,7 +156,7 @@ def test_a_process_that_was_killed_between_questions_is_an_error(forecasts, proc
 
 
 def test_a_process_that_does_not_answer_is_ended(forecasts, process, monkeypatch):
-    monkeypatch.setattr(forecaster, "ANSWER_S", 1.0)
+    monkeypatch.setattr(forecasts, "_answer_s", 1.0)
     process.does("hangs")
     with pytest.raises(MachineUnfitError, match="no forecast within 1 s; try again when the machine is less busy"):
         forecasts.memory(config_of(), 10)
