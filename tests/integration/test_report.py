@@ -49,7 +49,7 @@ def test_memory_and_time_are_forecast_as_a_dry_run_does_and_stand_beside_what_wa
     assert forecast["micro_batch_size"] == trained["numerics"]["micro_batch_size"]
     assert forecast["pflop"] == pytest.approx(trained["pflop"], rel=0.01)
     assert 0.3 < forecast["peak_mb"] / trained["peak_memory_mb"] < 3
-    assert forecast["seconds"] > 0
+    assert forecast["images_per_s"] > 0
 
 
 def test_every_version_and_its_decision_are_part_of_the_lineage(reported):
