@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.cli.cluster_events import NodeView, at_this_time
 from pipeline.cli.cluster_view import held_mb, search_in_words, trial_cells
-from pipeline.cli.console import Watcher, emit, percent, table
+from pipeline.cli.console import Watcher, emit, table
+from pipeline.percent import percent
 from tuning.cluster.node_events import Beat, Left, Lost, NodeEvent
 from tuning.cluster.node_record import NodeRecord, TrialOnNode
 

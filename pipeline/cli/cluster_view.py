@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.cluster_events import NodeView, at_this_time
-from pipeline.cli.console import complain, emit, emit_json, percent, program, table
+from pipeline.cli.console import complain, emit, emit_json, program, table
 from pipeline.cluster.workspace_cluster import NONE_UP
+from pipeline.percent import percent
 from tuning.cluster.node_events import NodeEvent
 from tuning.cluster.node_record import NodeRecord, SearchSummary, TrialOnNode
 from tuning.cluster.ports import Ports

@@ -208,11 +208,6 @@ def watching() -> Iterator[Watcher]:
         watcher.close()
 
 
-def percent(share: float | None) -> str:
-    """0.8485 -> `84.85 %`."""
-    return "-" if share is None else f"{100 * share:.2f} %"
-
-
 def program() -> str:
     """What a user types to call this program: its name, or its path where a shell would not find it."""
     path = Path(sys.argv[0])

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from pipeline.cli import models_champion, models_draw, models_export, models_gate, options
-from pipeline.cli.console import emit, emit_json, percent, table
+from pipeline.cli.console import emit, emit_json, table
+from pipeline.percent import percent
 
 if TYPE_CHECKING:
     from pipeline.tracking.version_list import ListedVersion

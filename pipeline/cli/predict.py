@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli import options
-from pipeline.cli.console import complain, on_one_line, percent, watching
+from pipeline.cli.console import complain, on_one_line, watching
 from pipeline.cli.store import store_of
 from pipeline.durations import readable
+from pipeline.percent import percent
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

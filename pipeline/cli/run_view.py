@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.console import emit, emit_json, percent, table
+from pipeline.cli.console import emit, emit_json, table
 from pipeline.durations import readable
+from pipeline.percent import percent
 
 if TYPE_CHECKING:
     from pipeline.data.prepared import PreparedData

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli import compare, options
-from pipeline.cli.console import complain, emit, emit_json, percent, table
+from pipeline.cli.console import complain, emit, emit_json, table
 from pipeline.cli.store import store_of
+from pipeline.percent import percent
 
 if TYPE_CHECKING:
     from pipeline.tracking.run_list import ListedRun

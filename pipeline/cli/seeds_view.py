@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.console import emit, emit_json, percent, table
+from pipeline.cli.console import emit, emit_json, table
 from pipeline.cli.run_view import compared_with_published, outcome_json, show_results, what_was_done
+from pipeline.percent import percent
 
 if TYPE_CHECKING:
     from pipeline.evaluation.spread import Spread

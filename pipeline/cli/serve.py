@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli import options
-from pipeline.cli.console import complain, emit, percent
+from pipeline.cli.console import complain, emit
 from pipeline.cli.store import store_of
+from pipeline.percent import percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.console import Watcher, percent
+from pipeline.cli.console import Watcher
 from pipeline.durations import readable
+from pipeline.percent import percent
 from pipeline.search.report import memory_in_words, settings_in_words
 from tuning.ledger import EpochReport, Row
 from tuning.observer import Observer, Snapshot

@@ -5,9 +5,10 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.console import complain, emit, emit_json, percent, program, short_path, table
+from pipeline.cli.console import complain, emit, emit_json, program, short_path, table
 from pipeline.cli.run_view import show_forecasts
 from pipeline.durations import readable
+from pipeline.percent import percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from pipeline.evaluation.chart_style import SMALL, WIDTH_INCHES, in_own_style
 from pipeline.evaluation.predictions import Mistake
+from pipeline.percent import whole_percent
 
 _GAP_PX = 2
 _COLUMNS = 4  # of a gallery of mistakes
@@ -43,7 +44,7 @@ def mistakes_gallery(
         axes.imshow(images[mistake.row], interpolation="nearest")
         label, predicted = class_names[mistake.label], class_names[mistake.predicted]
         axes.set_title(
-            f"{label} taken for\n{predicted} {_percent(mistake.confidence)}",
+            f"{label} taken for\n{predicted} {whole_percent(mistake.confidence)}",
             fontsize=SMALL,
             loc="center",
             fontweight="normal",
@@ -92,8 +93,3 @@ def contact_sheet(
 def _check(images: npt.NDArray[np.uint8]) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"images must be uint8 of shape N x H x W x 3, not {images.dtype} of shape {images.shape}")
-
-
-def _percent(share: float) -> str:
-    """Whole per cent; anything below 1 is never shown as 100 %."""
-    return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"

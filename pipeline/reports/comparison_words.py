@@ -24,8 +24,8 @@ class Section:
 
 
 def letter(number: int) -> str:
-    """A, B, C ...; past Z, numbers."""
-    return chr(ord("A") + number) if number < 26 else str(number + 1)
+    """The name of what is shown beside others: A, B, ..., Z, AA, AB, ..."""
+    return (letter(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
 
 
 def sections(found: RunComparison | ValidationComparison) -> Iterator[Section]:

@@ -10,11 +10,12 @@ from PIL import Image
 from pipeline.errors import SeqpipeError, WorkspaceError
 from pipeline.evaluation import plots
 from pipeline.evaluation.predictions import Mistake, most_confident_mistakes
+from pipeline.percent import percent, whole_percent
 from pipeline.promotion import report as gate_words
 from pipeline.reports import page
 from pipeline.reports.group_facts import GroupFacts
 from pipeline.reports.inline_svg import inline_svg
-from pipeline.reports.report_words import SEED_COLUMNS, commands_again, in_one_command, percent, seed_row
+from pipeline.reports.report_words import SEED_COLUMNS, commands_again, in_one_command, seed_row
 from pipeline.reports.training_facts import TrainingFacts
 from pipeline.stages.run_page import CONFIG_FILE
 
@@ -95,7 +96,7 @@ def _tiles(one: TrainingFacts, mistakes: Sequence[Mistake]) -> list[tuple[bytes,
         (
             _png(images[each.row]),
             f"test image {ids[each.row]}, {names[each.label]}",
-            f"{names[each.label]} taken for {names[each.predicted]}, {_confidence(each.confidence)}",
+            f"{names[each.label]} taken for {names[each.predicted]}, {_in_one_line(whole_percent(each.confidence))}",
         )
         for each in mistakes
     ]
@@ -108,8 +109,8 @@ def _png(image: np.ndarray[Any, Any]) -> bytes:
     return content.getvalue()
 
 
-def _confidence(share: float) -> str:
-    return ">99\N{NO-BREAK SPACE}%" if 0.995 <= share < 1 else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+def _in_one_line(words: str) -> str:
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _model(group: GroupFacts) -> Iterator[str]:

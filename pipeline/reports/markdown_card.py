@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from pipeline.percent import percent
 from pipeline.reports.group_facts import GroupFacts
-from pipeline.reports.report_words import arithmetic, commands_again, percent
+from pipeline.reports.report_words import arithmetic, commands_again
 from pipeline.reports.training_facts import TrainingFacts
 
 MARK = "<!-- made by `seqpipe report` -->"

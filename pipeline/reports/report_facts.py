@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError, WorkspaceError
+from pipeline.reports.comparison_words import letter
 from pipeline.reports.group_facts import Forecast, GroupFacts, with_forecast
 from pipeline.reports.report_choice import Choice, Chooser
 from pipeline.reports.run_comparison import RunComparison, compare_sides
@@ -117,11 +118,6 @@ def gather(
         groups = [with_forecast(group, forecast) for group in groups]
     searches = tuple(read_search(search, chooser.run_id(search)) for search in choice.searches)
     return Report(tuple(groups), pairs, searches, created, workspace.root)
-
-
-def letter(number: int) -> str:
-    """A, B, ..., Z, AA, AB, ..."""
-    return (letter(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
 
 
 def _lettered(found: Sequence[tuple[TrainingFacts, ...]]) -> list[GroupFacts]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from pipeline.percent import percent
 from pipeline.reports import page
 from pipeline.reports.charts import ForecastRow, SeedsRow, forecast_chart, seeds_chart
 from pipeline.reports.comparison_words import against_sections
@@ -9,7 +10,7 @@ from pipeline.reports.group_facts import GroupFacts
 from pipeline.reports.group_part import group_part
 from pipeline.reports.inline_svg import inline_svg
 from pipeline.reports.report_facts import COMPARED, Pair, Report
-from pipeline.reports.report_words import NODE_COLUMNS, TABLE_COLUMNS, node_row, percent, table_lines, table_row
+from pipeline.reports.report_words import NODE_COLUMNS, TABLE_COLUMNS, node_row, table_lines, table_row
 from pipeline.reports.search_part import search_part
 
 GENERATOR = "seqpipe report"

@@ -1,6 +1,6 @@
 """A report as a run in MLflow, so that it lies beside the trainings that it is about.
 
-    .seqpipe/reports/<key>/report.html, card.md, journal.jsonl
+    .seqpipe/reports/<key>/report.html, model_card.md, journal.jsonl
 
 The key says what the report is about: made again, it is the same run with a newer page.
 """

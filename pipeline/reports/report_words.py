@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from pipeline.durations import readable
+from pipeline.percent import percent
 from pipeline.reports.group_facts import GroupFacts
 from pipeline.reports.search_facts import NodeWork
 from pipeline.reports.training_facts import TrainingFacts
@@ -135,11 +136,6 @@ def arithmetic(pflop: float) -> str:
         if pflop >= 0.1 * size:
             return f"{pflop / size:.3g} {unit}"
     return f"{pflop / 1e-6:.3g} GFLOP"
-
-
-def percent(share: float | None) -> str:
-    """0.8485 -> `84.85 %`."""
-    return "-" if share is None else f"{100 * share:.2f} %"
 
 
 def _interval(group: GroupFacts) -> str:

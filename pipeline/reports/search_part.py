@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from pipeline.durations import readable
+from pipeline.percent import percent
 from pipeline.reports import page
 from pipeline.reports.inline_svg import inline_svg
-from pipeline.reports.report_words import NODE_COLUMNS, node_row, percent
+from pipeline.reports.report_words import NODE_COLUMNS, node_row
 from pipeline.reports.search_facts import SearchFacts
 from pipeline.search import plots
 from pipeline.search.report import importances_in_words, memory_in_words, ranked, settings_in_words

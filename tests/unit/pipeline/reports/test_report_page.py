@@ -12,9 +12,10 @@ from reported import report_of, training
 from pipeline.data.prepared import PreparedData
 from pipeline.evaluation.latency import Latency
 from pipeline.promotion.gate import GateDecision, Verdict
+from pipeline.reports.comparison_words import letter
 from pipeline.reports.group_facts import GroupFacts
 from pipeline.reports.group_part import group_part
-from pipeline.reports.report_facts import Pair, letter
+from pipeline.reports.report_facts import Pair
 from pipeline.reports.report_page import is_ours, page_of
 from pipeline.reports.report_words import arithmetic
 from pipeline.reports.search_facts import SearchFacts
