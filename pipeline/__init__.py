@@ -30,6 +30,8 @@ def load_model(model: str | None = None, *, workspace: "str | os.PathLike[str] |
             another release.
         pipeline.errors.TrackingError: the registry cannot be reached or used.
     """
-    from pipeline.inference import loading
+    from pipeline import collector
 
+    with collector.paused():
+        from pipeline.inference import loading
     return loading.load_model(model, workspace)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline import collector
 from pipeline.cli import options
 from pipeline.cli.console import complain, on_one_line, watching
 from pipeline.cli.store import store_of
@@ -73,7 +74,8 @@ def predict(
 
 def _load(model: str | None, watcher: "Watcher") -> "Classifier":
     """Load the model that was chosen, and say which it is."""
-    from pipeline.inference.loading import load
+    with collector.paused():
+        from pipeline.inference.loading import load
     from pipeline.tracking.connection import StoreConnection
     from pipeline.tracking.version_choice import VersionChoice
     from pipeline.workspace.paths import Workspace

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline import collector
 from pipeline.cli import options
 from pipeline.cli.console import complain, emit
 from pipeline.cli.store import store_of
 from pipeline.percent import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from socket import socket
+    from starlette.types import ASGIApp
 
     from pipeline.inference.classifier import Classifier
     from pipeline.serving.champion_watch import Registry
@@ -62,12 +62,16 @@ def serve(
     token = token_for(host, token_file, os.environ)
     with listen(host, port) as listener:  # before the model is loaded: a port in use is told at once
         address, port = listener.getsockname()[:2]
-        classifier, registry = _load(model)
+        with collector.paused():
+            from pipeline.serving import run
+
+            classifier, registry = _load(model)
+            app = _app(classifier, registry if reload_on_promotion else None, token)
 
         def ready() -> None:
             _tell(f"http://{f'[{address}]' if ':' in address else address}:{port}", classifier, as_json=as_json)
 
-        raise typer.Exit(_serve(classifier, registry if reload_on_promotion else None, token, listener, ready))
+        raise typer.Exit(run.serve(app, listener, ready))
 
 
 def _load(model: str | None) -> "tuple[Classifier, Registry]":
@@ -85,15 +89,8 @@ def _load(model: str | None) -> "tuple[Classifier, Registry]":
     return classifier, Registry(replace(choice, name=classifier.version.name), connection)
 
 
-def _serve(
-    classifier: "Classifier",
-    registry: "Registry | None",
-    token: str | None,
-    listener: "socket",
-    ready: "Callable[[], object]",
-) -> int:
-    """Serve a model until a signal; the exit code. With a registry, new champions of it are taken."""
-    from pipeline.serving import run
+def _app(classifier: "Classifier", registry: "Registry | None", token: str | None) -> "ASGIApp":
+    """What answers requests. With a registry, it takes new champions from there."""
     from pipeline.serving.allocation import settle
     from pipeline.serving.app import build
     from pipeline.serving.bounds import Bounds
@@ -106,8 +103,7 @@ def _serve(
     served = ServedModel(classifier, told=lambda one: metrics.model(one.version))
     watch = None if registry is None else ChampionWatch(registry, served, metrics, complain)
     settle()
-    app = build(served, metrics, Bounds(), token=token, readers=available_cores(), watch=watch, report=complain)
-    return run.serve(app, listener, ready)
+    return build(served, metrics, Bounds(), token=token, readers=available_cores(), watch=watch, report=complain)
 
 
 def _tell(url: str, classifier: "Classifier", *, as_json: bool) -> None:

@@ -13,12 +13,11 @@ ARENAS = 2
 def settle() -> None:
     """Call it when all is loaded, before threads are started: what loading took is returned, and threads share heaps.
 
-    What is loaded stays, so Python's collector looks at it no more: that would cost a request tens of milliseconds.
-    Heaps are glibc's; with another C library they stay as they are.
+    What is loaded stays, so Python's collector looks at it no more: that would cost the start, and later a request,
+    tenths of a second. Heaps are glibc's; with another C library they stay as they are.
     """
-    give_back_freed_memory()
-    gc.collect()
     gc.freeze()
+    give_back_freed_memory()
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
     if mallopt is not None:
         mallopt(-8, ARENAS)  # M_ARENA_MAX of malloc.h

@@ -142,7 +142,8 @@ def _add_pages(app: FastAPI) -> None:
         return FileResponse(PAGE / "docs.html", headers=PAGE_HEADERS)
 
     @app.get("/page/{name}", include_in_schema=False)
-    async def page_file(name: str) -> Response:
+    async def page_file(request: Request) -> Response:
+        name = request.path_params["name"]  # not an argument of the function: that would load a second pydantic
         if name not in PAGE_FILES:
             raise HTTPException(404)
         return FileResponse(PAGE / name, media_type=PAGE_FILES[name], headers=PAGE_HEADERS)

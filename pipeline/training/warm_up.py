@@ -1,7 +1,7 @@
 """What a process does before its memory is limited, since a compiler needs memory that a training does not."""
 
+from pipeline import collector
 from pipeline.config.schema import RunConfig
-from pipeline.training import resolve_numerics
 
 
 def warm_up(config: RunConfig) -> None:
@@ -10,6 +10,7 @@ def warm_up(config: RunConfig) -> None:
     Raises:
         MachineUnfitError: the device or the kernel that the config asks for is not available.
     """
-    from pipeline.training import open_training  # noqa: F401
+    with collector.paused():
+        from pipeline.training import open_training, resolve_numerics  # noqa: F401
 
     resolve_numerics.resolve(config.compute, config.train.batch_size)
