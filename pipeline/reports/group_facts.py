@@ -89,6 +89,11 @@ class GroupFacts:
         return among[(len(among) - 1) // 2]
 
     @property
+    def forecast_s(self) -> float | None:
+        """How long the median was forecast to take: by itself when it began, or else by this machine."""
+        return self.median.forecast_s or (self.forecast.seconds if self.forecast else None)
+
+    @property
     def published(self) -> ComparisonRow | None:
         """The published figures beside those of the median; None if none of them was evaluated."""
         return self.median.against_published

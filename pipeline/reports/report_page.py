@@ -103,7 +103,7 @@ def _costs(report: Report) -> str:
             continue
         label = f"{group.letter}: {group.first.run.model}"
         memory.append(ForecastRow(label, forecast.peak_mb if forecast else None, trained.peak_memory_mb))
-        time.append(ForecastRow(label, forecast.seconds if forecast else None, trained.trained_s))
+        time.append(ForecastRow(label, group.forecast_s, trained.trained_s))
     parts = []
     if memory:
         drawn = [("memory", forecast_chart(memory, "peak memory", "MB"), memory, "MB")]
@@ -112,14 +112,15 @@ def _costs(report: Report) -> str:
         parts.append(page.charts(inline_svg(chart, name, _alt(rows, unit)) for name, chart, rows, unit in drawn))
         parts.append(
             page.text(
-                "Measured: the median seed, as it was trained. Forecast: what seqpipe run --dry-run says of the same "
-                "training on the machine that made this page, as busy as it was then; without early stopping.",
+                "Measured: the median seed, as it was trained. Forecast: of the time, what that training said after "
+                "its first steps, without early stopping; of memory, and of time where a training did not say, what "
+                "seqpipe run --dry-run says of the same training on the machine that made this page.",
                 muted=True,
             )
         )
     without = [group for group in report.groups if group.no_forecast]
     parts += [page.text(f"{group.letter}: no forecast: {group.no_forecast}.") for group in without]
-    untimed = [group.letter for group in report.groups if group.forecast and group.forecast.seconds is None]
+    untimed = [group.letter for group in report.groups if group.forecast and group.forecast_s is None]
     if untimed:
         parts.append(page.text(f"{', '.join(untimed)}: no forecast of the time, since this machine was too busy."))
     if report.nodes:

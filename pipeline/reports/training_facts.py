@@ -21,6 +21,7 @@ from pipeline.stages.results import Registration
 from pipeline.stages.run_page import CONFIG_FILE, PROVENANCE_FILE, starting_config
 from pipeline.stages.train import NAME as TRAIN
 from pipeline.tracking import journal
+from pipeline.training.time_forecast import FORECAST_TAG
 from pipeline.workspace.manifests import Manifest, read_manifest
 from pipeline.workspace.paths import Workspace
 
@@ -52,6 +53,8 @@ class TrainingFacts:
     """Of Python and of the packages that it was trained with."""
     node: str
     """The laptop that trained it."""
+    forecast_s: float | None
+    """How long it said, after its first steps, that it would take."""
     missing: tuple[str, ...]
     """What is not there of it, a sentence each."""
 
@@ -138,6 +141,7 @@ class TrainingFacts:
             }
             if row
             else None,
+            "forecast_s": self.forecast_s,
             "latency_ms": self.latency.ms if self.latency else None,
             "epochs": [dict(one) for one in self.epochs],
             "registrations": [one.model_dump(mode="json") for one in self.registrations],
@@ -156,6 +160,7 @@ def read_training(run: NamedRun, workspace: Workspace) -> TrainingFacts:
         missing.append("its config cannot be read by this version of seqpipe")
     if folder is not None and run.prepared is None:
         missing.append("its data are no longer prepared here (`seqpipe run prepare` with its settings makes them)")
+    tags = _tags(folder / journal.FILE_NAME) if folder else {}
     predictions: Predictions | None = None
     metrics: ClassificationReport | None = None
     try:
@@ -175,7 +180,8 @@ def read_training(run: NamedRun, workspace: Workspace) -> TrainingFacts:
         latency=kept(run.predictions.parent) if run.predictions else None,
         registrations=tuple(_registrations(workspace, folder.name)) if folder else (),
         versions=_plain_json(folder / PROVENANCE_FILE, {}).get("versions", {}) if folder else {},
-        node=_node(folder / journal.FILE_NAME) if folder else "",
+        node=tags.get(_NODE_TAG, HERE) if folder else "",
+        forecast_s=float(tags[FORECAST_TAG]) if FORECAST_TAG in tags else None,
         missing=tuple(missing),
     )
 
@@ -213,12 +219,13 @@ def _made_from(workspace: Workspace, stage: str, training: str) -> list[Manifest
     return sorted(found, key=lambda one: one.created)
 
 
-def _node(path: Path) -> str:
-    node = HERE
+def _tags(path: Path) -> dict[str, str]:
+    """What a journal last said of each tag."""
+    found: dict[str, str] = {}
     for event in journal.read(path):
         if event.kind == "tags":
-            node = event.content["values"].get(_NODE_TAG, node)
-    return node
+            found |= event.content["values"]
+    return found
 
 
 def _plain_json(path: Path, otherwise: Any) -> Any:

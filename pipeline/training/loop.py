@@ -25,7 +25,7 @@ from pipeline.training.moving_average import MovingAverage
 from pipeline.training.numerics import Numerics
 from pipeline.training.optimizer import Optimizer
 from pipeline.training.out_of_memory import explaining_out_of_memory
-from pipeline.training.time_forecast import TIMED_STEPS, Stopwatch, TotalWork
+from pipeline.training.time_forecast import FORECAST_TAG, TIMED_STEPS, Stopwatch, TotalWork
 from pipeline.training.validation import Validation, evaluate
 from sequencer_models.flops import training_flops
 
@@ -153,12 +153,13 @@ class Training:
         self._random_states = checkpoints.random_states()
 
     def _report_forecast(self, images: Tensor) -> None:
-        """Report once, after the first steps, how long the training will take."""
+        """Report and record once, after the first steps, how long the training will take."""
         speed = self._stopwatch.step(time.monotonic(), len(images)) if self._stopwatch else None
         if speed is None:
             return
         self._stopwatch = None
         work = TotalWork(self.config.epochs, len(self.batches.split), len(self.validation.split))
+        self.journal.tags({FORECAST_TAG: f"{work.seconds(speed):.1f}"})
         self.reporter.note(work.in_words(speed, self.flops_per_image(images)))
 
     def flops_per_image(self, images: Tensor) -> float:

@@ -7,6 +7,8 @@ from pipeline.durations import readable
 TIMED_STEPS = 5
 TIMED_S = 2.0
 """How many steps are timed at least, and for how long. The first step, which sets everything up, is not timed."""
+FORECAST_TAG = "seqpipe.forecast_s"
+"""On a training's run: how long it was said to take, in seconds, after its first steps."""
 FORWARD_SHARE = 1 / 3
 """A validation image costs a forward pass, which is a third of a training step."""
 
@@ -28,9 +30,13 @@ class TotalWork:
         """Its whole arithmetic, in 10^15 floating point operations."""
         return self.images * flops_per_image / 1e15
 
+    def seconds(self, images_per_s: float) -> float:
+        """How long it takes at that speed."""
+        return self.images / images_per_s
+
     def in_words(self, images_per_s: float, flops_per_image: float) -> str:
         """A line on it at the measured speed."""
-        time, pflop = readable(self.images / images_per_s), self.pflop(flops_per_image)
+        time, pflop = readable(self.seconds(images_per_s)), self.pflop(flops_per_image)
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return f"about {time} for {epochs} at {images_per_s:.0f} images/s, {pflop:.2g} PFLOP"
 

@@ -46,7 +46,7 @@ def training(
     usual: dict[str, Any] = {
         "run": run, "predictions": predictions, "metrics": compute(predictions) if predictions else None,
         "config": None, "config_text": "", "epochs": EPOCHS, "latency": None, "registrations": (), "versions": {},
-        "node": HERE, "missing": (),
+        "node": HERE, "forecast_s": None, "missing": (),
     }  # fmt: skip
     return TrainingFacts(**{**usual, **changes})
 

@@ -44,6 +44,13 @@ def test_a_forecast_is_of_the_training_as_it_was_computed():
     assert asked[0].train == config.train
 
 
+def test_what_a_training_said_of_its_time_counts_more_than_what_this_machine_says():
+    here = SimpleNamespace(seconds=7.0)
+    assert GroupFacts("A", (training(SOME, forecast_s=50.0),), forecast=here).forecast_s == 50.0
+    assert GroupFacts("A", (training(SOME),), forecast=here).forecast_s == 7.0
+    assert GroupFacts("A", (training(SOME),)).forecast_s is None
+
+
 def test_what_cannot_be_forecast_is_said():
     def unfit(config):
         raise MachineUnfitError("no such device here")

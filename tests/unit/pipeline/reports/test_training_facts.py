@@ -73,12 +73,13 @@ def test_damaged_predictions_and_a_config_of_another_version_are_said(read, hous
     assert "no usable predictions" in facts.missing[1]
 
 
-def test_it_knows_the_laptop_that_trained_it_and_that_images_were_mirrored(read, house):
+def test_it_knows_the_laptop_that_trained_it_what_was_forecast_and_that_images_were_mirrored(read, house):
     predict(house, read(), "predictions-mirrored.npz")
     with Journal(house.folder("train")) as journal:
         journal.tags({"seqpipe.node": "laptop-b"})
+        journal.tags({"seqpipe.forecast_s": "12.5"})
     facts = read()
-    assert facts.node == "laptop-b"
+    assert (facts.node, facts.forecast_s) == ("laptop-b", 12.5)
     assert facts.is_mirrored
 
 

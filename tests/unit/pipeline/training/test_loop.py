@@ -11,10 +11,11 @@ from torch import nn
 from pipeline.errors import InterruptedRunError, MemoryCapError, TrainingDivergedError
 from pipeline.tracking.journal import FILE_NAME, read
 from pipeline.training import checkpoint as checkpoints
-from pipeline.training import checkpoint_writer
+from pipeline.training import checkpoint_writer, time_forecast
 from pipeline.training.checkpoint import Progress
 from pipeline.training.learning_rate import learning_rate_at
 from pipeline.training.loss import training_loss
+from pipeline.training.time_forecast import FORECAST_TAG, TIMED_STEPS
 from pipeline.training.validation import evaluate
 from sequencer_models.activation_checkpointing import checkpoint_activations
 
@@ -30,7 +31,7 @@ def rows_of(folder) -> list[object]:
     return [
         (event.kind, event.content.get("step"), {k: v for k, v in event.content["values"].items() if k not in FREE})
         for event in read(folder / FILE_NAME)
-        if not any(name.startswith("system/") for name in event.content["values"])
+        if not any(name.startswith("system/") or name == FORECAST_TAG for name in event.content["values"])
     ]
 
 
@@ -337,6 +338,21 @@ def test_the_speed_of_an_epoch_counts_all_of_its_steps_also_after_leaving_in_its
     assert progress.rows[0]["images_per_second"] == pytest.approx(bench.images / before.epoch_s)
     total_s = sum(bench.images / row["images_per_second"] for row in progress.rows)
     assert progress.steps_s == pytest.approx(total_s)
+
+
+def test_what_it_said_of_its_time_is_recorded_once_also_when_it_goes_on(bench, leave_after, tmp_path, monkeypatch):
+    monkeypatch.setattr(time_forecast, "TIMED_S", 0.0)
+
+    def recorded():
+        events = [event.content["values"] for event in read(tmp_path / FILE_NAME) if event.kind == "tags"]
+        return [float(values[FORECAST_TAG]) for values in events if FORECAST_TAG in values]
+
+    with pytest.raises(InterruptedRunError):
+        bench.fit(tmp_path, leave_after(TIMED_STEPS + 2))
+    [said] = recorded()
+    assert said > 0
+    bench.fit(tmp_path)
+    assert recorded() == [said]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
