@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline import environment, stop
-from pipeline.cli import streams
+from pipeline.cli import completion, streams
 from pipeline.errors import BudgetExhaustedError, InterruptedRunError, MemoryCapError, SeqpipeError
 
 
@@ -23,7 +23,8 @@ def main() -> None:
     if debug:  # wherever it stands among the words
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
     environment.clean_process()
-    code = run_words(debug)
+    with completion.of_whole_words():
+        code = run_words(debug)
     waiting = sys.modules.get("tuning.waiting")  # most commands do not load it
     is_stuck = waiting is not None and waiting.is_anything_stuck()  # in native code, which the interpreter waits for
     if is_stuck or code > 128 or code == BudgetExhaustedError.exit_code:
@@ -120,7 +121,8 @@ def _usage_line(error: BaseException) -> str | None:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    if not completion.is_asked():  # in the middle of the line that somebody types
+        sys.stderr.write(text + "\n")
 
 
 def _leave_at_once(number: int, _frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from product import SEQPIPE, Place
+from product import SEQPIPE, Place, Terminal
 from tracked_workspace import closed_port
 
 from pipeline.evaluation.predictions import load_predictions
@@ -192,6 +192,31 @@ def test_a_shell_completes_versions_models_and_formats(finished, typed, offered)
     }  # fmt: skip
     done = subprocess.run([SEQPIPE], cwd=finished.root, env=environ, capture_output=True, text=True, check=False)
     assert done.stdout.split() == offered
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        (f"serve --model {NAME}@cham", f"{NAME}@champion"),
+        (f"models promote {NAME}@chal", f"{NAME}@challenger"),
+        (f"serve --model {NAME[:-3]}", f"{NAME}@cha"),
+        ("models gate chal", "challenger"),
+    ],
+)
+def test_bash_which_cuts_words_at_an_at_completes_them(finished, tmp_path, monkeypatch, typed, completed):
+    more = {
+        "PATH": f"{Path(SEQPIPE).parent}{os.pathsep}{os.environ['PATH']}", "ASKED": str(tmp_path / "asked"),
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+    }  # fmt: skip
+    for name, value in more.items():
+        monkeypatch.setitem(finished.environ, name, value)
+    shell = Terminal(finished, shutil.which("bash"), "--norc", "--noprofile", "-i")
+    shell.type(b'eval "$(seqpipe --show-completion bash)"\n')
+    shell.type(b'seqpipe() { printf "%s\\n" "$@" >"$ASKED"; }\n')  # completion still asks the program
+    shell.type(f"seqpipe {typed}\t\nexit\n".encode())
+    shell.wait()
+    shell.close()
+    assert (tmp_path / "asked").read_text().split()[-1] == completed
 
 
 def test_help_has_an_example(place):
