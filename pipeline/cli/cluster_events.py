@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pipeline.counts import counted
 from tuning.cluster.node_events import (
     Beat,
     FitAgain,
@@ -93,7 +94,7 @@ def in_words(event: NodeEvent) -> str | None:
         case FitAgain():
             return "takes trials again"
         case Leaving(why=why, trials=trials):
-            saving = f"; {trials} {'trial saves' if trials == 1 else 'trials save'}" if trials else ""
+            saving = f"; {counted(trials, 'trial saves', 'trials save')}" if trials else ""
             return f"leaving: {why}{saving}"
         case Left() | Beat():
             return None

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pipeline.cli.cluster_events import NodeView, at_this_time
 from pipeline.cli.cluster_view import held_mb, search_in_words, trial_cells
 from pipeline.cli.console import Watcher, emit, table
+from pipeline.counts import counted
 from pipeline.percent import percent
 from tuning.cluster.node_events import Beat, Left, Lost, NodeEvent
 from tuning.cluster.node_record import NodeRecord, TrialOnNode
@@ -108,7 +109,6 @@ class JoinView(NodeView):
         parts = [
             f"Ctrl-C leaves; {own.name} in the cluster of {self._address} ({nodes} laptops)",
             f"takes no more trials: {own.why}" if own.why else "",
-            f"{trials} {'trial' if trials == 1 else 'trials'}, {held_mb(own):.0f} of {own.gives_mb} MB held, "
-            f"{own.free_mb} MB free",
+            f"{counted(trials, 'trial')}, {held_mb(own):.0f} of {own.gives_mb} MB held, {own.free_mb} MB free",
         ]
         return ": ".join(part for part in parts if part)

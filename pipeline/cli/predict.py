@@ -12,6 +12,7 @@ from pipeline import collector
 from pipeline.cli import options
 from pipeline.cli.console import complain, on_one_line, watching
 from pipeline.cli.store import store_of
+from pipeline.counts import counted
 from pipeline.durations import readable
 from pipeline.percent import percent
 
@@ -63,7 +64,8 @@ def predict(
     with watching() as watcher:
         found = find_images(paths, except_in=copy_to)
         if found.left_out:
-            watcher.note(f"{found.left_out} files in these folders are hidden or not named like images: left out")
+            left_out = counted(found.left_out, "file is", "files are")
+            watcher.note(f"in these folders {left_out} hidden or not named like images, and left out")
         classifier = _load(model, watcher) if found.files else None
         with Views(classifier, top, csv_name=csv, as_json=as_json) as views:
             done = _predict(found, classifier, views, copy_to, watcher)
@@ -101,7 +103,7 @@ class _Done:
     @property
     def in_words(self) -> str:
         rate = self.classified / max(self.seconds, 1e-9)
-        return f"{self.classified} images in {readable(self.seconds)} ({rate:.0f} a second)"
+        return f"{counted(self.classified, 'image')} in {readable(self.seconds)} ({rate:.0f} a second)"
 
 
 def _predict(
@@ -142,7 +144,7 @@ def _require_whole(done: _Done) -> None:
     if done.interruption is not None:
         count = done.classified + done.unreadable
         raise InterruptedRunError(
-            f"interrupted after {count} of {done.total} images; what was done is written",
+            f"interrupted after {count} of {counted(done.total, 'image')}; what was done is written",
             done.interruption.signal_number,
         )
     if done.unreadable == done.total:

@@ -59,14 +59,13 @@ class Table:
     def __init__(self, classes: Sequence[str], top: int) -> None:
         self._top = min(top, len(classes))
         self._width = max(map(len, ("class", *classes)))
-        heads = [f"{'class':<{self._width}}  probability"] * self._top
-        if heads:
-            sys.stdout.write("  ".join([*heads, "image"]) + "\n")
+        self._head = "  ".join([*[f"{'class':<{self._width}}  probability"] * self._top, "image"]) + "\n"
 
     def add(self, rows: Sequence[Row]) -> None:
         lines = [self._line(row) for row in rows if isinstance(row, Classified)]
         if lines:
-            sys.stdout.write("\n".join(lines) + "\n")  # at once: drawing beside a live bar takes a millisecond
+            head, self._head = self._head, ""
+            sys.stdout.write(head + "\n".join(lines) + "\n")  # at once: drawing beside a live bar takes a millisecond
 
     def _line(self, row: Classified) -> str:
         best = [f"{name:<{self._width}}  {100 * share:>9.2f} %" for name, share in row.prediction.top(self._top)]

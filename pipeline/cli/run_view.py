@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.console import emit, emit_json, table
+from pipeline.counts import counted
 from pipeline.durations import readable
 from pipeline.percent import percent
 
@@ -73,7 +74,7 @@ def show_forecasts(forecasts: "Mapping[str, tuple[TrainingForecast, int]]", what
 def _time_in_words(seconds: float | None, epochs: int) -> str:
     if seconds is None:
         return "-"
-    return f"{readable(seconds)} for {epochs} {'epoch' if epochs == 1 else 'epochs'}"
+    return f"{readable(seconds)} for {counted(epochs, 'epoch')}"
 
 
 def show_outcomes(

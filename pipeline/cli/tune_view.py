@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.console import complain, emit, emit_json, program, short_path, table
 from pipeline.cli.run_view import show_forecasts
+from pipeline.counts import counted
 from pipeline.durations import readable
 from pipeline.percent import percent
 
@@ -113,7 +114,7 @@ def show_survey(survey: "Survey", as_json: bool) -> None:
         {one.name: (one.training, request.config.train.epochs) for one in survey.forecasts},
         "trial",
     )
-    emit(f"{status.in_words() if status else 'not started yet'}; {survey.target} trials in all")
+    emit(f"{status.in_words() if status else 'not started yet'}; {counted(survey.target, 'trial')} in all")
 
 
 def _computes_with(name: str, node: "Node", compute: "ComputeConfig") -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import environment
 from pipeline.config.resolution import resolve
+from pipeline.counts import counted
 from pipeline.errors import MachineUnfitError, SeqpipeError
 from pipeline.stages.catalog import STAGES
 from pipeline.tracking import settings as mlflow_settings
@@ -129,7 +130,7 @@ def _processor() -> list[Finding]:
         Finding(
             "processor",
             "ok",
-            f"{machine.processor}, {platform.machine()}, {threads} {'core' if threads == 1 else 'cores'}, {bf16}",
+            f"{machine.processor}, {platform.machine()}, {counted(threads, 'core')}, {bf16}",
         ),
         Finding("device", "ok", f"{chosen} (auto), {precision} (auto), {threads} threads"),
         Finding("LSTM kernel", "ok", f"native, {kernel.digest}, built by {kernel.compiler}")

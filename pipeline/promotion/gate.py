@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.config.schema import GateConfig
+from pipeline.counts import counted
 from pipeline.promotion.paired_tests import PairCounts, better, not_worse
 
 LATENCY_NOISE = 0.05
@@ -119,8 +120,9 @@ def _alone(rules: GateConfig, challenger: Side) -> tuple[Verdict, ...]:
 
 def _better(counts: PairCounts, level: float) -> Verdict:
     p_value = better(counts)
+    challenger = counted(counts.only_second, "image")
     figures = (
-        f"{100 * counts.difference:+.2f} points: only the challenger is right on {counts.only_second} images, "
+        f"{100 * counts.difference:+.2f} points: only the challenger is right on {challenger}, "
         f"only the champion on {counts.only_first}; {_compared_with(p_value, level)}"
     )
     return Verdict("better", p_value <= level, figures)

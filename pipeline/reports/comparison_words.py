@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.config.difference import Difference
+from pipeline.counts import counted
 from pipeline.promotion.bootstrap import Interval
 from pipeline.promotion.comparison import Comparison, Disagreement
 from pipeline.promotion.seeds import Estimate
@@ -121,7 +122,7 @@ def _paired(name: str, paired: Comparison, class_names: Sequence[str]) -> Iterat
         lines=[
             f"accuracy {_points(paired.accuracy)} (paired bootstrap over images)",
             f"log loss {_nats(paired.log_loss)} (the same)",
-            f"only A is right on {counts.only_first} images, only {name} on {counts.only_second}: "
+            f"only A is right on {counted(counts.only_first, 'image')}, only {name} on {counts.only_second}: "
             f"p {paired.p_value:.3g} (exact McNemar test, two-sided)",
             "this holds for these two trained models; other seeds may differ: compare groups (A+B, A:seeds)",
         ],
@@ -145,7 +146,7 @@ def _paired(name: str, paired: Comparison, class_names: Sequence[str]) -> Iterat
     )
     shown = paired.disagreements[:_FEW]
     yield Section(
-        f"A and {name} disagree on {len(paired.disagreements)} images",
+        f"A and {name} disagree on {counted(len(paired.disagreements), 'image')}",
         ["image", "class", "A says", f"{name} says"] if shown else (),
         [_disagreement_row(one, class_names) for one in shown],
     )

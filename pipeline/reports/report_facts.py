@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.counts import counted
 from pipeline.errors import ConfigError, WorkspaceError
 from pipeline.reports.comparison_words import letter
 from pipeline.reports.group_facts import Forecast, GroupFacts, with_forecast
@@ -63,7 +64,7 @@ class Report:
         if len(self.groups) == 1 and not self.searches:
             return self.groups[0].title.partition(": ")[2]
         counts = [(len(self.trainings), "training", "trainings"), (len(self.searches), "search", "searches")]
-        return " and ".join(f"{number} {one if number == 1 else many}" for number, one, many in counts if number)
+        return " and ".join(counted(number, one, many) for number, one, many in counts if number)
 
     @property
     def best(self) -> TrainingFacts | None:
@@ -152,7 +153,7 @@ def _work(node: str, trainings: Sequence[TrainingFacts]) -> NodeWork:
 def _computes_with(numerics: Any) -> str:
     parts = [numerics.get("cpu"), numerics.get("device"), numerics.get("precision")]
     threads = numerics.get("threads")
-    parts.append(f"{threads} thread{'s' if threads != 1 else ''}" if threads else None)
+    parts.append(counted(threads, "thread") if threads else None)
     parts.append(str(numerics["recurrence"]).partition(" ")[0] + " LSTM" if numerics.get("recurrence") else None)
     return ", ".join(str(part) for part in parts if part)
 

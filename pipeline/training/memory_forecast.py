@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from pipeline.config.schema import RunConfig
+from pipeline.counts import counted
 from sequencer_models.catalog import MODELS
 from sequencer_models.model_spec import settings_of
 
@@ -74,7 +75,7 @@ class Fit:
 
     def in_words(self) -> str:
         """How many images at once, and whether blocks are computed again."""
-        images = "1 image at once" if self.micro_batch_size == 1 else f"{self.micro_batch_size} images at once"
+        images = f"{counted(self.micro_batch_size, 'image')} at once"
         return f"{images} and activation checkpointing" if self.checkpointing else images
 
     def change_in_words(self, config: RunConfig) -> str:

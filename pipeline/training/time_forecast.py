@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.counts import counted
 from pipeline.durations import readable
 
 TIMED_STEPS = 5
@@ -37,8 +38,7 @@ class TotalWork:
     def in_words(self, images_per_s: float, flops_per_image: float) -> str:
         """A line on it at the measured speed."""
         time, pflop = readable(self.seconds(images_per_s)), self.pflop(flops_per_image)
-        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
-        return f"about {time} for {epochs} at {images_per_s:.0f} images/s, {pflop:.2g} PFLOP"
+        return f"about {time} for {counted(self.epochs, 'epoch')} at {images_per_s:.0f} images/s, {pflop:.2g} PFLOP"
 
 
 class Stopwatch:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from pipeline.errors import WorkspaceError
 
+_BESIDE = ".tmp"
+"""How the name ends under which a file is written."""
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -21,7 +24,9 @@ def writing(path: Path) -> Iterator[None]:
             if error.errno in (28, 122)  # ENOSPC, EDQUOT
             else "make it writable, or work in another folder"
         )
-        raise WorkspaceError(f"{error.filename or path}: cannot be written: {reason}; {advice}") from error
+        named = str(error.filename or path)
+        where = path if named.endswith(_BESIDE) else named  # nobody knows the name that it is written under
+        raise WorkspaceError(f"{where}: cannot be written: {reason}; {advice}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -36,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     After an error the old file stays. Errors of the operating system pass through.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{os.getpid()}{_BESIDE}")
     try:
         yield beside
         with beside.open("rb") as file:

@@ -10,6 +10,7 @@ from served import Brightness
 from pipeline.cli import serve as command
 from pipeline.errors import ConfigError
 from pipeline.listening import listen
+from pipeline.serving import run
 
 
 @pytest.fixture
@@ -21,13 +22,18 @@ def world(monkeypatch):
         world.loaded.append(model)
         return Brightness(), "the registry"
 
-    def serve(classifier, registry, token, listener, ready):
+    def app(classifier, registry, token):
         world.served.append((registry, token))
+        return "the app"
+
+    def serve(app, listener, ready):
+        assert app == "the app"
         ready()
         return 143
 
     monkeypatch.setattr(command, "_load", load)
-    monkeypatch.setattr(command, "_serve", serve)
+    monkeypatch.setattr(command, "_app", app)
+    monkeypatch.setattr(run, "serve", serve)
     monkeypatch.delenv("SEQPIPE_SERVE_TOKEN", raising=False)
     return world
 

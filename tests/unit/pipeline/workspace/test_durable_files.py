@@ -70,6 +70,12 @@ def test_the_refused_file_is_named(tmp_path):
     assert str(tmp_path / "missing" / "file") in str(caught.value)
 
 
+def test_of_a_file_that_is_written_under_another_name_its_own_is_said(tmp_path):
+    with pytest.raises(WorkspaceError) as raised:
+        write_atomically(tmp_path / "gone" / "model.txt", b"")
+    assert str(raised.value).startswith(f"{tmp_path / 'gone' / 'model.txt'}: cannot be written: No such file")
+
+
 def test_a_file_is_synced_before_it_is_renamed_and_the_folder_after_it(tmp_path, monkeypatch):
     path, synced = tmp_path / "a.json", []
 
