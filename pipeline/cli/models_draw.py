@@ -40,9 +40,10 @@ def draw(
     out = out if out is not None or as_json else Path(resolved.model.name)
     if out is not None:
         figure = draw_model(portrait)
+        name = out.stem if out.suffix in (".svg", ".png") else out.name
         formats: tuple[Literal["svg", "png"], ...] = ("svg", "png")
         for format in formats:
-            path = out.with_name(f"{out.name}.{format}")
+            path = out.with_name(f"{name}.{format}")
             with writing(path), replacing(path) as beside:
                 save_picture(figure, beside, format)
             if not as_json:

@@ -30,6 +30,12 @@ def test_out_names_them_dots_included(here):
     assert sorted(path.name for path in (here / "pictures").iterdir()) == ["v1.2.png", "v1.2.svg"]
 
 
+@pytest.mark.parametrize("named", ["x.svg", "x.png"])
+def test_who_names_one_of_the_files_gets_both(here, named):
+    draw(None, None, TINY, 1, Path(named), False)
+    assert sorted(path.name for path in here.iterdir()) == ["x.png", "x.svg"]
+
+
 def test_json_has_the_layers_and_draws_only_where_it_is_told_to(here, capsys):
     draw(options.Model.small, None, TINY, 1, None, True)
     found = json.loads(capsys.readouterr().out)
