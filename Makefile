@@ -63,7 +63,7 @@ format: setup-dev
 	$(BIN)/ruff format .
 
 # Those that take seconds or minutes, those of the search, those that train whole models; table.py and measuring/ are no benchmarks.
-BENCH_short = cli_start gate checkpoint_cost inference predict serve batches step_profile optimizer_share attention_cost depth_gradients waiting cold_start mixer_and_block training_step
+BENCH_short = cli_start gate checkpoint_cost inference predict serve batches step_profile optimizer_share recipe_step attention_cost depth_gradients waiting cold_start mixer_and_block training_step
 BENCH_search = forecast search_fit search_caps search_time search_nodes search_growth
 BENCH_long = default_run time_to_accuracy precision
 BENCH = short

@@ -9,17 +9,15 @@ import argparse
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from measuring.benchmark import Benchmark
 from measuring.markdown import Table, machine_in_words, milliseconds, percent
 from measuring.ours import numerics, precisions, set_up
 from measuring.records import Record
 from measuring.settings import EVERY, Setting
 from measuring.timing import interleaved
-from measuring.training import batches_of, first_batch, made_up_split, step, training_of
+from measuring.training import batches_of, first_batch, made_up_split, optimizer_alone, step, training_of
 
 from pipeline.config.resolution import resolve
-from pipeline.training.loop import Training
 from pipeline.training.models import build_model
 from sequencer_models.flops import training_flops
 
@@ -41,7 +39,7 @@ def _measured(precision: str, setting: Setting, rounds: int) -> dict[str, Any]:
             training = trainings.enter_context(training_of(build_model(config, 4), config, chosen, batches))
             batch = first_batch(batches)
             ways[name] = step(training, chosen, batch)
-            ways[f"{name} alone"] = _alone(training)
+            ways[f"{name} alone"] = optimizer_alone(training)
             of_model = len(batch) * training_flops(training.model, batch.images[:1])
             flops[name] = (training.optimizer.flops, of_model)
         times = interleaved(ways, rounds)
@@ -55,18 +53,6 @@ def _measured(precision: str, setting: Setting, rounds: int) -> dict[str, Any]:
         }
         for name, (own, of_model) in flops.items()
     }
-
-
-def _alone(training: Training) -> Any:
-    """The optimiser's step, on gradients that were drawn."""
-
-    def one() -> None:
-        for weight in training.model.parameters():
-            if weight.grad is None:
-                weight.grad = torch.randn_like(weight)
-        training.optimizer.step()
-
-    return one
 
 
 def tables(record: Record) -> list[Table]:

@@ -82,6 +82,18 @@ def step(training: Training, numerics: Numerics, batch: Batch, ways: Kernels | N
     return make
 
 
+def optimizer_alone(training: Training) -> Callable[[], None]:
+    """A call that makes the optimiser's part of a step, on gradients that were drawn."""
+
+    def make() -> None:
+        for weight in training.model.parameters():
+            if weight.requires_grad and weight.grad is None:
+                weight.grad = torch.randn_like(weight)
+        training.optimizer.step()
+
+    return make
+
+
 def first_batch(batches: TrainBatches) -> Batch:
     """One batch, made ahead, so that its making is not timed."""
     torch.manual_seed(0)
