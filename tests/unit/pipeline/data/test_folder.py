@@ -88,6 +88,7 @@ def test_a_folder_of_batches_may_have_any_name(tmp_path, cache, form):
         (tar_gz({"cifar-100-python/train": b"x"}), "looks like CIFAR-100"),
         (tar_gz({"readme.txt": b"x"}), "missing: data_batch_1"),
     ],
+    ids=["gz", "bz2", "xz", "tar", "bytes", "zip", "empty", "cifar-100", "readme"],  # gzip files begin with the time
 )
 def test_a_file_that_is_not_the_data_set_is_one_line(tmp_path, cache, content, says):
     (tmp_path / "my images").write_bytes(content)
