@@ -20,7 +20,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: the port is in use, or the address is not this machine's; the message names a free port.
     """
-    listener = socket.socket(_family(host), socket.SOCK_STREAM)
+    # the protocol, too: asyncio sends an answer's parts at once (TCP_NODELAY) only where a socket says that it is TCP
+    listener = socket.socket(_family(host), socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

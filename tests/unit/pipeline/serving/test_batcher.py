@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.serving.batcher import Batcher
 from pipeline.serving.bounds import Bounds
@@ -210,6 +211,27 @@ def test_batches_have_few_sizes_and_nothing_of_what_fills_them_up_is_answered(ma
         found = asyncio.run(_await(batcher.submit(pixels(*range(count)))))
         np.testing.assert_allclose(found.probabilities[:, 1], np.arange(count) / 255, atol=1e-6)
     assert model.batches == [1, 4, 16, 24, 32]
+
+
+def test_few_images_are_computed_by_few_threads(make, model):
+    used, before = [], torch.get_num_threads()
+
+    class Counted:
+        def __getattr__(self, name):
+            return getattr(model, name)
+
+        def probabilities(self, pixels):
+            used.append(torch.get_num_threads())
+            return model.probabilities(pixels)
+
+    torch.set_num_threads(6)
+    try:
+        batcher = make(Counted())
+        for count in (1, 4, 8, 16, 32, 1):
+            asyncio.run(_await(batcher.submit(pixels(*range(count)))))
+    finally:
+        torch.set_num_threads(before)
+    assert used == [1, 1, 2, 4, 6, 1]
 
 
 async def _await(answer):
