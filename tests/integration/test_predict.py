@@ -16,6 +16,7 @@ from product import SEQPIPE, Place, Terminal
 from tracked_workspace import closed_port
 
 from pipeline.evaluation.predictions import load_predictions
+from pipeline.inference.classifier import BATCH
 
 NAME = "synthetic-airplane-automobile-bird-cat"
 
@@ -153,7 +154,7 @@ def test_ctrl_c_ends_it_after_a_batch_with_whole_files(finished, split, tmp_path
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert "of 20000 images; what was done is written" in err
-    assert 250 <= len((tmp_path / "x.csv").read_text().splitlines()) - 1 < 20_000
+    assert BATCH <= len((tmp_path / "x.csv").read_text().splitlines()) - 1 < 20_000
 
 
 def test_load_model_gives_a_typed_classifier(finished, split):
