@@ -49,12 +49,13 @@ def _measured(precision: Precision, setting: Setting, rounds: int) -> dict[str, 
             batch = first_batch(batches)
             ways[name] = step(training, chosen, batch)
             ways[f"{name}: optimiser"] = optimizer_alone(training)
-            flops[name] = {"optimiser": training.optimizer.flops}
-            flops[name]["model"] = len(batch) * training_flops(training.model, batch.images[:1])
+            flops[name] = {
+                "optimiser": training.optimizer.flops,
+                "model": len(batch) * training_flops(training.model, batch.images[:1]),
+            }
             if isinstance(stem := getattr(training.model, "stem", None), nn.Module):
                 ways[f"{name}: stem"] = _stem_alone(training, stem, batch)
-                inside = training_flops(stem, batch.images[:1]) * len(batch)
-                flops[name]["stem"] = inside
+                flops[name]["stem"] = len(batch) * training_flops(stem, batch.images[:1])
         times = interleaved(ways, rounds)
     peak = gemm.rates(times, precision)
     found: dict[str, Any] = {"gemm_gflop_per_s": peak, "recipes": {}}

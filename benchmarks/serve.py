@@ -251,7 +251,7 @@ def busy(name: str, server: Server, classifier: Classifier) -> dict[str, Any]:
             "clients": clients,
             "images_per_s": round(statistics.median(rates), 1),
             "model_images_per_s": round(statistics.median(own), 1),
-            "of_the_models": round(
+            "share_of_model": round(
                 statistics.median(rate / alone for rate, alone in zip(rates, own, strict=True)), 3
             ),
             "errors": len(load.errors),
@@ -373,7 +373,7 @@ def tables(record: Record) -> list[Table]:
 
 def _share(one: dict[str, Any]) -> str:
     errors = f", {one['errors']} errors" if one["errors"] else ""
-    return f"{one['images_per_s']:.0f} images/s ({100 * one['of_the_models']:.0f} % of the model's own{errors})"
+    return f"{one['images_per_s']:.0f} images/s ({100 * one['share_of_model']:.0f} % of the model's own{errors})"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from itertools import pairwise
 
 _ASKED = "_SEQPIPE_COMPLETE"
 """The variable by which a shell asks for completions; Typer's scripts set it."""
@@ -18,11 +19,11 @@ def is_asked() -> bool:
 @contextmanager
 def of_whole_words() -> Iterator[None]:
     """If bash asks: give Typer the word before the cursor as it was typed, and bash the part that it replaces."""
-    words = os.environ.get("COMP_WORDS", "").split("\n")
-    if os.environ.get(_ASKED) != "complete_bash" or "@" not in words:
+    words, cursor = os.environ.get("COMP_WORDS", "").split("\n"), os.environ.get("COMP_CWORD", "")
+    if os.environ.get(_ASKED) != "complete_bash" or "@" not in words or not cursor.isdecimal():
         yield
         return
-    before, typed = joined(words[: int(os.environ["COMP_CWORD"]) + 1])
+    before, typed = joined(words[: int(cursor) + 1])
     os.environ["COMP_WORDS"], os.environ["COMP_CWORD"] = "\n".join([*before, typed]), str(len(before))
     cut = typed.rpartition("@")[0]  # bash replaces what begins with the @
     found = io.StringIO()
@@ -36,8 +37,8 @@ def of_whole_words() -> Iterator[None]:
 def joined(words: list[str]) -> tuple[list[str], str]:
     """The words up to the cursor with those around an `@` put together again: those before, and the last one."""
     found = [words[0]]
-    for word, previous in zip(words[1:], words, strict=False):
-        if len(found) > 1 and (word == "@" or previous == "@"):
+    for previous, word in pairwise(words):
+        if len(found) > 1 and "@" in (previous, word):
             found[-1] += word
         else:
             found.append(word)

@@ -119,7 +119,9 @@ def _costs(report: Report) -> str:
             )
         )
     without = [group for group in report.groups if group.no_forecast]
-    parts += [page.text(f"{group.letter}: no forecast: {group.no_forecast}.") for group in without]
+    for group in without:
+        what = "no forecast" if group.forecast_s is None else "no forecast of the memory"
+        parts.append(page.text(f"{group.letter}: {what}: {group.no_forecast}."))
     untimed = [group.letter for group in report.groups if group.forecast and group.forecast_s is None]
     if untimed:
         parts.append(page.text(f"{', '.join(untimed)}: no forecast of the time, since this machine was too busy."))

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.errors import WorkspaceError
 
 _BESIDE = ".tmp"
-"""How the name ends under which a file is written."""
+"""How the hidden name ends under which a file, or a folder, is written."""
 
 
 @contextmanager
@@ -24,9 +24,9 @@ def writing(path: Path) -> Iterator[None]:
             if error.errno in (28, 122)  # ENOSPC, EDQUOT
             else "make it writable, or work in another folder"
         )
-        named = str(error.filename or path)
-        where = path if named.endswith(_BESIDE) else named  # nobody knows the name that it is written under
-        raise WorkspaceError(f"{where}: cannot be written: {reason}; {advice}") from error
+        named = Path(str(error.filename or path))
+        is_beside = any(part.startswith(".") and part.endswith(_BESIDE) for part in named.parts)
+        raise WorkspaceError(f"{path if is_beside else named}: cannot be written: {reason}; {advice}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -24,7 +24,7 @@ def test_an_address_that_is_not_this_machines_is_told():
 
 
 def test_the_parts_of_an_answer_are_sent_at_once():
-    """Else the second waits for the other side's word of the first: 40 ms on Linux."""
+    """Else the second waits for the acknowledgement of the first: 40 ms on Linux."""
 
     async def option_of_connection():
         found = asyncio.get_running_loop().create_future()

@@ -74,6 +74,9 @@ def test_of_a_file_that_is_written_under_another_name_its_own_is_said(tmp_path):
     with pytest.raises(WorkspaceError) as raised:
         write_atomically(tmp_path / "gone" / "model.txt", b"")
     assert str(raised.value).startswith(f"{tmp_path / 'gone' / 'model.txt'}: cannot be written: No such file")
+    with pytest.raises(WorkspaceError) as raised, writing(tmp_path / "out"):
+        (tmp_path / ".out.1.tmp" / "model.txt").write_bytes(b"")
+    assert str(raised.value).startswith(f"{tmp_path / 'out'}: cannot be written: No such file")
 
 
 def test_a_file_is_synced_before_it_is_renamed_and_the_folder_after_it(tmp_path, monkeypatch):
