@@ -22,7 +22,7 @@ help:
 	@echo "make format         let ruff mend what it can"
 	@echo "make bench          measure what the README claims       (BENCH=name: one of them; search: of tune; long: whole trainings)"
 	@echo "make constraints    resolve the pinned versions anew"
-	@echo "make results        write the tables of docs/results.md anew, from the workspaces in ARGS (default: this one)"
+	@echo "make results        write the tables and pictures of docs/results.md anew, from the workspaces in ARGS (default: this one)"
 	@echo "make map            write the map of the modules in docs/design.md anew"
 	@echo "make clean          remove .venv and caches; data, runs and models stay"
 
@@ -82,6 +82,7 @@ map: setup-dev
 
 results: setup-dev
 	$(BIN)/python scripts/results.py $(ARGS)
+	$(BIN)/python scripts/ablations.py show
 
 setup:
 	@sh scripts/setup.sh

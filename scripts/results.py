@@ -215,13 +215,18 @@ def command_of(results: Sequence[Result]) -> list[str]:
 def with_tables(page: str, results: Sequence[Result]) -> str:
     """The page with its tables made anew; what stands outside of the markers stays."""
     for name in (FOUR, ALL, OTHERS):
-        begin = f"<!-- results: {name} -->\n"
-        before, found, rest = page.partition(begin)
-        _, end, after = rest.partition(END)
-        if not found or not end:
-            sys.exit(f"{PAGE}: the results go between {begin.strip()} and {END.strip()}, which are not there")
-        page = before + begin + table([one for one in results if one.table == name]) + end + after
+        page = with_section(page, f"results: {name}", table([one for one in results if one.table == name]))
     return page
+
+
+def with_section(page: str, name: str, text: str) -> str:
+    """The page with another text between the marker of this name and the next end."""
+    begin = f"<!-- {name} -->\n"
+    before, found, rest = page.partition(begin)
+    _, end, after = rest.partition(END)
+    if not found or not end:
+        sys.exit(f"{PAGE}: a text goes between {begin.strip()} and {END.strip()}, which are not there")
+    return before + begin + text + end + after
 
 
 def table(results: Iterable[Result]) -> str:
@@ -232,10 +237,10 @@ def table(results: Iterable[Result]) -> str:
     if not groups:
         return "\nNothing was trained yet.\n\n"
     ordered = sorted(([seeds[seed] for seed in sorted(seeds)] for seeds in groups.values()), key=_order)
-    lines = [_row(COLUMNS), _row(["---"] * len(COLUMNS))]
+    lines = [row(COLUMNS), row(["---"] * len(COLUMNS))]
     notes = []
     for number, seeds in enumerate(ordered, 1):
-        lines.append(_row([*_cells(seeds), f"[{number}]"]))
+        lines.append(row([*_cells(seeds), f"[{number}]"]))
         runs = ", ".join(f"`{one.run}`" for one in seeds)
         commits = ", ".join(dict.fromkeys((one.commit or "unknown")[:12] for one in seeds))
         notes.append(f"- [{number}] `{shlex.join(command_of(seeds))}`; runs {runs}; commit {commits}")
@@ -291,7 +296,8 @@ def _mean(values: Iterable[float]) -> float:
     return statistics.fmean(values)
 
 
-def _row(cells: Iterable[str]) -> str:
+def row(cells: Iterable[str]) -> str:
+    """A line of a table."""
     return f"| {' | '.join(cells)} |"
 
 

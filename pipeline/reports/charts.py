@@ -45,7 +45,9 @@ class ForecastRow:
 
 
 @in_own_style
-def seeds_chart(rows: Sequence[SeedsRow]) -> Figure:
+def seeds_chart(
+    rows: Sequence[SeedsRow], title: str = "Seeds and intervals", interval: str = "95 % interval"
+) -> Figure:
     """The test accuracy of every seed, the mean with its interval, and the published figure; a line a group."""
     figure = Figure(figsize=(WIDTH_INCHES, 1.5 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -53,7 +55,7 @@ def seeds_chart(rows: Sequence[SeedsRow]) -> Figure:
         once = "" if place == 0 else "_"  # a legend names each kind once
         axes.plot(
             [row.low, row.high], [place, place], color=INK, linewidth=1.6, marker="|", markersize=9,
-            label=f"{once}95 % interval",
+            label=f"{once}{interval}",
         )  # fmt: skip
         axes.plot(
             row.values, [place] * len(row.values), linestyle="none", marker="o", markersize=6, color=BLUE,
@@ -68,7 +70,7 @@ def seeds_chart(rows: Sequence[SeedsRow]) -> Figure:
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set(xlabel="test accuracy (%)", title="Seeds and intervals")
+    axes.set(xlabel="test accuracy (%)", title=title)
     axes.margins(x=0.06)
     in_percent(axes.xaxis)
     axes.grid(visible=True, axis="x")
