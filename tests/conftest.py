@@ -65,9 +65,9 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A workspace in which everything is done, with a store of its own; its path, HOME and umask are unusual ones."""
+    """A workspace in which everything is done, with a store of its own; its path and HOME are unusual ones."""
     place = Place(tmp_path_factory.mktemp("finished") / "Über uns, 100% grün", mlflow=True, HOME=None)
-    done = place.run("run", "all", *ONE_EPOCH, umask=0o027)
+    done = place.run("run", "all", *ONE_EPOCH)
     assert done.code == 0, done.err
     return place
 

@@ -104,10 +104,12 @@ def test_a_version_that_was_deleted_in_mlflow_is_registered_again(copy):
     assert f"{NAME}, version 2 (challenger, champion)" in done.out
 
 
-def test_every_file_follows_the_umask(finished):
+def test_every_file_follows_the_umask(tmp_path):
+    place = Place(tmp_path / "place", mlflow=True)
+    assert place.run("run", "all", *ONE_EPOCH, umask=0o027).code == 0
     modes = {
-        str(path.relative_to(finished.root)): oct(path.stat().st_mode & 0o777)
-        for path in finished.root.rglob("*")
+        str(path.relative_to(place.root)): oct(path.stat().st_mode & 0o777)
+        for path in place.root.rglob("*")
         if path.name != "mlflow.yaml"
     }
     right = {oct(0o640), oct(0o750)}

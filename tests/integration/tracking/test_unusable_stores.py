@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import tempfile
+from pathlib import Path
 
 import pytest
 from tracked_workspace import RUN, TRAIN, expected, kill_inside_a_commit
@@ -49,8 +51,9 @@ def test_the_store_of_another_owner_is_one_line_and_no_traceback(tracked, capfd)
     tracker.record(RUN, TRAIN, tracked.folder)
     database = tracked.workspace.root / "mlflow.db"
     database.chmod(0o644)
-    root = tracked.workspace.root
-    for folder in (*[root, *root.parents][:4], *root.rglob("*")):
+    root, shared = tracked.workspace.root, Path(tempfile.gettempdir())
+    above = [folder for folder in root.parents if folder.is_relative_to(shared) and folder != shared]
+    for folder in (*above, root, *root.rglob("*")):
         folder.chmod(0o777 if folder.is_dir() else 0o666)
     database.chmod(0o644)
     os.seteuid(65534)
