@@ -107,11 +107,17 @@ ABLATIONS = (
     Ablation(
         "notebooks",
         "The notebooks' settings",
-        (
-            Variant("small, the notebook's", file="notebook-small.yaml", seeds=(0,)),
-            Variant("small, ours", {"train.epochs": 20, "model.grid": 4}, seeds=(0,)),
-            Variant("vanilla, the notebook's", model="vanilla", file="notebook-vanilla.yaml", seeds=(0,)),
-            Variant("vanilla, ours", {"train.epochs": 20}, model="vanilla", seeds=(0,)),
+        tuple(
+            Variant(f"{model}, {whose}", settings, model, file, seeds=(0,))
+            for model, ours in (
+                ("small", {"train.epochs": 20, "model.grid": 4}),
+                ("medium", {"train.epochs": 20, "model.grid": 4}),
+                ("vanilla", {"train.epochs": 20}),
+            )
+            for whose, settings, file in (
+                ("the notebook's", {}, f"notebook-{model}.yaml"),
+                ("ours", ours, None),
+            )
         ),
     ),
 )
