@@ -36,7 +36,7 @@ test: setup-dev
 	$(BIN)/pytest --durations=10 $(WORKERS) $(ARGS)
 
 test-integration: setup-dev
-	$(BIN)/pytest --durations=10 tests/integration $(ARGS)
+	$(BIN)/pytest --durations=10 $(WORKERS) tests/integration $(ARGS)
 
 # What depends on the processor and the compiler, as other people's machines have them.
 MACHINE_TESTS = tests/unit/sequencer_models tests/unit/pipeline/training tests/unit/pipeline/stages/test_train.py \

@@ -3,7 +3,8 @@
  * Tokens lie in memory as the image has them; a lane (one direction of one pass) says which token a sequence reads at
  * which step. So nothing is transposed or copied on the way in or out, and columns, rows and flat sequences are one
  * routine. A task takes R sequences of one lane through all of their steps: its states and the recurrent weights stay
- * in cache, and the gates of a step are made in the registers that the recurrent product was summed in.
+ * in cache. Products are summed in tiles that fill the registers; the gates are computed after all tiles of R sequences:
+ * their long chains, between two tiles, would keep the next products waiting.
  *
  * Shapes: P lanes, D hidden size, T steps. Per token: gates P x 4D (input, forget, candidate, output, as in
  * nn.LSTM), hidden P x D, cell P x D. w_hh is P x 4D x D. These three tensors are float, or bfloat16 ("narrow");
@@ -20,10 +21,11 @@
 #include <immintrin.h>
 #endif
 
+/* Floats of a vector; tiles of MR sequences x NG vectors, and of WR rows x WG vectors of the weights' gradient. */
 #if defined(__AVX512F__)
-enum { VL = 16, MR = 6, NG = 4, WR = 8, WG = 3 }; /* floats of a vector; the tiles that fill 32 registers */
+enum { VL = 16, MR = 6, NG = 4, WR = 8, WG = 3 }; /* 32 registers */
 #elif defined(__AVX__)
-enum { VL = 8, MR = 2, NG = 4, WR = 4, WG = 3 }; /* 16 registers */
+enum { VL = 8, MR = 6, NG = 2, WR = 6, WG = 2 }; /* 16 registers: 12 sums, 2 weights, and what they are multiplied by */
 #else
 enum { VL = 4, MR = 4, NG = 4, WR = 4, WG = 4 }; /* NEON: 32 registers */
 #endif
@@ -48,7 +50,7 @@ typedef struct {
 
 /* ------------------------------------------------------------------ vectors */
 
-INLINE vf splat(float x) { return (vf){} + x; }
+INLINE vf splat(float x) { return x - (vf){}; } /* x + 0 would be an addition: of -0 it is not x */
 
 INLINE vf load_full(const void *base, int64_t i, int narrow) {
     if (!narrow)
@@ -204,19 +206,36 @@ static void pack_pairs_by_gate(uint32_t *packed, const float *w, int D, int grou
                 }
 }
 
-/* One lane's recurrent weights, 4 * units x units, rows and columns filled up with 0; and that in pairs of rows. */
-static void pad(float *padded, const float *w, int D, int units) {
-    for (int row = 0; row < 4 * D; row++)
-        memcpy(padded + (row / D * units + row % D) * units, w + row * D, (size_t)D * sizeof(float));
+/* How many of the groups that are left `hidden_tile` takes at once: as evenly as can be. */
+INLINE int at_once(int groups) {
+    const int uneven = NG == 4 && (groups == NG + 1 || groups == NG + 2);
+    return groups >= NG && !uneven ? NG : groups < 3 ? groups : 3;
 }
 
-static void pad_pairs(uint32_t *padded, const float *w, int D, int units) {
-    for (int row = 0; row < 4 * units; row += 2)
-        for (int u = 0; u < D; u++) {
-            const int g = row / units, n = row % units; /* units are even: a pair is of one gate */
-            const float *at = w + (g * D + n) * D + u;
-            padded[row / 2 * units + u] = n < D ? pair_of(at[0], n + 1 < D ? at[D] : 0.0f) : 0;
-        }
+/* One lane's recurrent weights as `hidden_tile` reads them: for the groups that it takes at once, row by row; filled up
+ * with 0 to 4 * units x units. And that in pairs of rows. */
+static void pack_by_row(float *packed, const float *w, int D, int units) {
+    for (int j = 0, count; j < units / VL; j += count) {
+        count = at_once(units / VL - j);
+        const int width = count * VL, first = j * VL, n = D - first < width ? D - first : width;
+        float *panel = packed + (int64_t)4 * units * first;
+        for (int row = 0; row < 4 * D; row++)
+            memcpy(panel + (row / D * units + row % D) * width, w + row * D + first, (size_t)n * sizeof(float));
+    }
+}
+
+static void pack_pairs_by_row(uint32_t *packed, const float *w, int D, int units) {
+    for (int j = 0, count; j < units / VL; j += count) {
+        count = at_once(units / VL - j);
+        const int width = count * VL, first = j * VL, n = D - first < width ? D - first : width;
+        uint32_t *panel = packed + (int64_t)2 * units * first;
+        for (int row = 0; row < 4 * units; row += 2)
+            for (int u = 0; u < n; u++) {
+                const int g = row / units, unit = row % units; /* units are even: a pair is of one gate */
+                const float *at = w + (g * D + unit) * D + first + u;
+                panel[row / 2 * width + u] = unit < D ? pair_of(at[0], unit + 1 < D ? at[D] : 0.0f) : 0;
+            }
+    }
 }
 
 /* R sequences (or the rest) of a lane through all steps. `state`: hidden twice, then cell, each R x units. */
@@ -235,8 +254,8 @@ INLINE void forward_task(const Lane *lane, int p, int P, int D, int64_t from, in
         for (int r = 0; r < tiles * MR; r++) {
             int64_t at = r < n ? start[r] + t * lane->step : 0;
             gates_of[r] = r < n ? gates + (at * P + p) * 4 * D * size : dummy;
-            hidden_of[r] = r < n ? hidden + (at * P + p) * D * size : dummy;
-            cell_of[r] = r < n && cell ? cell + (at * P + p) * D * size : dummy;
+            hidden_of[r] = hidden + (at * P + p) * D * size;
+            cell_of[r] = cell ? cell + (at * P + p) * D * size : dummy;
         }
         for (int j = 0; j < groups; j++) {
             const int rest = left(D, j);
@@ -244,63 +263,73 @@ INLINE void forward_task(const Lane *lane, int p, int P, int D, int64_t from, in
             vf b[4];
             for (int g = 0; g < 4; g++)
                 b[g] = load(bias, g * D + j * VL, rest, 0);
+            vf sums[R][4];
             for (int tile = 0; tile < tiles; tile++) {
                 const int r0 = tile * MR;
                 const float *h = before + r0 * units;
                 const uint32_t *h_pairs = (const uint32_t *)before + r0 * units / 2;
-                vf sum[MR][4];
+#pragma GCC unroll 2
+                for (int g0 = 0; g0 < 4; g0 += NG) {
+                    vf sum[MR][NG];
 #pragma GCC unroll 8
-                for (int r = 0; r < MR; r++)
+                    for (int r = 0; r < MR; r++)
 #pragma GCC unroll 4
-                    for (int g = 0; g < 4; g++)
-                        sum[r][g] = load(gates_of[r0 + r], g * D + j * VL, rest, narrow) + b[g];
-#pragma GCC unroll 8
-                for (int r = 0; r < MR; r++)
+                        for (int g = 0; g < NG; g++) {
+                            const int at = (g0 + g) * D + j * VL;
+                            sum[r][g] = load(gates_of[r0 + r], at, rest, narrow) + b[g0 + g];
+                            __builtin_prefetch(gates_of[r0 + r] + ahead + at * size, 1);
+                        }
+                    if (t > 0 && dots)
+                        for (int k = 0; k < pairs; k++) {
+                            const vu *row = (const vu *)(w + (int64_t)k * 4 * VL) + g0;
+                            vu wk[NG];
 #pragma GCC unroll 4
-                    for (int g = 0; g < 4; g++)
-                        __builtin_prefetch(gates_of[r0 + r] + ahead + (g * D + j * VL) * size, 1);
-                if (t > 0 && dots)
-                    for (int k = 0; k < pairs; k++) {
-                        const vu *row = (const vu *)(w + (int64_t)k * 4 * VL);
-                        vu w0 = row[0], w1 = row[1], w2 = row[2], w3 = row[3];
+                            for (int g = 0; g < NG; g++)
+                                wk[g] = row[g];
 #pragma GCC unroll 8
-                        for (int r = 0; r < MR; r++) {
-                            vu x = splat_pair(h_pairs[r * units / 2 + k]);
-                            sum[r][0] = dot(sum[r][0], w0, x);
-                            sum[r][1] = dot(sum[r][1], w1, x);
-                            sum[r][2] = dot(sum[r][2], w2, x);
-                            sum[r][3] = dot(sum[r][3], w3, x);
+                            for (int r = 0; r < MR; r++) {
+                                vu x = splat_pair(h_pairs[r * units / 2 + k]);
+#pragma GCC unroll 4
+                                for (int g = 0; g < NG; g++)
+                                    sum[r][g] = dot(sum[r][g], wk[g], x);
+                            }
                         }
-                    }
-                else if (t > 0)
-                    for (int k = 0; k < D; k++) {
-                        const vf *row = (const vf *)(w + (int64_t)k * 4 * VL);
-                        vf w0 = row[0], w1 = row[1], w2 = row[2], w3 = row[3];
+                    else if (t > 0)
+                        for (int k = 0; k < D; k++) {
+                            const vf *row = (const vf *)(w + (int64_t)k * 4 * VL) + g0;
+                            vf wk[NG];
+#pragma GCC unroll 4
+                            for (int g = 0; g < NG; g++)
+                                wk[g] = row[g];
 #pragma GCC unroll 8
-                        for (int r = 0; r < MR; r++) {
-                            vf x = splat(h[r * units + k]);
-                            sum[r][0] += w0 * x;
-                            sum[r][1] += w1 * x;
-                            sum[r][2] += w2 * x;
-                            sum[r][3] += w3 * x;
+                            for (int r = 0; r < MR; r++) {
+                                vf x = splat(h[r * units + k]);
+#pragma GCC unroll 4
+                                for (int g = 0; g < NG; g++)
+                                    sum[r][g] += wk[g] * x;
+                            }
                         }
-                    }
 #pragma GCC unroll 8
-                for (int r = 0; r < MR; r++) {
-                    const int at = (r0 + r) * units + j * VL;
-                    vf i = sigmoid(sum[r][0]), f = sigmoid(sum[r][1]), g = tanh_of(sum[r][2]), o = sigmoid(sum[r][3]);
-                    vf state_c = f * load_full(c, at, 0) + i * g;
-                    vf state_h = o * tanh_of(state_c);
-                    store_full(c, at, state_c, 0);
-                    store_full(after, at, state_h, dots);
-                    store(hidden_of[r0 + r], j * VL, state_h, rest, narrow);
-                    if (cell) {
-                        store(gates_of[r0 + r], j * VL, i, rest, narrow);
-                        store(gates_of[r0 + r], D + j * VL, f, rest, narrow);
-                        store(gates_of[r0 + r], 2 * D + j * VL, g, rest, narrow);
-                        store(gates_of[r0 + r], 3 * D + j * VL, o, rest, narrow);
-                        store(cell_of[r0 + r], j * VL, state_c, rest, narrow);
-                    }
+                    for (int r = 0; r < MR; r++)
+#pragma GCC unroll 4
+                        for (int g = 0; g < NG; g++)
+                            sums[r0 + r][g0 + g] = sum[r][g];
+                }
+            }
+            for (int r = 0; r < n; r++) {
+                const int at = r * units + j * VL;
+                vf i = sigmoid(sums[r][0]), f = sigmoid(sums[r][1]), g = tanh_of(sums[r][2]), o = sigmoid(sums[r][3]);
+                vf state_c = f * load_full(c, at, 0) + i * g;
+                vf state_h = o * tanh_of(state_c);
+                store_full(c, at, state_c, 0);
+                store_full(after, at, state_h, dots);
+                store(hidden_of[r], j * VL, state_h, rest, narrow);
+                if (cell) {
+                    store(gates_of[r], j * VL, i, rest, narrow);
+                    store(gates_of[r], D + j * VL, f, rest, narrow);
+                    store(gates_of[r], 2 * D + j * VL, g, rest, narrow);
+                    store(gates_of[r], 3 * D + j * VL, o, rest, narrow);
+                    store(cell_of[r], j * VL, state_c, rest, narrow);
                 }
             }
         }
@@ -322,7 +351,7 @@ INLINE void hidden_tile(float *grad_h, char *const *from_above, const float *gra
             sum[r][g] = load(from_above[r0 + r], (j + g) * VL, left(D, j + g), narrow);
     if (!first_step && dots)
         for (int k = 0; k < 2 * units; k++) {
-            const uint32_t *row = (const uint32_t *)w + (int64_t)k * units + j * VL;
+            const uint32_t *row = (const uint32_t *)w + (int64_t)2 * units * j * VL + k * count * VL;
             vu wk[NG];
 #pragma GCC unroll 4
             for (int g = 0; g < count; g++)
@@ -337,7 +366,7 @@ INLINE void hidden_tile(float *grad_h, char *const *from_above, const float *gra
         }
     else if (!first_step)
         for (int k = 0; k < 4 * units; k++) {
-            const float *row = w + (int64_t)k * units + j * VL;
+            const float *row = w + (int64_t)4 * units * j * VL + k * count * VL;
             vf wk[NG];
 #pragma GCC unroll 4
             for (int g = 0; g < count; g++)
@@ -422,14 +451,12 @@ INLINE void backward_task(const Lane *lane, int p, int P, int D, int64_t from, i
         for (int r = 0; r < tiles * MR; r++)
             above[r] = r < n ? (char *)grad_hidden + ((start[r] + t * lane->step) * P + p) * D * size : dummy;
         for (int j = 0; j < groups;) {
-            const int count = groups - j >= NG && groups - j != NG + 1 && groups - j != NG + 2 ? NG
-                              : groups - j >= 3                                               ? 3
-                                                                                              : groups - j;
+            const int count = at_once(groups - j);
             for (int tile = 0; tile < tiles; tile++) {
                 const int last = t == lane->steps - 1;
-                if (count == 4)
+                if (NG >= 4 && count == 4)
                     hidden_tile(grad_h, above, grad_g, w, D, j, units, tile * MR, last, narrow, 4);
-                else if (count == 3)
+                else if (NG >= 3 && count == 3)
                     hidden_tile(grad_h, above, grad_g, w, D, j, units, tile * MR, last, narrow, 3);
                 else if (count == 2)
                     hidden_tile(grad_h, above, grad_g, w, D, j, units, tile * MR, last, narrow, 2);
@@ -560,7 +587,7 @@ typedef struct {
     size_t panel; /* floats of a lane in `weights` */
 } Call;
 
-static void pack_lane(const void *shared, int64_t p, float *scratch) {
+static void pack_lane_by_gate(const void *shared, int64_t p, float *scratch) {
     const Call *c = shared;
     float *packed = c->weights + p * c->panel;
     const float *w = c->w_hh + p * 4 * c->D * c->D;
@@ -601,22 +628,22 @@ int seqpipe_lstm_forward(void *gates, const float *w_hh, const float *bias, void
                        .groups = groups, .units = units, .panel = panel};
     int status = call.weights ? 0 : -1;
     if (!status)
-        status = each(P, 1, pack_lane, &call);
+        status = each(P, 1, pack_lane_by_gate, &call);
     if (!status)
         status = each(tasks[P], (size_t)(3 * R + 4) * units, forward_block, &call);
     free(call.weights);
     return status;
 }
 
-static void pad_lane(const void *shared, int64_t p, float *scratch) {
+static void pack_lane_by_row(const void *shared, int64_t p, float *scratch) {
     const Call *c = shared;
-    float *padded = c->weights + p * c->panel;
+    float *packed = c->weights + p * c->panel;
     const float *w = c->w_hh + p * 4 * c->D * c->D;
     (void)scratch;
     if (c->narrow && DOTS)
-        pad_pairs((uint32_t *)padded, w, c->D, c->units);
+        pack_pairs_by_row((uint32_t *)packed, w, c->D, c->units);
     else
-        pad(padded, w, c->D, c->units);
+        pack_by_row(packed, w, c->D, c->units);
 }
 
 static void backward_part(const void *shared, int64_t part, float *scratch) {
@@ -663,14 +690,14 @@ int seqpipe_lstm_backward(void *gates, const float *w_hh, const void *hidden, co
                           const void *grad_hidden, float *grad_w_hh, float *grad_bias, const Lane *lanes, int P, int D,
                           int narrow) {
     const int units = (D + VL - 1) / VL * VL, parts = PARTS / P > 0 ? PARTS / P : 1;
-    const size_t panel = (size_t)4 * units * units;
+    const size_t panel = (size_t)(4 * units + WR - 1) / WR * WR * units; /* room for whole tiles of the sums */
     const Call call = {.gates = gates, .hidden = (char *)hidden, .cell = (char *)cell, .grad_hidden = grad_hidden,
                        .w_hh = w_hh, .grad_w_hh = grad_w_hh, .grad_bias = grad_bias, .lanes = lanes,
                        .weights = zeros(P * panel), .sums = zeros((size_t)P * parts * (panel + 4 * units)),
                        .P = P, .D = D, .narrow = narrow, .units = units, .parts = parts, .panel = panel};
     int status = call.weights && call.sums ? 0 : -1;
     if (!status)
-        status = each(P, 1, pad_lane, &call);
+        status = each(P, 1, pack_lane_by_row, &call);
     if (!status)
         status = each((int64_t)P * parts, (size_t)(7 * R + 1) * units, backward_part, &call);
     if (!status)
