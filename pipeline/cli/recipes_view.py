@@ -1,10 +1,11 @@
 """What `seqpipe config recipes` shows: what each recipe sets, and one line on what was measured with it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from pipeline.cli.console import emit, emit_json, table
 from pipeline.config.keys import as_words
-from pipeline.config.recipes import RECIPES
+from pipeline.config.recipes import RECIPES, Variant
 
 
 def show_recipes(recipe: str | None, model: str | None, as_json: bool) -> None:
@@ -30,18 +31,31 @@ def show_recipes(recipe: str | None, model: str | None, as_json: bool) -> None:
         ]
         emit_json({"recipes": rows})
         return
-    for name in dict.fromkeys(name for name, *_ in shown):
+    for number, name in enumerate(dict.fromkeys(name for name, *_ in shown)):
+        if number:
+            emit()
         emit(f"{name}: {RECIPES[name].purpose}")
+        _show_recipe([(of_model, classes, variant) for which, of_model, classes, variant in shown if which == name])
+
+
+def _show_recipe(shown: Sequence[tuple[str, str, Variant]]) -> None:
+    """What all of its variants set, in a line; then what each sets beside that, and what was measured with it."""
+    settings = [variant.settings for _, _, variant in shown]
+    shared = {
+        key: value for key, value in settings[0].items() if all(key in one and one[key] == value for one in settings)
+    }
+    if shared:
+        emit(f"sets {' '.join(as_words(shared))}")
     table(
-        ["recipe", "model", "classes", "sets", "evidence"],
+        ["model", "classes", "and" if shared else "sets", "measured"],
         [
             [
-                name,
                 of_model,
                 classes,
-                " ".join(as_words(variant.settings)) or "-",
-                variant.evidence.in_words() if variant.evidence else "not measured yet",
+                " ".join(as_words({key: value for key, value in variant.settings.items() if key not in shared}))
+                or "-",
+                variant.evidence.in_words() if variant.evidence else "not yet",
             ]
-            for name, of_model, classes, variant in shown
+            for of_model, classes, variant in shown
         ],
     )

@@ -17,26 +17,37 @@ def config(capsys):
 
 
 def test_each_recipe_has_a_line_for_each_model_and_choice_of_classes(config):
-    lines = config("recipes").splitlines()
-    for name in RECIPE_NAMES:
-        assert f"{name}: {RECIPES[name].purpose}" in lines
-        for model in MODEL_NAMES:
-            for classes in ("four", "all"):
-                assert [line for line in lines if line.split()[:3] == [name, model, classes]]
+    of_recipes = config("recipes").split("\n\n")
+    for name, text in zip(RECIPE_NAMES, of_recipes, strict=True):
+        first, sets, *lines = text.splitlines()
+        assert first == f"{name}: {RECIPES[name].purpose}"
+        assert sets.startswith("sets ")
+        rows = [line.split()[:2] for line in lines[1:]]
+        assert rows == [[model, classes] for model in MODEL_NAMES for classes in ("four", "all")]
 
 
 def test_a_line_has_what_is_set_and_the_evidence_or_that_there_is_none(config, monkeypatch):
     evidence = Evidence("94 % of the test images", (0, 1), "a laptop", "recipes-test all")
     variants = {"four": Variant({"train.epochs": 5, "model.dims": (8, 16)}, evidence), "all": Variant()}
     monkeypatch.setitem(RECIPES, "best", Recipe("for tests", {"small": variants}))
-    *_, four, ten = config("recipes", "--recipe", "best").splitlines()
-    assert four.split()[:5] == ["best", "small", "four", "train.epochs=5", "model.dims=[8,16]"]
+    *_, head, four, ten = config("recipes", "--recipe", "best").splitlines()
+    assert head.split() == ["model", "classes", "sets", "measured"]
+    assert four.split()[:4] == ["small", "four", "train.epochs=5", "model.dims=[8,16]"]
     assert four.endswith("  94 % of the test images; seeds 0, 1; a laptop; `recipes-test all`")
-    assert ten.split() == ["best", "small", "all", "-", "not", "measured", "yet"]
+    assert ten.split() == ["small", "all", "-", "not", "yet"]
     [first, second] = json.loads(config("recipes", "--recipe", "best", "--json"))["recipes"]
     assert first["settings"] == {"train.epochs": 5, "model.dims": [8, 16]}
     assert first["evidence"]["seeds"] == [0, 1]
     assert second["evidence"] is None
+
+
+def test_what_all_variants_set_is_said_once(config, monkeypatch):
+    variants = {"four": Variant({"seed": 1, "train.epochs": 5}), "all": Variant({"train.epochs": 2, "seed": 1})}
+    monkeypatch.setitem(RECIPES, "best", Recipe("for tests", {"small": variants}))
+    _, sets, _, four, ten = config("recipes", "--recipe", "best").splitlines()
+    assert sets == "sets seed=1"
+    assert four.split()[2] == "train.epochs=5"
+    assert ten.split()[2] == "train.epochs=2"
 
 
 def test_the_list_can_be_of_one_recipe_and_one_model(config):
