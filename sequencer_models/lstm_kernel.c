@@ -238,11 +238,63 @@ static void pack_pairs_by_row(uint32_t *packed, const float *w, int D, int units
     }
 }
 
+/* Sums of NG gates, from `first` on, of group j, for MR sequences: of what is projected, the bias, and what the hidden
+ * states of the step before give. The gates that are read `ahead` bytes from here are asked for. */
+INLINE void gate_tile(vf (*sums)[4], char *const *gates_of, int64_t ahead, const float *w, const vf *bias,
+                      const float *h, int D, int j, int first, int first_step, const int narrow) {
+    const int units = (D + VL - 1) / VL * VL, rest = left(D, j), size = narrow ? 2 : 4, dots = narrow && DOTS;
+    vf sum[MR][NG];
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; r++)
+#pragma GCC unroll 4
+        for (int g = 0; g < NG; g++) {
+            const int at = (first + g) * D + j * VL;
+            sum[r][g] = load(gates_of[r], at, rest, narrow) + bias[first + g];
+            __builtin_prefetch(gates_of[r] + ahead + at * size, 1);
+        }
+    if (!first_step && dots)
+        for (int k = 0; k < (D + 1) / 2; k++) {
+            const vu *row = (const vu *)w + 4 * k + first;
+            vu wk[NG];
+#pragma GCC unroll 4
+            for (int g = 0; g < NG; g++)
+                wk[g] = row[g];
+#pragma GCC unroll 8
+            for (int r = 0; r < MR; r++) {
+                vu x = splat_pair(((const uint32_t *)h)[r * units / 2 + k]);
+#pragma GCC unroll 4
+                for (int g = 0; g < NG; g++)
+                    sum[r][g] = dot(sum[r][g], wk[g], x);
+            }
+        }
+    else if (!first_step)
+        for (int k = 0; k < D; k++) {
+            const vf *row = (const vf *)w + 4 * k + first;
+            vf wk[NG];
+#pragma GCC unroll 4
+            for (int g = 0; g < NG; g++)
+                wk[g] = row[g];
+#pragma GCC unroll 8
+            for (int r = 0; r < MR; r++) {
+                vf x = splat(h[r * units + k]);
+#pragma GCC unroll 4
+                for (int g = 0; g < NG; g++)
+                    sum[r][g] += wk[g] * x;
+            }
+        }
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; r++)
+#pragma GCC unroll 4
+        for (int g = 0; g < NG; g++)
+            sums[r][first + g] = sum[r][g];
+}
+
 /* R sequences (or the rest) of a lane through all steps. `state`: hidden twice, then cell, each R x units. */
 INLINE void forward_task(const Lane *lane, int p, int P, int D, int64_t from, int n, char *gates, const float *packed,
                          const float *bias, char *hidden, char *cell, float *state, char *dummy, const int narrow) {
     const int groups = (D + VL - 1) / VL, units = groups * VL, size = narrow ? 2 : 4;
     const int tiles = (n + MR - 1) / MR, dots = narrow && DOTS, pairs = (D + 1) / 2;
+    const int width = dots ? units / 2 : units; /* of the hidden states of a sequence, in floats */
     float *before = state, *after = state + R * units, *c = state + 2 * R * units;
     int64_t start[R];
     for (int r = 0; r < n; r++)
@@ -264,58 +316,10 @@ INLINE void forward_task(const Lane *lane, int p, int P, int D, int64_t from, in
             for (int g = 0; g < 4; g++)
                 b[g] = load(bias, g * D + j * VL, rest, 0);
             vf sums[R][4];
-            for (int tile = 0; tile < tiles; tile++) {
-                const int r0 = tile * MR;
-                const float *h = before + r0 * units;
-                const uint32_t *h_pairs = (const uint32_t *)before + r0 * units / 2;
+            for (int r = 0; r < tiles * MR; r += MR)
 #pragma GCC unroll 2
-                for (int g0 = 0; g0 < 4; g0 += NG) {
-                    vf sum[MR][NG];
-#pragma GCC unroll 8
-                    for (int r = 0; r < MR; r++)
-#pragma GCC unroll 4
-                        for (int g = 0; g < NG; g++) {
-                            const int at = (g0 + g) * D + j * VL;
-                            sum[r][g] = load(gates_of[r0 + r], at, rest, narrow) + b[g0 + g];
-                            __builtin_prefetch(gates_of[r0 + r] + ahead + at * size, 1);
-                        }
-                    if (t > 0 && dots)
-                        for (int k = 0; k < pairs; k++) {
-                            const vu *row = (const vu *)(w + (int64_t)k * 4 * VL) + g0;
-                            vu wk[NG];
-#pragma GCC unroll 4
-                            for (int g = 0; g < NG; g++)
-                                wk[g] = row[g];
-#pragma GCC unroll 8
-                            for (int r = 0; r < MR; r++) {
-                                vu x = splat_pair(h_pairs[r * units / 2 + k]);
-#pragma GCC unroll 4
-                                for (int g = 0; g < NG; g++)
-                                    sum[r][g] = dot(sum[r][g], wk[g], x);
-                            }
-                        }
-                    else if (t > 0)
-                        for (int k = 0; k < D; k++) {
-                            const vf *row = (const vf *)(w + (int64_t)k * 4 * VL) + g0;
-                            vf wk[NG];
-#pragma GCC unroll 4
-                            for (int g = 0; g < NG; g++)
-                                wk[g] = row[g];
-#pragma GCC unroll 8
-                            for (int r = 0; r < MR; r++) {
-                                vf x = splat(h[r * units + k]);
-#pragma GCC unroll 4
-                                for (int g = 0; g < NG; g++)
-                                    sum[r][g] += wk[g] * x;
-                            }
-                        }
-#pragma GCC unroll 8
-                    for (int r = 0; r < MR; r++)
-#pragma GCC unroll 4
-                        for (int g = 0; g < NG; g++)
-                            sums[r0 + r][g0 + g] = sum[r][g];
-                }
-            }
+                for (int g = 0; g < 4; g += NG)
+                    gate_tile(sums + r, gates_of + r, ahead, w, b, before + r * width, D, j, g, t == 0, narrow);
             for (int r = 0; r < n; r++) {
                 const int at = r * units + j * VL;
                 vf i = sigmoid(sums[r][0]), f = sigmoid(sums[r][1]), g = tanh_of(sums[r][2]), o = sigmoid(sums[r][3]);
