@@ -69,12 +69,20 @@ class Ablation:
     variants: Sequence[Variant]
 
 
+EPOCHS = 3
+"""Of small as it is: 0.076 PFLOP."""
+
+
 def _small(label: str, epochs: int, **model: Any) -> Variant:
     return Variant(label, {"train.epochs": epochs, **{f"model.{key}": value for key, value in model.items()}})
 
 
-EPOCHS = 3
-"""Of small as it is: 0.076 PFLOP."""
+def _option(label: str, **settings: Any) -> Variant:
+    """One option of the default recipe changed; `__` stands for a dot. One seed: there are many."""
+    dotted = {key.replace("__", "."): value for key, value in settings.items()}
+    return Variant(label, {"train.epochs": EPOCHS, **dotted}, seeds=(0,))
+
+
 ABLATIONS = (
     Ablation(
         "axes",
@@ -102,6 +110,33 @@ ABLATIONS = (
             _small("2 + 1", 7, depths=(2, 1)),
             _small("4 + 3", EPOCHS),
             _small("6 + 4", 2, depths=(6, 4)),
+        ),
+    ),
+    Ablation(
+        "stem",
+        "What makes the tokens",
+        (
+            _option("patch embedding"),
+            _option("two convolutions", model__stem="conv"),
+            _option("three convolutions", model__stem="deep"),
+            _option("the first of them whitens", model__stem="deep", model__whitened=True),
+        ),
+    ),
+    Ablation(
+        "options",
+        "Options of the model and of its training",
+        (
+            _option("as the recipe has it"),
+            _option("AdamW", train__optimizer="adamw", train__learning_rate=2e-3),
+            _option("forget gates start at 0", model__forget_bias=0.0),
+            _option("recurrent weights start orthogonal", model__recurrent_init="orthogonal"),
+            _option("tokens pooled by attention", model__pooling="attention"),
+            _option("mirrored at random", train__augment__alternating_flip=False),
+            _option("shifted images reflect", train__augment__padding="reflect"),
+            _option("CutMix on half of the batches", train__augment__cutmix=0.5),
+            _option("averaged weights, 0.99", train__ema_decay=0.99),
+            _option("AdamW's beta2 0.98", train__adam_beta2=0.98),
+            _option("biases and norms at twice the rate", train__bias_rate_factor=2.0),
         ),
     ),
     Ablation(
@@ -155,14 +190,16 @@ def show(results: Sequence[Result]) -> None:
     """Write the tables into the page, and draw the pictures."""
     page = PAGE.read_text()
     for ablation in ABLATIONS:
-        found = {variant.label: trained(variant, results) for variant in ablation.variants}
-        missing = [label for label, seeds in found.items() if not seeds]
-        if missing:
-            text = f"\nNot trained yet: {'; '.join(missing)}.\n\n"
-        else:
+        of_each = {variant.label: trained(variant, results) for variant in ablation.variants}
+        found = {label: seeds for label, seeds in of_each.items() if seeds}
+        parts = []
+        if len(found) > 1:
             picture = PICTURES / f"ablation-{ablation.name}.png"
             save_figure(seeds_chart([seeds_row(*one) for one in found.items()], ablation.title, INTERVAL), picture)
-            text = f"\n{table(found)}\n\n![{ablation.title}](pictures/{picture.name})\n\n"
+            parts += [table(found), f"![{ablation.title}](pictures/{picture.name})"]
+        if missing := [label for label in of_each if label not in found]:
+            parts.append(f"Not trained yet: {'; '.join(missing)}.")
+        text = "\n" + "".join(f"{part}\n\n" for part in parts)
         page = with_section(page, f"ablation: {ablation.name}", text)
     PAGE.write_text(page)
 

@@ -106,6 +106,18 @@ def test_the_page_says_what_was_not_trained(page):
     assert "Not trained yet: rows alone; columns alone." in page.read_text()
 
 
+def test_what_was_trained_is_compared_before_all_of_it_is(page):
+    axes = next(one for one in ablations.ABLATIONS if one.name == "axes")
+    both, _, columns = axes.variants
+    ablations.show([result(both, 0, 0.8), result(columns, 0, 0.7)])
+    _, _, text = page.read_text().partition("<!-- ablation: axes -->")
+    text, _, _ = text.partition(results.END)
+    assert "| rows and columns | 0 | 80.00 |" in text
+    assert "| columns alone | 0 | 70.00 |" in text
+    assert text.endswith("Not trained yet: rows alone.\n\n")
+    assert (page.parent / "ablation-axes.png").exists()
+
+
 def test_of_a_seed_that_was_trained_twice_the_newest_counts():
     variant = ablations.ABLATIONS[0].variants[0]
     kept = [result(variant, 0, 0.9, created="2026-02-01"), result(variant, 0, 0.8, created="2026-01-01")]
