@@ -101,7 +101,7 @@ ABLATIONS = (
     Ablation(
         "tokens",
         "How many tokens",
-        (_small("8 x 8", EPOCHS), _small("4 x 4", 12, grid=4)),
+        (_small("8 x 8", EPOCHS), _small("4 x 4", 9, grid=4)),
     ),
     Ablation(
         "depth",
@@ -145,9 +145,9 @@ ABLATIONS = (
         tuple(
             Variant(f"{model}, {whose}", settings, model, file, seeds=(0,))
             for model, ours in (
-                ("small", {"train.epochs": 20, "model.grid": 4}),
-                ("medium", {"train.epochs": 20, "model.grid": 4}),
-                ("vanilla", {"train.epochs": 20}),
+                ("small", {"train.epochs": 13, "model.grid": 4}),
+                ("medium", {"train.epochs": 12, "model.grid": 4}),
+                ("vanilla", {"train.epochs": 17}),
             )
             for whose, settings, file in (
                 ("the notebook's", {}, f"notebook-{model}.yaml"),
